@@ -1,0 +1,25 @@
+//! The words that every other crate uses: ids, names, units, what people ask for
+//! ([`spec`]), what is stored ([`resource`]), what a node is told ([`goal`]) and what it
+//! answers ([`report`]).
+//!
+//! Pure: no clock, no randomness, no I/O. A type here may be serialised to the store and
+//! inside a goal; the REST API and the agent protocol own their wire types and embed only the
+//! declared documents of [`spec`].
+
+pub mod goal;
+pub mod id;
+pub mod name;
+pub mod report;
+pub mod resource;
+pub mod spec;
+pub mod time;
+pub mod unit;
+
+pub use goal::{Goal, GoalAllocation, GoalId, GoalNetwork, GoalVolume, SealedGoal};
+pub use id::{AllocationId, ClusterId, NetworkId, NodeId, RequestId, StackId, TokenId, VolumeId};
+pub use name::{
+    InvalidName, NetworkName, NodeName, OwnerName, PoolName, ProjectName, SecretName, StackKey, StackName,
+    VolumeKey, VolumeName, WorkloadKey, WorkloadName,
+};
+pub use time::{Duration, Timestamp};
+pub use unit::{Bytes, Cpu};
