@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Sees to it that a Docker engine answers: engine.sh [start|stop|status]   (start is the default)
+#
+# start   nothing where one answers already; else systemd, else the service script, else dockerd by hand, as in a
+#         container without an init system. Its log and pid are in ${XDG_STATE_HOME:-~/.local/state}/lattice/engine.
+# stop    stops a dockerd that this script started by hand, and no other.
+# status  says whether an engine answers, and which.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+WAIT=60
+DIR="$LATTICE_STATE/engine"
+LOG="$DIR/dockerd.log"
+PID="$DIR/dockerd.pid"
+
+describe() { docker info --format '{{.ServerVersion}}, {{.Driver}}, cgroup v{{.CgroupVersion}} ({{.CgroupDriver}})'; }
+
+# wait_for SECONDS: until the engine answers; shows that it lives. A dockerd of ours that died ends the wait.
+wait_for() {
+  local left="$1" at=$SECONDS
+  while [ $((SECONDS - at)) -lt "$left" ]; do
+    if engine_answers; then
+      say "    the engine answers after $((SECONDS - at)) s ($(describe))"
+      return 0
+    fi
+    if [ -n "${2:-}" ] && [ $((SECONDS - at)) -ge 3 ] && ! by_hand_lives; then
+      say "    dockerd ended by itself"
+      return 1
+    fi
+    if [ -t 2 ]; then printf '\r    waiting for the engine: %s of %s s ' "$((SECONDS - at))" "$left" >&2; fi
+    sleep 0.5
+  done
+  say "    no engine after $left s"
+  return 1
+}
+
+by_hand_lives() { [ -s "$PID" ] && as_root kill -0 "$(cat "$PID")" 2>/dev/null; }
+
+# The user's own socket: rights missing is another trouble than no engine, and has another cure.
+refused_by_rights() {
+  [ "$(id -u)" -ne 0 ] && docker info 2>&1 | grep -qi 'permission denied'
+}
+
+start_by_hand() {
+  have dockerd || die "Docker's engine is not installed; run: scripts/deps.sh run"
+  mkdir -p "$DIR"
+  # iptables in one of its two kinds has to work, and which one does depends on the kernel. A container's
+  # default is not always right, so the other one is tried for this dockerd alone.
+  local path="$PATH"
+  if ! as_root iptables -t nat -L -n >/dev/null 2>&1 && have iptables-legacy &&
+    as_root iptables-legacy -t nat -L -n >/dev/null 2>&1; then
+    mkdir -p "$DIR/bin"
+    ln -sf "$(command -v iptables-legacy)" "$DIR/bin/iptables"
+    ln -sf "$(command -v ip6tables-legacy)" "$DIR/bin/ip6tables"
+    path="$DIR/bin:$PATH"
+    say "    iptables of the nft kind does not work here; dockerd gets the legacy kind"
+  fi
+  say "    starting dockerd by hand; log: $LOG"
+  # The pid is written by the process that becomes dockerd; $! would be sudo's or setsid's.
+  # shellcheck disable=SC2016
+  as_root env PATH="$path" setsid sh -c 'echo $$ >"$1"; exec dockerd >>"$2" 2>&1 </dev/null' sh "$PID" "$LOG" &
+  wait_for "$WAIT" by-hand
+}
+
+start() {
+  if engine_answers; then
+    say "    an engine answers already ($(describe))"
+    return 0
+  fi
+  have docker || die "the docker command is not installed; run: scripts/deps.sh run"
+  if [ -n "${DOCKER_HOST:-}" ]; then
+    die "DOCKER_HOST is $DOCKER_HOST and no engine answers there; start it, or unset DOCKER_HOST"
+  fi
+  if refused_by_rights; then
+    die "an engine runs, but $(id -un) may not use it: run scripts/deps.sh run, then log in again or type: newgrp docker"
+  fi
+  if [ -d /run/systemd/system ] && have systemctl && systemctl cat docker.service >/dev/null 2>&1; then
+    say "    systemctl start docker"
+    if as_root timeout "$WAIT" systemctl start docker && wait_for "$WAIT"; then return 0; fi
+    warn "systemd could not start Docker; its log: journalctl -u docker"
+  elif [ -x /etc/init.d/docker ] && have service; then
+    say "    service docker start"
+    if as_root timeout 20 service docker start >&2 && wait_for 20; then return 0; fi
+    warn "the service script could not start Docker; its log: /var/log/docker.log"
+  fi
+  if refused_by_rights; then
+    die "the engine runs, but $(id -un) may not use it: log in again, or type: newgrp docker"
+  fi
+  if start_by_hand; then return 0; fi
+  say "    the last lines of $LOG:"
+  as_root tail -n 20 "$LOG" >&2 || true
+  die "Docker's engine does not start on this machine; the log above says why"
+}
+
+case "${1:-start}" in
+  start) start ;;
+  stop)
+    by_hand_lives || die "no dockerd of this script's runs (what systemd started, systemd stops)"
+    as_root kill -TERM "$(cat "$PID")"
+    for _ in $(seq 120); do
+      by_hand_lives || { rm -f "$PID"; say "    stopped"; exit 0; }
+      sleep 0.5
+    done
+    die "dockerd (pid $(cat "$PID")) did not stop within 60 s; its log: $LOG"
+    ;;
+  status)
+    if engine_answers; then say "    an engine answers ($(describe))"; else say "    no engine answers"; exit 1; fi
+    ;;
+  *) die "usage: engine.sh [start|stop|status]" ;;
+esac
