@@ -12,7 +12,9 @@ pub const MAX_NAME: usize = 63;
 
 /// Why a text is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{what} name {text:?} {problem}; use 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit")]
+#[error(
+    "{what} name {text:?} {problem}; use 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+)]
 pub struct InvalidName {
     /// What was to be named, e.g. "stack".
     pub what: &'static str,
@@ -153,7 +155,6 @@ macro_rules! keys {
         ///
         /// Serialised as its parts with `/` between them, which no name contains.
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = String))]
         #[serde(try_from = "String", into = "String")]
         pub struct $name {
             $(#[allow(missing_docs)] pub $field: $type,)+
@@ -165,6 +166,16 @@ macro_rules! keys {
                 f.pad(&parts.join("/"))
             }
         }
+
+        #[cfg(feature = "schema")]
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                <String as utoipa::PartialSchema>::schema()
+            }
+        }
+
+        #[cfg(feature = "schema")]
+        impl utoipa::ToSchema for $name {}
 
         impl From<$name> for String {
             fn from(key: $name) -> Self {

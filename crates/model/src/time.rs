@@ -80,9 +80,14 @@ mod tests {
 
     #[test]
     fn spans_print_as_people_say_them() {
-        for (ms, text) in
-            [(0, "0s"), (250, "250ms"), (45_000, "45s"), (90_000, "1m30s"), (5_400_000, "1h30m"), (86_400_000, "1d")]
-        {
+        for (ms, text) in [
+            (0, "0s"),
+            (250, "250ms"),
+            (45_000, "45s"),
+            (90_000, "1m30s"),
+            (5_400_000, "1h30m"),
+            (86_400_000, "1d"),
+        ] {
             assert_eq!(Duration(ms).to_string(), text);
         }
     }

@@ -77,7 +77,8 @@ impl FromStr for Bytes {
 impl fmt::Display for Bytes {
     /// One decimal at the most, in powers of 1024: `1.5 GiB`, `512 MiB`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        const UNITS: [(&str, u64); 4] =
+            [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
         let text = UNITS.iter().find(|(_, size)| self.0 >= *size).map_or_else(
             || format!("{} B", self.0),
             |(unit, size)| {
@@ -130,9 +131,14 @@ mod tests {
 
     #[test]
     fn amounts_read_as_docker_reads_them() {
-        for (text, bytes) in
-            [("512m", 512 << 20), ("1.5g", 3 << 29), ("64KiB", 64 << 10), ("7", 7), ("1 GB", 1 << 30), ("20b", 20)]
-        {
+        for (text, bytes) in [
+            ("512m", 512 << 20),
+            ("1.5g", 3 << 29),
+            ("64KiB", 64 << 10),
+            ("7", 7),
+            ("1 GB", 1 << 30),
+            ("20b", 20),
+        ] {
             assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
         }
         for text in ["", "m", "-1m", "1x", "99999999999999t", "1e3"] {

@@ -1,0 +1,259 @@
+//! What the store keeps about the cluster, one type per kind of row.
+//!
+//! The planner and the controllers read these; the API shows views of them. A state that only
+//! the present knows (heartbeats, load) is not here: it lives in memory and is rebuilt from hello.
+
+use crate::{
+    goal::DesiredState,
+    id::{AllocationId, NetworkId, NodeId, StackId, VolumeId},
+    name::{NetworkName, NodeName, OwnerName, PoolName, StackKey, VolumeKey, WorkloadKey},
+    report::AllocationStatus,
+    spec::{NetworkSpec, WorkloadSpec},
+    time::Timestamp,
+    unit::{Bytes, Cpu},
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// A computer, as far as planning goes. Its keys and certificates are kept apart, by identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Tied to its key.
+    pub id: NodeId,
+    /// What people call it; unique.
+    pub name: NodeName,
+    /// Who lends it.
+    pub owner: OwnerName,
+    /// The group that it works in.
+    pub pool: PoolName,
+    /// Whether it belongs to the cluster.
+    pub approval: Approval,
+    /// Whether it takes new work.
+    pub eligibility: Eligibility,
+    /// What the owner lends, as the agent measured it.
+    pub capacity: Capacity,
+    /// Facts about the machine, as the agent found them.
+    pub facts: NodeFacts,
+    /// Labels by operator and owner.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Whether the link is up, as of the last transition that was stored.
+    pub presence: Presence,
+    /// When it asked to join, by the server's clock.
+    pub joined_at: Timestamp,
+}
+
+impl Node {
+    /// Whether new work may be placed here.
+    pub fn takes_work(&self) -> bool {
+        self.approval == Approval::Approved
+            && self.eligibility == Eligibility::Eligible
+            && self.presence.state == PresenceState::Connected
+    }
+}
+
+/// Whether a node belongs to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Approval {
+    /// It asked and waits for a decision.
+    Pending,
+    /// It belongs.
+    Approved,
+    /// It asked and was turned away.
+    Rejected,
+    /// It belonged and was thrown out.
+    Revoked,
+    /// Two machines use its key: nothing is given to either until a person decides.
+    Quarantined,
+}
+
+/// Whether a node takes new work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Eligibility {
+    /// It does.
+    Eligible,
+    /// What runs stays, nothing new comes.
+    Cordoned,
+    /// Its agent is older than the enforced minimum: what runs stays, nothing new comes.
+    Outdated,
+}
+
+/// Whether the link to a node is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Presence {
+    /// Whether it is up.
+    pub state: PresenceState,
+    /// Since when, by the server's clock.
+    pub since: Timestamp,
+}
+
+/// Whether the link to a node is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum PresenceState {
+    /// It never connected after approval.
+    New,
+    /// A session is open and answers.
+    Connected,
+    /// No session; what runs there goes on.
+    Disconnected,
+    /// The server has just started and has not waited long enough to know.
+    Unknown,
+}
+
+/// What a node can hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Capacity {
+    /// Processors lent.
+    pub cpu: Cpu,
+    /// Memory lent.
+    pub memory: Bytes,
+    /// Disk space lent, where the engine keeps its data.
+    pub disk: Bytes,
+}
+
+/// Facts about a machine, measured by the agent and never trusted for authorisation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct NodeFacts {
+    /// Its host name.
+    pub hostname: String,
+    /// `linux`, `windows` or `macos`.
+    pub os: String,
+    /// Name and version of the system for people.
+    pub os_version: String,
+    /// Kernel version.
+    pub kernel: String,
+    /// `x86_64` or `aarch64`.
+    pub arch: String,
+    /// Model of the processor.
+    pub cpu_model: String,
+    /// Number of logical processors.
+    pub cpus: u32,
+    /// Installed memory.
+    pub memory: Bytes,
+    /// Version of the container engine, empty when there is none.
+    pub engine_version: String,
+    /// Version of the agent.
+    pub agent_version: String,
+}
+
+/// A deployed stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack {
+    /// A stack deleted and deployed again has another one.
+    pub id: StackId,
+    /// Its name within the cluster.
+    pub key: StackKey,
+    /// Who deployed it last.
+    pub owner: OwnerName,
+    /// Rises with each deployment.
+    pub version: u64,
+    /// The networks by name.
+    pub networks: BTreeMap<NetworkName, StackNetwork>,
+    /// When it was deployed last, by the server's clock.
+    pub deployed_at: Timestamp,
+    /// Being removed: its workloads are gone and its allocations are on their way out.
+    #[serde(default)]
+    pub deleting: bool,
+}
+
+/// A network of a deployed stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackNetwork {
+    /// Its id.
+    pub id: NetworkId,
+    /// How it is made.
+    pub spec: NetworkSpec,
+}
+
+/// One service of a deployed stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Its name within the cluster.
+    pub key: WorkloadKey,
+    /// What to run.
+    pub spec: Arc<WorkloadSpec>,
+    /// Rises whenever `spec` changes in a way that needs new containers.
+    pub generation: u64,
+    /// How many should run; begins as the spec's, changed by `scale`.
+    pub replicas: u32,
+    /// Whether it should run or be stopped with its containers kept.
+    pub desired: DesiredState,
+    /// Counts the restarts that people asked for.
+    pub restart: u64,
+}
+
+/// A named volume: data, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its id.
+    pub id: VolumeId,
+    /// What people call it.
+    pub key: VolumeKey,
+    /// The node that has the data; `None` before the first use.
+    pub node: Option<NodeId>,
+    /// Whether the node reported it as created. From then on it is never replaced by an empty one.
+    pub exists: bool,
+    /// The number of the present writer's right.
+    pub epoch: u64,
+    /// The node reported that it is not there although it should be.
+    #[serde(default)]
+    pub missing: bool,
+    /// Somebody asked for its deletion.
+    #[serde(default)]
+    pub deleting: bool,
+    /// When it was first asked for, by the server's clock.
+    pub created_at: Timestamp,
+}
+
+/// One placed instance of a workload on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allocation {
+    /// Its id.
+    pub id: AllocationId,
+    /// The workload that it is an instance of.
+    pub workload: WorkloadKey,
+    /// Which of the replicas, from 1.
+    pub slot: u32,
+    /// The node that it was placed on.
+    pub node: NodeId,
+    /// The workload's generation that `spec` belongs to.
+    pub generation: u64,
+    /// What to run, as it was when the allocation was placed.
+    pub spec: Arc<WorkloadSpec>,
+    /// Whether it should run, be stopped, or go.
+    pub intent: Intent,
+    /// Counts the restarts that people asked for.
+    pub restart: u64,
+    /// An allocation that must be gone before this one is created.
+    #[serde(default)]
+    pub replaces: Option<AllocationId>,
+    /// The state that the node reported last.
+    pub status: AllocationStatus,
+    /// When it was placed, by the server's clock.
+    pub placed_at: Timestamp,
+    /// Why it was placed there.
+    #[serde(default)]
+    pub explanation: String,
+}
+
+/// What an allocation should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Intent {
+    /// Run.
+    Run,
+    /// Stop and keep the container.
+    Stop,
+    /// Stop, remove the container, and be forgotten once the node has said so.
+    Remove,
+}
