@@ -6,6 +6,7 @@
 //! inside a goal; the REST API and the agent protocol own their wire types and embed only the
 //! declared documents of [`spec`].
 
+pub mod container;
 pub mod goal;
 pub mod id;
 pub mod name;

@@ -1,0 +1,179 @@
+//! A container as an engine is asked for it, and as it is seen: the words between the agent's
+//! reconciler, which decides, and the runtime port, which carries out.
+
+use crate::{
+    id::{AllocationId, NetworkId, NodeId, VolumeId},
+    report::{Health, PublishedPort},
+    spec::HealthCheck,
+    time::{Duration, Timestamp},
+    unit::{Bytes, Cpu},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// On everything that Lattice makes: the node whose agent made it. What lacks this label, or has
+/// another node's, is never touched.
+pub const LABEL_NODE: &str = "lattice.node";
+/// On containers: the allocation.
+pub const LABEL_ALLOCATION: &str = "lattice.allocation";
+/// On containers: the hash of the configuration that it was made from.
+pub const LABEL_CONFIG: &str = "lattice.config";
+/// On containers, volumes and networks: the stack, as `project/stack`.
+pub const LABEL_STACK: &str = "lattice.stack";
+/// On containers, volumes and networks: the project.
+pub const LABEL_PROJECT: &str = "lattice.project";
+/// On containers: the workload, as `project/stack/service`.
+pub const LABEL_WORKLOAD: &str = "lattice.workload";
+/// On volumes: its id.
+pub const LABEL_VOLUME: &str = "lattice.volume";
+/// On networks: its id.
+pub const LABEL_NETWORK: &str = "lattice.network";
+
+/// Everything that decides how a container is made. What is not here is not asked for: no
+/// privileges, no host namespaces, no devices, the engine's restart policy `no`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerConfig {
+    /// Unique on the node.
+    pub name: String,
+    /// The image reference.
+    pub image: String,
+    /// Replaces the image's entrypoint.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command.
+    pub command: Option<Vec<String>>,
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// Labels, Lattice's own among them.
+    pub labels: BTreeMap<String, String>,
+    /// Volumes and files.
+    pub mounts: Vec<ContainerMount>,
+    /// Networks by the engine's name, with the names that resolve to this container there.
+    pub networks: BTreeMap<String, BTreeSet<String>>,
+    /// Ports to publish, with the host's port already chosen.
+    pub ports: Vec<PublishedPort>,
+    /// How its health is found out.
+    pub healthcheck: Option<HealthCheck>,
+    /// At most so much processor.
+    pub cpu_limit: Cpu,
+    /// At most so much memory, and no swap beyond.
+    pub memory_limit: Bytes,
+    /// At most so many processes and threads.
+    pub pids_limit: u32,
+    /// Capabilities that it keeps; all others are dropped.
+    pub capabilities: BTreeSet<String>,
+    /// How long it may take to stop before it is killed.
+    pub stop_grace_period: Duration,
+}
+
+/// Something mounted into a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerMount {
+    /// What.
+    pub source: MountSource,
+    /// The absolute path inside the container.
+    pub target: String,
+    /// Whether the container may only read it.
+    pub read_only: bool,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountSource {
+    /// A volume that exists, by the engine's name. The engine never creates one here by itself.
+    Volume(String),
+    /// A file of the agent's in memory (a secret), by its absolute path on the host.
+    SecretFile(String),
+}
+
+/// A container as the engine shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSeen {
+    /// The engine's id.
+    pub id: ContainerId,
+    /// Its name without a leading slash.
+    pub name: String,
+    /// All its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it does.
+    pub state: ContainerState,
+    /// What its health check says.
+    pub health: Health,
+    /// When it was started last, by the engine's clock.
+    pub started_at: Option<Timestamp>,
+    /// When it ended last, by the engine's clock.
+    pub finished_at: Option<Timestamp>,
+    /// The exit code of its last run, once it has ended.
+    pub exit_code: Option<i64>,
+    /// Whether the kernel killed it for want of memory.
+    pub out_of_memory: bool,
+    /// What the engine said when it could not be started.
+    pub error: Option<String>,
+    /// The ports that it was made with.
+    pub ports: Vec<PublishedPort>,
+}
+
+impl ContainerSeen {
+    /// The allocation that its label names.
+    pub fn allocation(&self) -> Option<AllocationId> {
+        self.labels.get(LABEL_ALLOCATION)?.parse().ok()
+    }
+
+    /// The node that its label names.
+    pub fn node(&self) -> Option<NodeId> {
+        self.labels.get(LABEL_NODE)?.parse().ok()
+    }
+}
+
+/// The engine's id of a container.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContainerId(pub String);
+
+/// What a container does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerState {
+    /// Made and never started.
+    Created,
+    /// Runs.
+    Running,
+    /// Frozen by somebody.
+    Paused,
+    /// Ended.
+    Exited,
+    /// Being removed, or half removed.
+    Dead,
+}
+
+/// A volume as the engine shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSeen {
+    /// The engine's name.
+    pub name: String,
+    /// All its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl VolumeSeen {
+    /// The volume that its label names.
+    pub fn volume(&self) -> Option<VolumeId> {
+        self.labels.get(LABEL_VOLUME)?.parse().ok()
+    }
+}
+
+/// A network as the engine shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSeen {
+    /// The engine's name.
+    pub name: String,
+    /// All its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl NetworkSeen {
+    /// The network that its label names.
+    pub fn network(&self) -> Option<NetworkId> {
+        self.labels.get(LABEL_NETWORK)?.parse().ok()
+    }
+}
