@@ -60,7 +60,8 @@ postgres_root() {
   have mmdebstrap || die "mmdebstrap is missing; run: scripts/deps.sh test"
   # This machine's own mirror where it is a Debian of the same age, else the default one.
   local mirror
-  mirror="$(apt-get indextargets --format '$(SITE)' "Codename: $SUITE" 'Created-By: Packages' 2>/dev/null | head -n 1)"
+  # shellcheck disable=SC2016
+  mirror="$(apt-get indextargets --format '$(SITE)' "Codename: $SUITE" 'Created-By: Packages' 2>/dev/null | head -n 1 || true)"
   # LLVM (for JIT alone), locales, documentation, headers and all of perl but its core are not unpacked.
   local without=(/usr/share/doc /usr/share/man /usr/share/locale /usr/share/i18n /usr/share/perl
     '/usr/lib/*/perl/5*' '/usr/lib/*/libLLVM-*' '/usr/lib/*/libz3*' '/usr/lib/postgresql/15/lib/bitcode'
