@@ -1,1 +1,32 @@
-//! Under construction.
+//! Wire types of the REST API, and its paths: the one place that the server and every client
+//! share.
+//!
+//! - [`paths`]: every route once, as a template for the server and as a builder for clients;
+//! - [`error`]: the body of every refusal;
+//! - [`cluster`]: status, tokens, events, audit, watch;
+//! - [`node`]: computers, from the request to join to their removal;
+//! - [`stack`]: stacks, workloads, volumes, secrets, and what a deployment answers;
+//! - [`allocation`]: placed instances, their logs, and commands inside of them.
+//!
+//! Every instant is an integer of milliseconds since 1970-01-01T00:00:00Z, every span an integer
+//! of milliseconds. Unknown fields in a request are refused; unknown fields in an answer are to be
+//! ignored, since a newer server may say more.
+//!
+//! Pure: views are made from the model's rows by `of` functions that take what only the present
+//! knows (names, load, presence) as arguments. Rejected: serving the stored rows themselves, which
+//! would tie the store's format to every client.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod allocation;
+pub mod cluster;
+pub mod error;
+pub mod node;
+pub mod paths;
+pub mod stack;
+
+pub use allocation::*;
+pub use cluster::*;
+pub use error::{ErrorBody, ErrorCode, Problem};
+pub use node::*;
+pub use stack::*;

@@ -1,0 +1,146 @@
+//! Every route once: a template for the server's router and the OpenAPI document, and a builder
+//! of the same name in lower case for clients.
+
+use std::fmt::{Display, Write};
+
+macro_rules! routes {
+    ($($(#[$doc:meta])* $template:ident, $builder:ident($($arg:ident),*) = $path:literal;)+) => {
+        $(
+            $(#[$doc])*
+            pub const $template: &str = $path;
+
+            $(#[$doc])*
+            ///
+            /// The path with its parts filled in, percent-encoded.
+            pub fn $builder($($arg: impl Display),*) -> String {
+                fill($template, &[$(&$arg as &dyn Display),*])
+            }
+        )+
+
+        /// Every template, for tests that look for gaps.
+        pub const ALL: &[&str] = &[$($template),+];
+    };
+}
+
+routes! {
+    /// `GET`: [`Status`](crate::Status).
+    STATUS, status() = "/v1/status";
+    /// `GET`: [`Whoami`](crate::Whoami).
+    WHOAMI, whoami() = "/v1/whoami";
+    /// `GET`: the OpenAPI document.
+    OPENAPI, openapi() = "/v1/openapi.json";
+    /// `GET`: list of [`JoinTokenView`](crate::JoinTokenView). `POST` [`JoinTokenCreate`](crate::JoinTokenCreate): [`TokenCreated`](crate::TokenCreated).
+    JOIN_TOKENS, join_tokens() = "/v1/join-tokens";
+    /// `DELETE`: 204.
+    JOIN_TOKEN, join_token(id) = "/v1/join-tokens/{id}";
+    /// `GET`: list of [`ApiTokenView`](crate::ApiTokenView). `POST` [`ApiTokenCreate`](crate::ApiTokenCreate): [`TokenCreated`](crate::TokenCreated).
+    API_TOKENS, api_tokens() = "/v1/api-tokens";
+    /// `DELETE`: 204.
+    API_TOKEN, api_token(id) = "/v1/api-tokens/{id}";
+    /// `GET`: list of [`NodeView`](crate::NodeView).
+    NODES, nodes() = "/v1/nodes";
+    /// `GET`: [`NodeView`](crate::NodeView). `DELETE`: 204. `node` is a name, an id, or an id's first characters.
+    NODE, node(node) = "/v1/nodes/{node}";
+    /// `POST` [`ApproveNode`](crate::ApproveNode): [`NodeView`](crate::NodeView).
+    NODE_APPROVE, node_approve(node) = "/v1/nodes/{node}/approve";
+    /// `POST` [`NodeReason`](crate::NodeReason): [`NodeView`](crate::NodeView).
+    NODE_REJECT, node_reject(node) = "/v1/nodes/{node}/reject";
+    /// `POST` [`NodeReason`](crate::NodeReason): [`NodeView`](crate::NodeView).
+    NODE_REVOKE, node_revoke(node) = "/v1/nodes/{node}/revoke";
+    /// `POST` without a body: [`NodeView`](crate::NodeView).
+    NODE_CORDON, node_cordon(node) = "/v1/nodes/{node}/cordon";
+    /// `POST` without a body: [`NodeView`](crate::NodeView).
+    NODE_UNCORDON, node_uncordon(node) = "/v1/nodes/{node}/uncordon";
+    /// `GET` ?[`StackQuery`](crate::StackQuery): list of [`StackView`](crate::StackView).
+    STACKS, stacks() = "/v1/stacks";
+    /// `GET`: [`StackDetail`](crate::StackDetail). `PUT` ?[`DeployQuery`](crate::DeployQuery) [`DeployRequest`](crate::DeployRequest): [`DeployResult`](crate::DeployResult). `DELETE` ?[`DeleteStackQuery`](crate::DeleteStackQuery): [`StackView`](crate::StackView).
+    STACK, stack(project, stack) = "/v1/projects/{project}/stacks/{stack}";
+    /// `GET` ?[`WorkloadQuery`](crate::WorkloadQuery): list of [`WorkloadView`](crate::WorkloadView).
+    WORKLOADS, workloads() = "/v1/workloads";
+    /// `GET`: [`WorkloadView`](crate::WorkloadView).
+    WORKLOAD, workload(project, stack, workload) = "/v1/projects/{project}/stacks/{stack}/workloads/{workload}";
+    /// `POST` without a body: [`WorkloadView`](crate::WorkloadView).
+    WORKLOAD_START, workload_start(project, stack, workload) = "/v1/projects/{project}/stacks/{stack}/workloads/{workload}/start";
+    /// `POST` without a body: [`WorkloadView`](crate::WorkloadView).
+    WORKLOAD_STOP, workload_stop(project, stack, workload) = "/v1/projects/{project}/stacks/{stack}/workloads/{workload}/stop";
+    /// `POST` without a body: [`WorkloadView`](crate::WorkloadView).
+    WORKLOAD_RESTART, workload_restart(project, stack, workload) = "/v1/projects/{project}/stacks/{stack}/workloads/{workload}/restart";
+    /// `POST` [`Scale`](crate::Scale): [`WorkloadView`](crate::WorkloadView).
+    WORKLOAD_SCALE, workload_scale(project, stack, workload) = "/v1/projects/{project}/stacks/{stack}/workloads/{workload}/scale";
+    /// `GET` ?[`AllocationQuery`](crate::AllocationQuery): list of [`AllocationView`](crate::AllocationView).
+    ALLOCATIONS, allocations() = "/v1/allocations";
+    /// `GET`: [`AllocationView`](crate::AllocationView). `id` is an id or its first characters.
+    ALLOCATION, allocation(id) = "/v1/allocations/{id}";
+    /// `GET` ?[`LogQuery`](crate::LogQuery): `application/x-ndjson` of [`LogRecord`](crate::LogRecord).
+    ALLOCATION_LOGS, allocation_logs(id) = "/v1/allocations/{id}/logs";
+    /// `GET` with an upgrade to WebSocket: see [`crate::allocation`].
+    ALLOCATION_EXEC, allocation_exec(id) = "/v1/allocations/{id}/exec";
+    /// `POST` [`RunRequest`](crate::RunRequest): [`DeployResult`](crate::DeployResult).
+    RUN, run() = "/v1/run";
+    /// `GET` ?[`VolumeQuery`](crate::VolumeQuery): list of [`VolumeView`](crate::VolumeView).
+    VOLUMES, volumes() = "/v1/volumes";
+    /// `GET`: list of [`SecretView`](crate::SecretView).
+    SECRETS, secrets(project) = "/v1/projects/{project}/secrets";
+    /// `PUT` of the raw value, at most [`MAX_SECRET_BYTES`](crate::MAX_SECRET_BYTES): [`SecretView`](crate::SecretView). `DELETE`: 204.
+    SECRET, secret(project, name) = "/v1/projects/{project}/secrets/{name}";
+    /// `GET` ?[`EventQuery`](crate::EventQuery): list of [`EventView`](crate::EventView), oldest first.
+    EVENTS, events() = "/v1/events";
+    /// `GET` ?[`AuditQuery`](crate::AuditQuery): list of [`AuditView`](crate::AuditView), oldest first.
+    AUDIT, audit() = "/v1/audit";
+    /// `GET` ?[`WatchQuery`](crate::WatchQuery): `text/event-stream`, see [`WatchEvent`](crate::WatchEvent).
+    WATCH, watch() = "/v1/watch";
+}
+
+fn fill(template: &str, args: &[&dyn Display]) -> String {
+    let mut path = String::with_capacity(template.len() + 16);
+    let mut args = args.iter();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        path.push_str(before);
+        if let Some(arg) = args.next() {
+            encode(&arg.to_string(), &mut path);
+        }
+        rest = after.split_once('}').map_or("", |(_, after)| after);
+    }
+    path.push_str(rest);
+    path
+}
+
+/// Percent-encodes all but what RFC 3986 calls unreserved; a segment of dots alone is encoded
+/// too, since `..` would be another path.
+fn encode(segment: &str, out: &mut String) {
+    let dots = segment.bytes().all(|b| b == b'.');
+    for byte in segment.bytes() {
+        match byte {
+            b'.' if dots => out.push_str("%2E"),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            _ => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_filled_in_and_encoded() {
+        assert_eq!(status(), "/v1/status");
+        assert_eq!(
+            workload_scale("default", "shop", "web"),
+            "/v1/projects/default/stacks/shop/workloads/web/scale"
+        );
+        assert_eq!(node("a/b ?é"), "/v1/nodes/a%2Fb%20%3F%C3%A9");
+        assert_eq!(node_cordon(".."), "/v1/nodes/%2E%2E/cordon");
+    }
+
+    #[test]
+    fn templates_are_unique_and_under_v1() {
+        let unique: std::collections::BTreeSet<_> = ALL.iter().collect();
+        assert_eq!(unique.len(), ALL.len());
+        assert!(ALL.iter().all(|path| path.starts_with("/v1/")));
+    }
+}

@@ -1,0 +1,604 @@
+//! Stacks, workloads, volumes and secrets, and what a deployment answers.
+
+use crate::allocation::AllocationView;
+use lattice_model::{
+    NetworkName, NodeName, OwnerName, ProjectName, SecretName, StackId, StackName, Timestamp, VolumeId,
+    VolumeName, WorkloadName,
+    goal::DesiredState,
+    report::{AllocationState, Health},
+    resource::{Stack, Volume, Workload},
+    spec::{NetworkSpec, StackSpec, WorkloadSpec},
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt};
+use utoipa::{IntoParams, ToSchema};
+
+/// The most bytes that a secret may have.
+pub const MAX_SECRET_BYTES: usize = 500 << 10;
+
+/// The most bytes that the body of a deployment may have.
+pub const MAX_DEPLOY_BYTES: usize = 4 << 20;
+
+/// The most bytes that the body of any other request may have.
+pub const MAX_REQUEST_BYTES: usize = 256 << 10;
+
+/// A stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StackView {
+    /// A stack deleted and deployed again has another one.
+    pub id: StackId,
+    /// Who it belongs to.
+    pub project: ProjectName,
+    /// Its name within the project.
+    pub name: StackName,
+    /// Who deployed it last.
+    pub owner: OwnerName,
+    /// Rises with each deployment.
+    pub version: u64,
+    /// When it was deployed last.
+    pub deployed_at: Timestamp,
+    /// Being removed.
+    pub deleting: bool,
+    /// How many workloads it has.
+    pub workloads: u32,
+    /// How many of them are as they should be ([`WorkloadState::is_settled`]).
+    pub settled: u32,
+}
+
+impl StackView {
+    /// The view of a row, with the states of its workloads.
+    pub fn of(stack: &Stack, workloads: impl IntoIterator<Item = WorkloadState>) -> Self {
+        let Stack { id, key, owner, version, networks: _, deployed_at, deleting } = stack.clone();
+        let (mut all, mut settled) = (0, 0);
+        for state in workloads {
+            all += 1;
+            settled += u32::from(state.is_settled());
+        }
+        Self {
+            id,
+            project: key.project,
+            name: key.stack,
+            owner,
+            version,
+            deployed_at,
+            deleting,
+            workloads: all,
+            settled,
+        }
+    }
+}
+
+/// A stack with all that belongs to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StackDetail {
+    /// The stack.
+    pub stack: StackView,
+    /// Its services.
+    pub workloads: Vec<WorkloadView>,
+    /// Its volumes.
+    pub volumes: Vec<VolumeView>,
+    /// Its networks.
+    #[schema(value_type = BTreeMap<String, NetworkSpec>)]
+    pub networks: BTreeMap<NetworkName, NetworkSpec>,
+    /// What was deployed, as [`DeployRequest::source`] said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// Query of [`paths::STACKS`](crate::paths::STACKS).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct StackQuery {
+    /// Only those of a project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+}
+
+/// Query of [`paths::STACK`](crate::paths::STACK) with `PUT`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct DeployQuery {
+    /// Only say what would change.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Query of [`paths::STACK`](crate::paths::STACK) with `DELETE`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteStackQuery {
+    /// Delete the data of its volumes, for ever. Without, volumes stay and a stack of the same
+    /// name finds them again.
+    #[serde(default)]
+    pub volumes: bool,
+}
+
+/// Deploys a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeployRequest {
+    /// The whole stack: what is not in it is removed, volumes excepted.
+    pub spec: StackSpec,
+    /// Where it comes from, for people: the text of the Compose file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// Runs one image as a stack with one service of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunRequest {
+    /// The project; the default project where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectName>,
+    /// The stack's name, which must not exist yet. The client makes one up where nobody did.
+    pub name: StackName,
+    /// What to run.
+    pub spec: WorkloadSpec,
+}
+
+/// What a deployment did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeployResult {
+    /// The project.
+    pub project: ProjectName,
+    /// The stack.
+    pub stack: StackName,
+    /// Of the stack from now on; with `dry_run`, what it would be.
+    pub version: u64,
+    /// The store's revision of the change: watch from here. With `dry_run`, the present one.
+    pub revision: u64,
+    /// Whether nothing was done.
+    pub dry_run: bool,
+    /// What changed, unchanged things included.
+    pub changes: Vec<Change>,
+    /// Where replicas go, as far as it is known.
+    #[serde(default)]
+    pub placements: Vec<Placement>,
+    /// Replicas that find no node now. They wait.
+    #[serde(default)]
+    pub pending: Vec<PendingSlot>,
+    /// What a person should know.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// One change of a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Change {
+    /// What happens to it.
+    pub kind: ChangeKind,
+    /// What it is.
+    pub what: ChangedThing,
+    /// Its name within the stack.
+    pub name: String,
+    /// What is different, one thing a line: `image: postgres:15 -> postgres:16`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+}
+
+/// What happens to a part of a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// It is new.
+    Create,
+    /// It changes.
+    Update,
+    /// It goes.
+    Remove,
+    /// It stays as it is.
+    Unchanged,
+}
+
+/// A part of a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangedThing {
+    /// A service.
+    Workload,
+    /// A named volume.
+    Volume,
+    /// A network.
+    Network,
+}
+
+/// Where a replica goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Placement {
+    /// The service.
+    pub workload: WorkloadName,
+    /// Which replica, from 1.
+    pub slot: u32,
+    /// The node.
+    pub node: NodeName,
+    /// Why there.
+    pub why: String,
+}
+
+/// A replica that finds no node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PendingSlot {
+    /// The service.
+    pub workload: WorkloadName,
+    /// Which replica, from 1.
+    pub slot: u32,
+    /// Why, counted by reason.
+    pub why: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// One service of a stack.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WorkloadView {
+    /// The project.
+    pub project: ProjectName,
+    /// The stack.
+    pub stack: StackName,
+    /// Its name within the stack.
+    pub name: WorkloadName,
+    /// Rises whenever it changes in a way that needs new containers.
+    pub generation: u64,
+    /// Whether it should run.
+    pub desired: DesiredState,
+    /// How many should run.
+    pub replicas: u32,
+    /// How many of the present generation serve ([`is_serving`](lattice_model::report::AllocationStatus::is_serving)).
+    pub serving: u32,
+    /// Where it stands as a whole.
+    pub state: WorkloadState,
+    /// Counts the restarts that people asked for.
+    pub restart: u64,
+    /// What to run.
+    pub spec: WorkloadSpec,
+    /// Its instances, those on their way out included.
+    pub allocations: Vec<AllocationView>,
+    /// Replicas that find no node.
+    #[serde(default)]
+    pub pending: Vec<PendingSlot>,
+}
+
+impl WorkloadView {
+    /// The view of a row, with its allocations and what finds no node.
+    pub fn of(workload: &Workload, allocations: Vec<AllocationView>, pending: Vec<PendingSlot>) -> Self {
+        let Workload { key, spec, generation, replicas, desired, restart } = workload.clone();
+        let state = WorkloadState::of(desired, generation, replicas, &allocations, &pending);
+        let serving = allocations.iter().filter(|a| a.generation == generation && a.is_serving()).count();
+        Self {
+            project: key.project,
+            stack: key.stack,
+            name: key.workload,
+            generation,
+            desired,
+            replicas,
+            serving: u32::try_from(serving).unwrap_or(u32::MAX),
+            state,
+            restart,
+            spec: (*spec).clone(),
+            allocations,
+            pending,
+        }
+    }
+
+    /// The first reason that one of its instances, or the planner, gives for not being there.
+    pub fn reason(&self) -> Option<String> {
+        let current = self.allocations.iter().filter(|a| a.generation == self.generation);
+        current
+            .filter(|a| !a.is_serving())
+            .find_map(|a| a.status.reason.clone())
+            .or_else(|| self.pending.first().map(|p| p.why.clone()))
+    }
+}
+
+/// Where a workload stands as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkloadState {
+    /// Every replica of the present generation serves, and none of an older one is left.
+    Running,
+    /// On its way there.
+    Progressing,
+    /// At least one replica finds no node.
+    Pending,
+    /// Some replicas run that do not serve: unhealthy, or started again after a pause.
+    Degraded,
+    /// Every replica has ended with 0 and is not to be started again.
+    Completed,
+    /// At least one replica cannot run, or ended with another code.
+    Failed,
+    /// It should not run, and does not.
+    Stopped,
+    /// A node with one of its replicas has not been heard of.
+    Unknown,
+}
+
+impl WorkloadState {
+    /// What a workload's instances say together. Worst first: failed, pending, unknown, degraded.
+    pub fn of(
+        desired: DesiredState,
+        generation: u64,
+        replicas: u32,
+        allocations: &[AllocationView],
+        pending: &[PendingSlot],
+    ) -> Self {
+        use AllocationState as A;
+        let current: Vec<_> =
+            allocations.iter().filter(|a| a.generation == generation && !a.is_going()).collect();
+        let count = |wanted: &dyn Fn(&AllocationView) -> bool| current.iter().filter(|a| wanted(a)).count();
+        let ended = |a: &AllocationView| matches!(a.status.state, A::Stopped | A::Completed | A::Failed);
+        if desired == DesiredState::Stop || replicas == 0 {
+            let all_ended = allocations.iter().all(ended);
+            return if all_ended && (replicas > 0 || allocations.is_empty()) {
+                Self::Stopped
+            } else {
+                Self::Progressing
+            };
+        }
+        if count(&|a| a.status.state == A::Failed) > 0 {
+            return Self::Failed;
+        }
+        if !pending.is_empty() {
+            return Self::Pending;
+        }
+        if count(&|a| a.status.state == A::Unknown) > 0 {
+            return Self::Unknown;
+        }
+        if count(&|a| a.status.state == A::BackingOff || a.status.health == Health::Unhealthy) > 0 {
+            return Self::Degraded;
+        }
+        let wanted = replicas as usize;
+        let left_over = allocations.len() > current.len();
+        let completed = count(&|a| a.status.state == A::Completed);
+        let serving = count(&AllocationView::is_serving);
+        if serving + completed < wanted || left_over {
+            return Self::Progressing;
+        }
+        if serving == 0 { Self::Completed } else { Self::Running }
+    }
+
+    /// Whether it is as it should be, and nothing more is to come.
+    pub const fn is_settled(self) -> bool {
+        matches!(self, Self::Running | Self::Completed | Self::Stopped)
+    }
+
+    /// As it is written in tables and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Progressing => "progressing",
+            Self::Pending => "pending",
+            Self::Degraded => "degraded",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for WorkloadState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Query of [`paths::WORKLOADS`](crate::paths::WORKLOADS).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadQuery {
+    /// Only those of a project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// Only those of stacks with this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<String>,
+}
+
+/// Changes how many replicas run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// From 0 to [`MAX_REPLICAS`](lattice_model::spec::MAX_REPLICAS).
+    pub replicas: u32,
+}
+
+/// A named volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeView {
+    /// Its id.
+    pub id: VolumeId,
+    /// The project.
+    pub project: ProjectName,
+    /// The stack.
+    pub stack: StackName,
+    /// Its name within the stack.
+    pub name: VolumeName,
+    /// The node that has the data; absent before the first use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
+    /// Where it stands.
+    pub state: VolumeState,
+    /// The services that mount it.
+    #[serde(default)]
+    pub used_by: Vec<WorkloadName>,
+    /// The number of the present writer's right.
+    pub epoch: u64,
+    /// When it was first asked for.
+    pub created_at: Timestamp,
+}
+
+/// Where a volume stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeState {
+    /// It has never been used.
+    New,
+    /// A node has the data.
+    Available,
+    /// Its node says that the data is not there. An empty one is never put in its place.
+    Missing,
+    /// Somebody asked for its deletion.
+    Deleting,
+}
+
+impl VolumeState {
+    /// As it is written in tables and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Available => "available",
+            Self::Missing => "missing",
+            Self::Deleting => "deleting",
+        }
+    }
+}
+
+impl VolumeView {
+    /// The view of a row, with its node's name and its users.
+    pub fn of(volume: &Volume, node: Option<NodeName>, used_by: Vec<WorkloadName>) -> Self {
+        let Volume { id, key, node: _, exists, epoch, missing, deleting, created_at } = volume.clone();
+        let state = match (deleting, missing, exists) {
+            (true, _, _) => VolumeState::Deleting,
+            (_, true, _) => VolumeState::Missing,
+            (_, _, true) => VolumeState::Available,
+            _ => VolumeState::New,
+        };
+        Self {
+            id,
+            project: key.project,
+            stack: key.stack,
+            name: key.volume,
+            node,
+            state,
+            used_by,
+            epoch,
+            created_at,
+        }
+    }
+}
+
+/// Query of [`paths::VOLUMES`](crate::paths::VOLUMES).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeQuery {
+    /// Only those of a project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// Only those of stacks with this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<String>,
+}
+
+/// A secret, without its value: nothing gives that back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretView {
+    /// The project.
+    pub project: ProjectName,
+    /// Its name within the project.
+    pub name: SecretName,
+    /// Rises with each new value.
+    pub version: u64,
+    /// When the value was set.
+    pub updated_at: Timestamp,
+    /// Who set it.
+    pub updated_by: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lattice_model::{
+        AllocationId, NodeId,
+        report::AllocationStatus,
+        resource::{Allocation, Intent},
+    };
+    use std::sync::Arc;
+
+    fn workload(replicas: u32) -> Workload {
+        Workload {
+            key: "default/shop/web".parse().unwrap(),
+            spec: Arc::new(WorkloadSpec::of_image("nginx")),
+            generation: 2,
+            replicas,
+            desired: DesiredState::Run,
+            restart: 0,
+        }
+    }
+
+    fn allocation(slot: u32, generation: u64, state: AllocationState) -> AllocationView {
+        let workload = workload(1);
+        let row = Allocation {
+            id: AllocationId::from_random(u128::from(slot)),
+            workload: workload.key,
+            slot,
+            node: NodeId::from_random(1),
+            generation,
+            spec: workload.spec,
+            intent: Intent::Run,
+            restart: 0,
+            replaces: None,
+            status: AllocationStatus::new(state),
+            placed_at: Timestamp(5),
+            explanation: "most free memory".into(),
+        };
+        AllocationView::of(&row, NodeName::new("laptop").unwrap())
+    }
+
+    #[test]
+    fn a_workload_is_as_its_instances_are() {
+        use AllocationState as A;
+        let state = |replicas, allocations: Vec<AllocationView>| {
+            WorkloadView::of(&workload(replicas), allocations, vec![]).state
+        };
+        assert_eq!(state(1, vec![]), WorkloadState::Progressing);
+        assert_eq!(state(1, vec![allocation(1, 2, A::Running)]), WorkloadState::Running);
+        assert_eq!(state(1, vec![allocation(1, 1, A::Running)]), WorkloadState::Progressing);
+        let both = vec![allocation(1, 2, A::Running), allocation(1, 1, A::Stopping)];
+        assert_eq!(state(1, both), WorkloadState::Progressing);
+        let half = vec![allocation(1, 2, A::Running), allocation(2, 2, A::Failed)];
+        assert_eq!(state(2, half), WorkloadState::Failed);
+        assert_eq!(state(1, vec![allocation(1, 2, A::Completed)]), WorkloadState::Completed);
+        assert_eq!(state(1, vec![allocation(1, 2, A::BackingOff)]), WorkloadState::Degraded);
+        assert_eq!(state(1, vec![allocation(1, 2, A::Unknown)]), WorkloadState::Unknown);
+        assert_eq!(state(0, vec![]), WorkloadState::Stopped);
+        assert_eq!(state(0, vec![allocation(1, 2, A::Running)]), WorkloadState::Progressing);
+
+        let mut stopped = workload(1);
+        stopped.desired = DesiredState::Stop;
+        let of = |state| WorkloadView::of(&stopped, vec![allocation(1, 2, state)], vec![]).state;
+        assert_eq!(of(A::Stopping), WorkloadState::Progressing);
+        assert_eq!(of(A::Stopped), WorkloadState::Stopped);
+
+        let pending = PendingSlot {
+            workload: WorkloadName::new("web").unwrap(),
+            slot: 1,
+            why: "1 node: memory".into(),
+            hint: "add a node".into(),
+        };
+        let view = WorkloadView::of(&workload(1), vec![], vec![pending]);
+        assert_eq!((view.state, view.reason().as_deref()), (WorkloadState::Pending, Some("1 node: memory")));
+    }
+
+    #[test]
+    fn views_and_requests_read_back() {
+        let view = WorkloadView::of(&workload(1), vec![allocation(1, 2, AllocationState::Running)], vec![]);
+        let json = serde_json::to_string(&view).unwrap();
+        assert_eq!(serde_json::from_str::<WorkloadView>(&json).unwrap(), view);
+        assert_eq!(view.serving, 1);
+
+        let request = RunRequest {
+            project: None,
+            name: StackName::new("run-1").unwrap(),
+            spec: WorkloadSpec::of_image("busybox"),
+        };
+        let json = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<RunRequest>(&json).unwrap(), request);
+        assert!(serde_json::from_str::<DeployRequest>(r#"{"spec":{"workloads":{}},"x":1}"#).is_err());
+    }
+}
