@@ -1,1 +1,19 @@
-//! Under construction.
+//! What should run where: `(cluster snapshot, stacks that changed, now, rng) → (plan, report)`.
+//!
+//! [`plan`] reconciles each changed stack: desired slots against allocations, then placement of
+//! what is missing, then removal of what is too much. A plan is immutable data; carrying it out
+//! makes no choices, and a plan that has become stale fails as a whole, since every step names
+//! the revision that it was decided on. [`invariants`] says what every plan keeps; tests check it
+//! on each plan they make. [`goal`] turns a snapshot into what one node is told.
+//!
+//! The planner knows no store, no link and no clock.
+
+pub mod cluster;
+pub mod goal;
+mod group;
+pub mod invariants;
+mod plan;
+mod reconcile;
+
+pub use cluster::{Cluster, Row};
+pub use plan::{Pending, Plan, PlanReport, Placement, Step, plan};

@@ -1,1 +1,13 @@
-//! Under construction.
+//! Which node one ask goes to: filter what cannot hold it, score what can, pick the best.
+//!
+//! Hard exclusion ([`filter`]) and soft score ([`score`]) are apart. The answer always explains
+//! itself: a refusal carries counted reasons, a choice its score and the runners-up. The
+//! scheduler knows no store, no clock and no workloads: only asks and what nodes have left.
+
+mod filter;
+mod pick;
+mod score;
+
+pub use filter::{PortClaim, Refusal};
+pub use pick::{Ask, Candidate, Choice, Explanation, pick};
+pub use score::Score;

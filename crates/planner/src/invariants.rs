@@ -1,0 +1,148 @@
+//! What every plan keeps. Tests check it on each plan that they make; the server checks it on
+//! each plan before it commits one, and refuses to commit a plan that breaks it.
+
+use crate::{
+    cluster::{Cluster, Row},
+    group::groups,
+    plan::{Plan, Step},
+};
+use lattice_model::{
+    NodeId,
+    resource::{Allocation, Intent},
+};
+use lattice_scheduler::PortClaim;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// The cluster as it will be once the plan is carried out, all at `revision`.
+#[must_use]
+pub fn apply(cluster: &Cluster, plan: &Plan, revision: u64) -> Cluster {
+    let mut after = cluster.clone();
+    for step in &plan.steps {
+        match step {
+            Step::Create(allocation) | Step::Update { allocation, .. } => {
+                after.put_allocation(Row { revision, value: Arc::new((**allocation).clone()) });
+            }
+            Step::Forget { id, .. } => after.remove_allocation(*id),
+            Step::Claim { volume, .. } => {
+                after.volumes.insert(volume.key.clone(), Row { revision, value: Arc::new((**volume).clone()) });
+            }
+            Step::ForgetVolume { key, .. } => {
+                after.volumes.remove(key);
+            }
+            Step::ForgetStack { key, .. } => {
+                after.stacks.remove(key);
+            }
+        }
+    }
+    after
+}
+
+/// Every sentence that `plan` breaks on `before`; empty when it keeps them all.
+pub fn broken(before: &Cluster, plan: &Plan) -> Vec<String> {
+    let after = apply(before, plan, u64::MAX);
+    let mut broken = Vec::new();
+    created_where_allowed(plan, &after, &mut broken);
+    one_per_slot(&after, &mut broken);
+    data_stays(before, plan, &after, &mut broken);
+    groups_share_a_node(plan, &after, &mut broken);
+    broken
+}
+
+/// Whatever is created belongs to a workload, on an approved, connected, eligible node with room.
+fn created_where_allowed(plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
+    let mut nodes: BTreeSet<NodeId> = BTreeSet::new();
+    for step in &plan.steps {
+        let Step::Create(allocation) = step else { continue };
+        nodes.insert(allocation.node);
+        if !after.workloads().contains_key(&allocation.workload) {
+            broken.push(format!("{} is created without its workload", name(allocation)));
+        }
+        match after.nodes.get(&allocation.node) {
+            Some(node) if node.takes_work() => {}
+            _ => broken.push(format!("{} is created on a node that takes no work", name(allocation))),
+        }
+    }
+    for node in nodes {
+        let Some(row) = after.nodes.get(&node) else { continue };
+        let (mut cpu, mut memory) = (0u64, 0u64);
+        let mut ports: Vec<(PortClaim, &Allocation)> = Vec::new();
+        for allocation in after.allocations_on(node).filter(|a| a.intent != Intent::Remove) {
+            let (c, m) = allocation.spec.resources.reserved();
+            cpu += u64::from(c.0);
+            memory += m.0;
+            for port in allocation.spec.ports.iter() {
+                let Some(published) = port.published else { continue };
+                let claim = PortClaim { port: published, protocol: port.target.protocol, ip: port.host_ip };
+                if let Some((_, other)) = ports.iter().find(|(taken, _)| taken.collides(&claim)) {
+                    broken.push(format!("{} and {} publish port {published}", name(allocation), name(other)));
+                }
+                ports.push((claim, allocation));
+            }
+        }
+        if cpu > row.capacity.cpu.0.into() || memory > row.capacity.memory.0 {
+            broken.push(format!("{} is given more than it has", row.name));
+        }
+    }
+}
+
+/// A slot of a workload is filled at most once.
+fn one_per_slot(after: &Cluster, broken: &mut Vec<String>) {
+    let mut seen = BTreeSet::new();
+    for allocation in after.allocations().values().filter(|a| a.intent != Intent::Remove) {
+        if !seen.insert((&allocation.workload, allocation.slot)) {
+            broken.push(format!("slot {} of {} is filled twice", allocation.slot, allocation.workload));
+        }
+    }
+}
+
+/// A volume that exists stays where it is, and what is created runs where its data is.
+fn data_stays(before: &Cluster, plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
+    for (key, volume) in before.volumes.iter().filter(|(_, volume)| volume.exists) {
+        match after.volumes.get(key) {
+            Some(row) if row.node == volume.node => {}
+            Some(_) => broken.push(format!("volume {key} moves without its data")),
+            None if volume.deleting => {}
+            None => broken.push(format!("volume {key} is forgotten though nobody asked")),
+        }
+    }
+    for step in &plan.steps {
+        let Step::Create(allocation) = step else { continue };
+        for mount in &allocation.spec.mounts {
+            let key = allocation.workload.stack_key().volume(mount.volume.clone());
+            if after.volumes.get(&key).is_some_and(|volume| volume.node != Some(allocation.node)) {
+                broken.push(format!("{} is not where volume {key} is", name(allocation)));
+            }
+        }
+    }
+}
+
+/// What a plan creates of services that share a network is created on one node.
+fn groups_share_a_node(plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
+    let created: Vec<&Allocation> = plan
+        .steps
+        .iter()
+        .filter_map(|step| if let Step::Create(allocation) = step { Some(&**allocation) } else { None })
+        .collect();
+    let stacks: BTreeSet<_> = created.iter().map(|a| a.workload.stack_key()).collect();
+    for stack in &stacks {
+        for group in groups(after.workloads_of(stack).map(|row| &*row.value)) {
+            let members: BTreeSet<_> = group.iter().map(|w| &w.key).collect();
+            let nodes: BTreeMap<NodeId, String> = created
+                .iter()
+                .filter(|a| members.contains(&a.workload))
+                .map(|a| (a.node, name(a)))
+                .collect();
+            if nodes.len() > 1 {
+                let who = nodes.values().cloned().collect::<Vec<_>>().join(" and ");
+                broken.push(format!("{who} share a network and are put on different nodes"));
+            }
+        }
+    }
+}
+
+fn name(allocation: &Allocation) -> String {
+    format!("{}.{}", allocation.workload, allocation.slot)
+}
