@@ -53,7 +53,8 @@ fn every_named_path_exists() {
                 let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
                 // Where the path only begins with a folder's name, as in `tests/bench` of a later issue, a
                 // document that runs ahead of the code is what this is here to find.
-                if plain && FOLDERS.iter().any(|folder| path.starts_with(folder)) && !root.join(path).exists() {
+                if plain && FOLDERS.iter().any(|folder| path.starts_with(folder)) && !root.join(path).exists()
+                {
                     wrong += &format!("  {file}:{number}: {path}\n");
                 }
             }
@@ -73,11 +74,8 @@ fn every_relative_link_resolves() {
                 continue;
             }
             let (path, anchor) = link.split_once('#').map_or((link.as_str(), None), |(p, a)| (p, Some(a)));
-            let target = if path.is_empty() {
-                root.join(file)
-            } else {
-                root.join(file).parent().unwrap().join(path)
-            };
+            let target =
+                if path.is_empty() { root.join(file) } else { root.join(file).parent().unwrap().join(path) };
             let Ok(target) = target.canonicalize() else {
                 wrong += &format!("  {file}:{number}: {link}: no such file\n");
                 continue;

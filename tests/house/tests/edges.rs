@@ -47,9 +47,9 @@ fn drawn() -> Edges {
     let text = fs::read_to_string(root().unwrap().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
     let mut edges = Edges::new();
     for (number, _, line) in Markdown::read(&text).fenced.iter().filter(|(_, word, _)| word == "edges") {
-        let (from, to) = line
-            .split_once("->")
-            .unwrap_or_else(|| panic!("ARCHITECTURE.md:{number}: an edge is 'crate -> crate …', not '{line}'"));
+        let (from, to) = line.split_once("->").unwrap_or_else(|| {
+            panic!("ARCHITECTURE.md:{number}: an edge is 'crate -> crate …', not '{line}'")
+        });
         for to in to.split_whitespace() {
             let new = edges.insert((from.trim().to_owned(), to.to_owned()));
             assert!(new, "ARCHITECTURE.md:{number}: {} -> {to} is drawn twice", from.trim());
