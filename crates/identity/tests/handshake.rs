@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::result_large_err)]
 
 use lattice_identity::{
-    CertSlot, CertificateAuthority, Challenge, ChallengeKey, Clock, Fingerprint, IssuedCert, NodeKey, ServerNames, ca, challenge, explain,
-    peer_node,
+    CertSlot, CertificateAuthority, Challenge, ChallengeKey, Clock, Fingerprint, IssuedCert, NodeKey,
+    ServerNames, ca, challenge, explain, peer_node,
     tls::{self, Explanation, Trouble, Trust},
 };
 use lattice_model::{ClusterId, Duration, NodeId, Timestamp};
