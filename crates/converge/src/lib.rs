@@ -1,1 +1,23 @@
-//! Under construction.
+//! The agent's reconciler as a step function: `(state, input, now, random) → effects`.
+//!
+//! [`Reconciler`] holds the goal, what the engine shows and what the agent remembers of each
+//! allocation. [`Reconciler::step`] takes one input and answers with what to do. It is
+//! level-triggered: each step looks at the whole, so a lost event costs time and nothing else,
+//! and an operation that failed is decided anew. At most one operation runs for an allocation,
+//! a network, a volume or an image at a time.
+//!
+//! [`config::container_config`] is the one place where a specification becomes a hardened
+//! container, and [`policy::NodePolicy`] the one that refuses what the machine's owner forbids.
+//! Rejected: a queue of commands from server to agent, which would need every message to arrive.
+
+pub mod config;
+mod decide;
+pub mod policy;
+mod reconciler;
+mod record;
+
+pub use policy::NodePolicy;
+pub use reconciler::{
+    Effect, Failure, Input, Listing, Operation, OperationId, Outcome, Reconciler, SecretFile,
+};
+pub use record::AllocationRecord;

@@ -11,7 +11,11 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 /// Orders goals: a restored store raises the incarnation, every change of a goal the revision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -34,6 +38,10 @@ impl fmt::Display for GoalId {
 pub struct Goal {
     /// What should be there. What carries this node's label and is not here is removed.
     pub allocations: BTreeMap<AllocationId, GoalAllocation>,
+    /// What should go, until the node has said that it is gone. Naming them makes the answer
+    /// certain also for those that the node never heard of.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub remove: BTreeSet<AllocationId>,
     /// The volumes that the allocations use. One that is not here is left alone, always.
     pub volumes: BTreeMap<VolumeId, GoalVolume>,
     /// The networks that the allocations use. One that is not here and not in use is removed.

@@ -154,7 +154,10 @@ impl InStack for VolumeKey {
     }
 }
 
-fn in_stack<'a, K: InStack, V: Clone>(map: &'a OrdMap<K, V>, stack: &StackKey) -> impl Iterator<Item = &'a V> {
+fn in_stack<'a, K: InStack, V: Clone>(
+    map: &'a OrdMap<K, V>,
+    stack: &StackKey,
+) -> impl Iterator<Item = &'a V> {
     let stack = stack.clone();
     map.range(K::first_of(&stack)..).take_while(move |(key, _)| key.is_of(&stack)).map(|(_, value)| value)
 }

@@ -26,7 +26,10 @@ pub fn goal_for(
         let desired = match row.intent {
             Intent::Run => DesiredState::Run,
             Intent::Stop => DesiredState::Stop,
-            Intent::Remove => continue,
+            Intent::Remove => {
+                goal.remove.insert(row.id);
+                continue;
+            }
         };
         let allocation = with_surroundings(cluster, row, desired, secret, &mut goal);
         goal.allocations.insert(row.id, allocation);

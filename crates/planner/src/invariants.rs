@@ -27,7 +27,9 @@ pub fn apply(cluster: &Cluster, plan: &Plan, revision: u64) -> Cluster {
             }
             Step::Forget { id, .. } => after.remove_allocation(*id),
             Step::Claim { volume, .. } => {
-                after.volumes.insert(volume.key.clone(), Row { revision, value: Arc::new((**volume).clone()) });
+                after
+                    .volumes
+                    .insert(volume.key.clone(), Row { revision, value: Arc::new((**volume).clone()) });
             }
             Step::ForgetVolume { key, .. } => {
                 after.volumes.remove(key);
@@ -130,11 +132,8 @@ fn groups_share_a_node(plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
     for stack in &stacks {
         for group in groups(after.workloads_of(stack).map(|row| &*row.value)) {
             let members: BTreeSet<_> = group.iter().map(|w| &w.key).collect();
-            let nodes: BTreeMap<NodeId, String> = created
-                .iter()
-                .filter(|a| members.contains(&a.workload))
-                .map(|a| (a.node, name(a)))
-                .collect();
+            let nodes: BTreeMap<NodeId, String> =
+                created.iter().filter(|a| members.contains(&a.workload)).map(|a| (a.node, name(a))).collect();
             if nodes.len() > 1 {
                 let who = nodes.values().cloned().collect::<Vec<_>>().join(" and ");
                 broken.push(format!("{who} share a network and are put on different nodes"));

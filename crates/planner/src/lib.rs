@@ -16,4 +16,4 @@ mod plan;
 mod reconcile;
 
 pub use cluster::{Cluster, Row};
-pub use plan::{Pending, Plan, PlanReport, Placement, Step, plan};
+pub use plan::{Pending, Placement, Plan, PlanReport, Step, plan};

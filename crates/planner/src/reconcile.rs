@@ -81,7 +81,8 @@ impl<'a> Planning<'a> {
                 ports.extend(claims(&allocation.spec));
             }
         }
-        let free_cpu = Cpu(u32::try_from(u64::from(node.capacity.cpu.0).saturating_sub(cpu)).unwrap_or(u32::MAX));
+        let free_cpu =
+            Cpu(u32::try_from(u64::from(node.capacity.cpu.0).saturating_sub(cpu)).unwrap_or(u32::MAX));
         let free_memory = Bytes(node.capacity.memory.0.saturating_sub(memory));
         Candidate { node, free_cpu, free_memory, ports }
     }
@@ -168,7 +169,10 @@ fn home_of(planning: &Planning<'_>, group: &[&Workload]) -> Home {
                 continue;
             }
             let why = format!("the data of volume {} is on {name}, which has left the cluster", key.volume);
-            return Home::Blocked { why, hint: "bring that machine back, or delete the volume and restore a backup" };
+            return Home::Blocked {
+                why,
+                hint: "bring that machine back, or delete the volume and restore a backup",
+            };
         }
         if volume.missing {
             let why = format!("volume {} should be on {name} and is not: its data may be lost", key.volume);
@@ -179,7 +183,10 @@ fn home_of(planning: &Planning<'_>, group: &[&Workload]) -> Home {
         match &bound {
             Some((other, first)) if *other != node => {
                 let why = format!("{first}, but {reason}");
-                return Home::Blocked { why, hint: "services that share a network or a volume need one node" };
+                return Home::Blocked {
+                    why,
+                    hint: "services that share a network or a volume need one node",
+                };
             }
             Some(_) => {}
             None => bound = Some((node, reason)),
@@ -195,14 +202,17 @@ fn home_of(planning: &Planning<'_>, group: &[&Workload]) -> Home {
         }
     }
     match nodes.into_iter().max_by_key(|(id, n)| (*n, std::cmp::Reverse(*id))) {
-        Some((node, _)) => Home::Pinned(node, "next to the other replicas and services of its network".into()),
+        Some((node, _)) => {
+            Home::Pinned(node, "next to the other replicas and services of its network".into())
+        }
         None => Home::Free,
     }
 }
 
 /// A node for the whole group; failing that, one that holds a replica of each.
 fn choose_home(planning: &Planning<'_>, group: &[&Workload]) -> Home {
-    let wanted: Vec<&&Workload> = group.iter().filter(|w| w.desired == DesiredState::Run && w.replicas > 0).collect();
+    let wanted: Vec<&&Workload> =
+        group.iter().filter(|w| w.desired == DesiredState::Run && w.replicas > 0).collect();
     let pools: BTreeSet<PoolName> = wanted.iter().map(|w| pool_of(&w.spec)).collect();
     let Some(pool) = pools.first() else { return Home::Free };
     if pools.len() > 1 {
@@ -275,7 +285,9 @@ fn run_slots(
     };
     // One replica at a time is taken from service, and only while all others are there.
     let mut unavailable: BTreeSet<u32> = (1..=workload.replicas)
-        .filter(|slot| slots.get(slot).is_none_or(|row| row.intent != Intent::Run || !is_available(&row.status)))
+        .filter(|slot| {
+            slots.get(slot).is_none_or(|row| row.intent != Intent::Run || !is_available(&row.status))
+        })
         .collect();
     let (mut missing, mut waiting) = (Vec::new(), Vec::new());
     for slot in 1..=workload.replicas {
@@ -327,7 +339,12 @@ fn place(
     }
     for (reason, slots) in refused {
         let why = format!("{why}, but that node cannot hold it: {reason}");
-        planning.pending(&workload.key, slots, why, "free the node, wait for it to come back, or ask for less");
+        planning.pending(
+            &workload.key,
+            slots,
+            why,
+            "free the node, wait for it to come back, or ask for less",
+        );
     }
 }
 
@@ -373,7 +390,8 @@ fn create(
     }
     // The container that an allocation replaces holds its ports and volumes until it is gone; so
     // does one of the same slot that was sent away before and is not gone yet.
-    let leaving = planning.cluster.allocations_of(&workload.key).find(|row| row.slot == slot && row.node == node);
+    let leaving =
+        planning.cluster.allocations_of(&workload.key).find(|row| row.slot == slot && row.node == node);
     let allocation = Allocation {
         id: AllocationId::from_random((planning.random)()),
         workload: workload.key.clone(),
@@ -388,7 +406,12 @@ fn create(
         placed_at: planning.now,
         explanation: why.to_owned(),
     };
-    planning.report.placed.push(Placement { workload: workload.key.clone(), slot, node, why: why.to_owned() });
+    planning.report.placed.push(Placement {
+        workload: workload.key.clone(),
+        slot,
+        node,
+        why: why.to_owned(),
+    });
     planning.cluster.put_allocation(Row { revision: 0, value: Arc::new(allocation.clone()) });
     planning.plan.steps.push(Step::Create(Box::new(allocation)));
 }

@@ -1,6 +1,9 @@
 //! The decision: [`pick`].
 
-use crate::{filter::{PortClaim, Refusal, refuse}, score::{Score, score}};
+use crate::{
+    filter::{PortClaim, Refusal, refuse},
+    score::{Score, score},
+};
 use lattice_model::{Bytes, Cpu, NodeId, NodeName, PoolName, resource::Node};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};

@@ -1,0 +1,133 @@
+//! From an allocation to a container: the only way in which one is made.
+
+use crate::{policy::NodePolicy, reconciler::SecretFile};
+use lattice_model::{
+    AllocationId, Goal, GoalAllocation, NodeId,
+    container::{
+        ContainerConfig, ContainerMount, LABEL_ALLOCATION, LABEL_NODE, LABEL_PROJECT, LABEL_STACK,
+        LABEL_WORKLOAD, MountSource,
+    },
+    report::PublishedPort,
+    spec::{DEFAULT_CAPABILITIES, PortSpec},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+/// Where dynamic ports are chosen: below Linux's ephemeral range, above what people choose.
+pub const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 20_000..=32_000;
+
+/// What the container of `allocation` is made from. `secrets_dir` is a folder in memory.
+pub fn container_config(
+    node: NodeId,
+    id: AllocationId,
+    allocation: &GoalAllocation,
+    goal: &Goal,
+    policy: &NodePolicy,
+    ports: &[PublishedPort],
+    secrets_dir: &str,
+) -> ContainerConfig {
+    let GoalAllocation { workload, slot, spec, volumes, networks, .. } = allocation;
+    let mut labels = spec.labels.clone();
+    labels.extend([
+        (LABEL_NODE.to_owned(), node.to_string()),
+        (LABEL_ALLOCATION.to_owned(), id.to_string()),
+        (LABEL_WORKLOAD.to_owned(), workload.to_string()),
+        (LABEL_STACK.to_owned(), workload.stack_key().to_string()),
+        (LABEL_PROJECT.to_owned(), workload.project.to_string()),
+    ]);
+    let volume_mounts = spec.mounts.iter().filter_map(|mount| {
+        let volume = volumes.get(&mount.volume)?;
+        let name = goal.volumes.get(volume)?.engine_name(*volume);
+        let (target, read_only) = (mount.target.clone(), mount.read_only);
+        Some(ContainerMount { source: MountSource::Volume(name), target, read_only })
+    });
+    let secret_mounts = spec.secrets.iter().enumerate().map(|(i, mount)| ContainerMount {
+        source: MountSource::SecretFile(secret_path(secrets_dir, id, i)),
+        target: mount.target.clone(),
+        read_only: true,
+    });
+    let attached = spec.networks.iter().filter_map(|(name, attachment)| {
+        let network = networks.get(name)?;
+        let engine_name = goal.networks.get(network)?.engine_name(*network);
+        let mut aliases: BTreeSet<String> = attachment.aliases.clone();
+        aliases.insert(workload.workload.to_string());
+        aliases.insert(format!("{}-{slot}", workload.workload));
+        Some((engine_name, aliases))
+    });
+    ContainerConfig {
+        name: format!("lattice_{}_{}_{slot}_{}", workload.stack, workload.workload, id.short()),
+        image: spec.image.clone(),
+        entrypoint: spec.entrypoint.clone(),
+        command: spec.command.clone(),
+        environment: spec.environment.clone(),
+        labels,
+        mounts: volume_mounts.chain(secret_mounts).collect(),
+        networks: attached.collect::<BTreeMap<_, _>>(),
+        ports: ports.to_vec(),
+        healthcheck: spec.healthcheck.clone(),
+        cpu_limit: spec.resources.cpu_limit.unwrap_or(policy.cpu).min(policy.cpu),
+        memory_limit: spec.resources.memory_limit().min(policy.memory),
+        pids_limit: spec.resources.pids_limit(),
+        capabilities: DEFAULT_CAPABILITIES.iter().map(ToString::to_string).collect(),
+        stop_grace_period: spec.stop_grace_period,
+    }
+}
+
+fn secret_path(dir: &str, id: AllocationId, index: usize) -> String {
+    format!("{dir}/{id}/{index}")
+}
+
+/// The files that must be in memory before the container starts. A secret whose value is not
+/// known is the error.
+pub(crate) fn secret_files(
+    id: AllocationId,
+    allocation: &GoalAllocation,
+    dir: &str,
+) -> Result<Vec<SecretFile>, String> {
+    let file = |(i, mount): (usize, &lattice_model::spec::SecretMount)| {
+        let value = allocation.secrets.get(&mount.secret).ok_or_else(|| {
+            format!("secret {} does not exist; create it with `lattice secret set`", mount.secret)
+        })?;
+        Ok(SecretFile { path: secret_path(dir, id, i), mode: mount.mode, value: value.clone() })
+    };
+    allocation.spec.secrets.iter().enumerate().map(file).collect()
+}
+
+/// Ports for `wanted`: what was chosen before where it still answers to the wish, else the number
+/// asked for, else a free one.
+pub(crate) fn assign_ports(
+    wanted: &[PortSpec],
+    before: &[PublishedPort],
+    taken: &BTreeSet<u16>,
+    random: &mut dyn FnMut() -> u128,
+) -> Vec<PublishedPort> {
+    let mut taken = taken.clone();
+    let mut assigned: Vec<PublishedPort> = Vec::with_capacity(wanted.len());
+    for port in wanted {
+        let host_ip = port.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let kept = before.iter().find(|p| {
+            p.target == port.target
+                && p.host_ip == host_ip
+                && port.published.is_none_or(|number| number == p.host_port)
+                && !assigned.contains(p)
+        });
+        let host_port = match (port.published, kept) {
+            (Some(number), _) => number,
+            (None, Some(kept)) => kept.host_port,
+            (None, None) => free_port(&taken, random),
+        };
+        taken.insert(host_port);
+        assigned.push(PublishedPort { target: port.target, host_ip, host_port });
+    }
+    assigned
+}
+
+fn free_port(taken: &BTreeSet<u16>, random: &mut dyn FnMut() -> u128) -> u16 {
+    let size = DYNAMIC_PORTS.end() - DYNAMIC_PORTS.start() + 1;
+    // The remainder is below `size`, so it fits.
+    let first = u16::try_from(random() % u128::from(size)).unwrap_or(0);
+    let candidates = (0..size).map(|i| DYNAMIC_PORTS.start() + (first + i) % size);
+    candidates.into_iter().find(|port| !taken.contains(port)).unwrap_or(*DYNAMIC_PORTS.start())
+}

@@ -1,0 +1,368 @@
+//! The next step of one allocation.
+//!
+//! The gates, in order: what the owner forbids; a stop that is wanted; a predecessor that must be
+//! gone; superfluous containers; then, by what its container does: create, start, restart, or
+//! leave it alone.
+
+use crate::{
+    config::{assign_ports, container_config, secret_files},
+    reconciler::{Containers, Operation, Reconciler, Tracked, pick_container},
+    record::AllocationRecord,
+};
+use lattice_model::{
+    AllocationId, Duration, Goal, GoalAllocation, Timestamp,
+    container::{ContainerSeen, ContainerState},
+    goal::DesiredState,
+    report::{AllocationState, AllocationStatus, Health},
+    spec::{DependencyCondition, RestartPolicy},
+};
+use std::collections::BTreeSet;
+
+/// A run at least this long ends a row of failures.
+pub(crate) const GOOD_RUN: Duration = Duration::from_secs(60);
+
+/// What to do about an allocation.
+pub(crate) enum Next {
+    Nothing,
+    Run(Operation),
+}
+
+/// What to do, what to tell, and what to remember once it is begun.
+pub(crate) struct Decision {
+    pub(crate) next: Next,
+    pub(crate) status: AllocationStatus,
+    pub(crate) record: AllocationRecord,
+}
+
+/// The circumstances of one decision.
+struct Case<'a> {
+    reconciler: &'a Reconciler,
+    id: AllocationId,
+    wanted: &'a GoalAllocation,
+    goal: &'a Goal,
+    tracked: &'a Tracked,
+    now: Timestamp,
+    record: AllocationRecord,
+}
+
+pub(crate) fn decide(
+    reconciler: &Reconciler,
+    id: AllocationId,
+    wanted: &GoalAllocation,
+    goal: &Goal,
+    now: Timestamp,
+    random: &mut dyn FnMut() -> u128,
+) -> Decision {
+    let none = Containers::new();
+    let blank = Tracked::default();
+    let tracked = reconciler.tracked.get(&id).unwrap_or(&blank);
+    let containers = reconciler.view.as_ref().and_then(|view| view.containers.get(&id)).unwrap_or(&none);
+    let mut record = tracked.record.clone();
+    record.grace = Some(wanted.spec.stop_grace_period);
+    let mut case = Case { reconciler, id, wanted, goal, tracked, now, record };
+    let seen = pick_container(containers);
+    let (next, mut status) = match &tracked.record.reported {
+        // While an operation is under way, its status stands and nothing else is begun.
+        Some(reported) if tracked.busy.is_some() => (Next::Nothing, reported.clone()),
+        _ => case.next(containers, seen, random),
+    };
+    if let Some(seen) = seen {
+        status.health = if seen.state == ContainerState::Running { seen.health } else { Health::None };
+        status.started_at = seen.started_at.filter(|_| seen.state == ContainerState::Running);
+        status.exit_code = seen.exit_code.filter(|_| seen.state != ContainerState::Running);
+    }
+    status.restarts = case.record.restarts;
+    status.ports = case.record.ports.clone();
+    Decision { next, status, record: case.record }
+}
+
+fn is(state: AllocationState) -> AllocationStatus {
+    AllocationStatus::new(state)
+}
+
+impl Case<'_> {
+    fn next(
+        &mut self,
+        containers: &Containers,
+        seen: Option<&ContainerSeen>,
+        random: &mut dyn FnMut() -> u128,
+    ) -> (Next, AllocationStatus) {
+        let runs = seen.is_some_and(|c| matches!(c.state, ContainerState::Running | ContainerState::Paused));
+        if let Some(why) = self.reconciler.policy.refuse(self.wanted) {
+            return match seen.filter(|_| runs) {
+                Some(seen) => (self.stop(seen), is(AllocationState::Stopping).because(why)),
+                None => (Next::Nothing, is(AllocationState::Failed).because(why)),
+            };
+        }
+        if self.wanted.desired == DesiredState::Stop {
+            self.record.stopped = true;
+            self.record.honoured_restart = self.wanted.restart;
+            return match seen.filter(|_| runs) {
+                Some(seen) => (self.stop(seen), is(AllocationState::Stopping)),
+                None => (Next::Nothing, is(AllocationState::Stopped)),
+            };
+        }
+        if let Some(old) = self.wanted.replaces.filter(|old| self.still_here(*old)) {
+            let why = format!("waits until its predecessor {} is gone", old.short());
+            return (Next::Nothing, is(AllocationState::Waiting).because(why));
+        }
+        if let Some(extra) = seen.and_then(|keep| containers.values().find(|c| c.id != keep.id)) {
+            let remove = Next::Run(Operation::Remove { allocation: self.id, container: extra.id.clone() });
+            return (remove, is(AllocationState::Starting).because("a second container of it is removed"));
+        }
+        match seen {
+            None => self.create(random),
+            Some(seen) => match seen.state {
+                ContainerState::Created => self.first_start(seen),
+                ContainerState::Running => self.running(seen),
+                ContainerState::Paused => {
+                    (Next::Nothing, is(AllocationState::Running).because("somebody paused its container"))
+                }
+                ContainerState::Exited => self.ended(seen),
+                ContainerState::Dead => (self.remove(seen), is(AllocationState::Starting)),
+            },
+        }
+    }
+
+    fn still_here(&self, old: AllocationId) -> bool {
+        let shown = self.reconciler.view.as_ref().is_some_and(|view| view.containers.contains_key(&old));
+        shown || self.reconciler.tracked.get(&old).is_some_and(|tracked| tracked.busy.is_some())
+    }
+
+    fn stop(&self, seen: &ContainerSeen) -> Next {
+        let (container, grace) = (seen.id.clone(), self.wanted.spec.stop_grace_period);
+        Next::Run(Operation::Stop { allocation: self.id, container, grace })
+    }
+
+    fn remove(&self, seen: &ContainerSeen) -> Next {
+        Next::Run(Operation::Remove { allocation: self.id, container: seen.id.clone() })
+    }
+
+    /// The trouble that the last attempt met, as a status, while it lasts.
+    fn trouble(&self) -> Option<AllocationStatus> {
+        let trouble = self.tracked.trouble.as_ref()?;
+        let waiting = trouble.retry_at > self.now;
+        waiting.then(|| is(AllocationState::BackingOff).because(&trouble.why))
+    }
+
+    fn create(&mut self, random: &mut dyn FnMut() -> u128) -> (Next, AllocationStatus) {
+        if self.tracked.needs_image {
+            return self.pull();
+        }
+        if let Some(status) = self.trouble() {
+            return (Next::Nothing, status);
+        }
+        if let Some(why) = self.unmet_dependency().or_else(|| self.missing_surroundings()) {
+            return (Next::Nothing, is(AllocationState::Waiting).because(why));
+        }
+        let files = match secret_files(self.id, self.wanted, &self.reconciler.secrets_dir) {
+            Ok(files) => files,
+            Err(why) => return (Next::Nothing, is(AllocationState::Waiting).because(why)),
+        };
+        self.record.ports =
+            assign_ports(&self.wanted.spec.ports, &self.record.ports, &self.taken_ports(), random);
+        self.record.honoured_restart = self.wanted.restart;
+        self.record.stopped = false;
+        let Reconciler { node, policy, secrets_dir, .. } = self.reconciler;
+        let ports = &self.record.ports;
+        let config = container_config(*node, self.id, self.wanted, self.goal, policy, ports, secrets_dir);
+        let create = Operation::Create { allocation: self.id, config: Box::new(config), files };
+        (Next::Run(create), is(AllocationState::Starting))
+    }
+
+    fn pull(&self) -> (Next, AllocationStatus) {
+        let image = self.wanted.spec.image.clone();
+        let status = match self.reconciler.troubles.get(&format!("image {image}")) {
+            Some(trouble) if trouble.retry_at > self.now => {
+                is(AllocationState::BackingOff).because(&trouble.why)
+            }
+            _ => is(AllocationState::Pulling).because(format!("fetches {image}")),
+        };
+        (Next::Run(Operation::Pull { image }), status)
+    }
+
+    fn first_start(&mut self, seen: &ContainerSeen) -> (Next, AllocationStatus) {
+        // Made with ports that had to be given up, or before the specification's networks changed.
+        if seen.ports.iter().collect::<BTreeSet<_>>() != self.record.ports.iter().collect() {
+            return (self.remove(seen), is(AllocationState::Starting));
+        }
+        if let Some(status) = self.trouble() {
+            return (Next::Nothing, status);
+        }
+        match self.unmet_dependency() {
+            Some(why) => (Next::Nothing, is(AllocationState::Waiting).because(why)),
+            None => self.start(seen),
+        }
+    }
+
+    fn start(&self, seen: &ContainerSeen) -> (Next, AllocationStatus) {
+        match secret_files(self.id, self.wanted, &self.reconciler.secrets_dir) {
+            Ok(files) => {
+                let start = Operation::Start { allocation: self.id, container: seen.id.clone(), files };
+                (Next::Run(start), is(AllocationState::Starting))
+            }
+            Err(why) => (Next::Nothing, is(AllocationState::Waiting).because(why)),
+        }
+    }
+
+    fn running(&mut self, seen: &ContainerSeen) -> (Next, AllocationStatus) {
+        if self.record.ports.is_empty() {
+            // A lost record: what runs is the truth.
+            self.record.ports = seen.ports.clone();
+        }
+        self.record.stopped = false;
+        if self.wanted.restart > self.record.honoured_restart {
+            self.record.stopped = true;
+            self.record.honoured_restart = self.wanted.restart;
+            return (self.stop(seen), is(AllocationState::Stopping).because("somebody asked for a restart"));
+        }
+        (Next::Nothing, is(AllocationState::Running))
+    }
+
+    fn ended(&mut self, seen: &ContainerSeen) -> (Next, AllocationStatus) {
+        let owed = self.wanted.restart > self.record.honoured_restart;
+        if self.record.stopped || owed {
+            if let Some(status) = self.trouble() {
+                return (Next::Nothing, status);
+            }
+            self.record.in_a_row = 0;
+            self.record.honoured_restart = self.wanted.restart;
+            return self.start(seen);
+        }
+        let how = how_it_ended(seen);
+        let clean = seen.exit_code == Some(0);
+        match self.wanted.spec.restart {
+            RestartPolicy::Never | RestartPolicy::OnFailure { .. } if clean => {
+                return (Next::Nothing, is(AllocationState::Completed));
+            }
+            RestartPolicy::Never => return (Next::Nothing, is(AllocationState::Failed).because(how)),
+            RestartPolicy::OnFailure { max_retries: Some(max) } if self.record.restarts >= max => {
+                let why = format!("{how}, after {max} retries");
+                return (Next::Nothing, is(AllocationState::Failed).because(why));
+            }
+            RestartPolicy::OnFailure { .. } | RestartPolicy::Always => {}
+        }
+        self.restart(seen, &how)
+    }
+
+    fn restart(&mut self, seen: &ContainerSeen, how: &str) -> (Next, AllocationStatus) {
+        if let Some(status) = self.trouble() {
+            return (Next::Nothing, status);
+        }
+        let ran = seen.finished_at.zip(seen.started_at).map_or(Duration(0), |(end, start)| end.since(start));
+        if ran >= GOOD_RUN {
+            self.record.in_a_row = 0;
+        }
+        let ended_at = self.tracked.ended_at.unwrap_or(self.now);
+        let again = self.record.restart_at(ended_at);
+        if again > self.now {
+            let pause = again.since(ended_at);
+            let why = format!("{how}; it is started again {pause} after that");
+            return (Next::Nothing, is(AllocationState::BackingOff).because(why));
+        }
+        let (next, status) = self.start(seen);
+        if matches!(next, Next::Run(_)) {
+            self.record.restarts += 1;
+            self.record.in_a_row += 1;
+        }
+        (next, status.because(how))
+    }
+
+    fn taken_ports(&self) -> BTreeSet<u16> {
+        let others = self.reconciler.tracked.iter().filter(|(id, _)| **id != self.id);
+        others.flat_map(|(_, tracked)| tracked.record.ports.iter().map(|port| port.host_port)).collect()
+    }
+
+    /// The first network or volume that is not there yet, in words.
+    fn missing_surroundings(&self) -> Option<String> {
+        let view = self.reconciler.view.as_ref()?;
+        let trouble =
+            |subject: String| self.reconciler.troubles.get(&subject).map(|t| format!(": {}", t.why));
+        for mount in &self.wanted.spec.mounts {
+            let name = &mount.volume;
+            let Some(id) = self.wanted.volumes.get(name) else {
+                return Some(format!("waits for volume {name}, which the server did not name"));
+            };
+            if view.volumes.contains_key(id) {
+                continue;
+            }
+            let volume = self.goal.volumes.get(id)?;
+            if volume.exists {
+                return Some(format!(
+                    "volume {name} was on this machine and is gone: its data may be lost, and an empty one is not put in its place"
+                ));
+            }
+            let why = trouble(format!("volume {}", volume.engine_name(*id))).unwrap_or_default();
+            return Some(format!("waits for volume {name} to be created{why}"));
+        }
+        for name in self.wanted.spec.networks.keys() {
+            let Some(id) = self.wanted.networks.get(name) else {
+                return Some(format!("waits for network {name}, which the server did not name"));
+            };
+            if !view.networks.contains_key(id) {
+                let engine_name = self.goal.networks.get(id).map(|n| n.engine_name(*id)).unwrap_or_default();
+                let why = trouble(format!("network {engine_name}")).unwrap_or_default();
+                return Some(format!("waits for network {name} to be created{why}"));
+            }
+        }
+        None
+    }
+
+    /// The first dependency that is not met, in words.
+    fn unmet_dependency(&self) -> Option<String> {
+        let stack = self.wanted.workload.stack_key();
+        self.wanted.spec.depends_on.iter().find_map(|(name, dependency)| {
+            let key = stack.workload(name.clone());
+            let statuses: Vec<Option<&AllocationStatus>> = self
+                .goal
+                .allocations
+                .iter()
+                .filter(|(_, other)| other.workload == key)
+                .map(|(id, _)| self.reconciler.tracked.get(id).and_then(|t| t.record.reported.as_ref()))
+                .collect();
+            if statuses.is_empty() {
+                return dependency
+                    .required
+                    .then(|| format!("waits for {name}, which has no replica on this machine"));
+            }
+            let all = |met: &dyn Fn(&AllocationStatus) -> bool| {
+                statuses.iter().all(|status| status.is_some_and(met))
+            };
+            let ran = |s: &AllocationStatus| {
+                s.state == AllocationState::Running || s.state == AllocationState::Completed
+            };
+            match dependency.condition {
+                DependencyCondition::ServiceStarted if all(&ran) => None,
+                DependencyCondition::ServiceStarted => Some(format!("waits for {name} to start")),
+                DependencyCondition::ServiceHealthy if all(&|s| s.health == Health::Healthy) => None,
+                DependencyCondition::ServiceHealthy
+                    if all(&|s| s.state == AllocationState::Running && s.health == Health::None) =>
+                {
+                    Some(format!(
+                        "waits for {name} to be healthy, but {name} has no health check; give it one"
+                    ))
+                }
+                DependencyCondition::ServiceHealthy => Some(format!("waits for {name} to be healthy")),
+                DependencyCondition::ServiceCompletedSuccessfully
+                    if all(&|s| s.state == AllocationState::Completed) =>
+                {
+                    None
+                }
+                DependencyCondition::ServiceCompletedSuccessfully => {
+                    Some(format!("waits for {name} to end with exit code 0"))
+                }
+            }
+        })
+    }
+}
+
+fn how_it_ended(seen: &ContainerSeen) -> String {
+    match (seen.out_of_memory, seen.exit_code, &seen.error) {
+        (true, _, _) => {
+            "it was killed for using more memory than its limit; raise the limit or use less".into()
+        }
+        (false, _, Some(error)) if !error.is_empty() => format!("it could not be started: {error}"),
+        (false, Some(code), _) => format!("it ended with exit code {code}"),
+        (false, None, _) => "it ended".into(),
+    }
+}

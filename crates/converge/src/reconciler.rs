@@ -1,0 +1,778 @@
+//! The state and its step.
+
+use crate::{
+    decide::{Decision, Next, decide},
+    policy::NodePolicy,
+    record::AllocationRecord,
+};
+use lattice_model::{
+    AllocationId, Duration, Goal, GoalAllocation, GoalId, NetworkId, NodeId, Timestamp, VolumeId,
+    container::{
+        ContainerConfig, ContainerId, ContainerSeen, ContainerState, LABEL_ALLOCATION, LABEL_NETWORK,
+        LABEL_NODE, LABEL_PROJECT, LABEL_STACK, LABEL_VOLUME, NetworkSeen, VolumeSeen,
+    },
+    goal::SecretValue,
+    report::{Health, ReportKind},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// The most operations that are under way at a time; more would only queue in the engine.
+const MAX_OPERATIONS: usize = 16;
+
+/// How often one step looks at all allocations; chains of dependencies settle in two or three.
+const MAX_PASSES: usize = 8;
+
+/// Names one operation that the shell was asked to carry out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId(pub u64);
+
+/// What the shell is asked to do to the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Fetch an image.
+    Pull {
+        /// Its reference.
+        image: String,
+    },
+    /// Make a bridge network.
+    CreateNetwork {
+        /// The engine's name.
+        name: String,
+        /// Whether it leads nowhere outside.
+        internal: bool,
+        /// Lattice's labels and people's.
+        labels: BTreeMap<String, String>,
+    },
+    /// Remove a network of ours.
+    RemoveNetwork {
+        /// The engine's name.
+        name: String,
+    },
+    /// Make an empty volume.
+    CreateVolume {
+        /// The engine's name.
+        name: String,
+        /// Lattice's labels.
+        labels: BTreeMap<String, String>,
+    },
+    /// Delete a volume with its data, because somebody asked for it.
+    RemoveVolume {
+        /// The engine's name.
+        name: String,
+    },
+    /// Make a container.
+    Create {
+        /// Whose.
+        allocation: AllocationId,
+        /// From what.
+        config: Box<ContainerConfig>,
+        /// Written first.
+        files: Vec<SecretFile>,
+    },
+    /// Start a container.
+    Start {
+        /// Whose.
+        allocation: AllocationId,
+        /// Which.
+        container: ContainerId,
+        /// Written first, since memory is empty after the machine restarted.
+        files: Vec<SecretFile>,
+    },
+    /// Stop a container, killing it after the grace period.
+    Stop {
+        /// Whose.
+        allocation: AllocationId,
+        /// Which.
+        container: ContainerId,
+        /// How long it may take.
+        grace: Duration,
+    },
+    /// Remove a container that does not run, and its secret files.
+    Remove {
+        /// Whose.
+        allocation: AllocationId,
+        /// Which.
+        container: ContainerId,
+    },
+}
+
+/// A secret to be written to a file in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretFile {
+    /// Absolute path.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// What to write.
+    pub value: SecretValue,
+}
+
+/// How an operation ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done, and what was to go is gone.
+    Done,
+    /// The container was made.
+    Created(ContainerId),
+    /// The container is as seen after the operation; `None` when it has vanished.
+    Seen(Option<Box<ContainerSeen>>),
+}
+
+/// How an operation failed. The text is for people and names the way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The engine did not answer; nothing is known.
+    Unreachable(String),
+    /// The image is not on the machine.
+    ImageMissing,
+    /// A port on the node is taken by something else.
+    PortInUse(String),
+    /// What it was about is not there.
+    Missing(String),
+    /// The engine refused.
+    Other(String),
+}
+
+impl Failure {
+    fn text(&self) -> &str {
+        match self {
+            Self::ImageMissing => "its image is not on the machine",
+            Self::Unreachable(text) | Self::PortInUse(text) | Self::Missing(text) | Self::Other(text) => text,
+        }
+    }
+}
+
+/// Everything of ours that the engine has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Containers with this node's label.
+    pub containers: Vec<ContainerSeen>,
+    /// Networks with this node's label.
+    pub networks: Vec<NetworkSeen>,
+    /// Volumes with this node's label.
+    pub volumes: Vec<VolumeSeen>,
+}
+
+/// What the shell tells the reconciler.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A goal arrived, or was read from disk.
+    Goal(GoalId, Goal),
+    /// The owner's word changed.
+    Policy(NodePolicy),
+    /// The engine was listed.
+    Listed(Listing),
+    /// A container was looked at, after an event.
+    Container(Box<ContainerSeen>),
+    /// A container has vanished.
+    Vanished(ContainerId),
+    /// An operation ended.
+    Done(OperationId, Result<Outcome, Failure>),
+    /// The engine does not answer.
+    RuntimeLost(String),
+    /// It is the time that was asked for.
+    Tick,
+}
+
+/// What the shell is to do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Keep the goal that was just given, before anything else.
+    KeepGoal(GoalId),
+    /// Carry out, and answer with [`Input::Done`].
+    Run(OperationId, Operation),
+    /// Tell the server.
+    Report(ReportKind),
+    /// Keep what is remembered of an allocation; `None` forgets it.
+    Save(AllocationId, Option<Box<AllocationRecord>>),
+    /// Give [`Input::Tick`] at this instant; it replaces an earlier wish.
+    WakeAt(Timestamp),
+}
+
+/// What is known of an allocation besides its goal and its container.
+#[derive(Debug, Default)]
+pub(crate) struct Tracked {
+    pub(crate) record: AllocationRecord,
+    saved: AllocationRecord,
+    pub(crate) busy: Option<OperationId>,
+    pub(crate) needs_image: bool,
+    pub(crate) trouble: Option<Trouble>,
+    pub(crate) ended_at: Option<Timestamp>,
+}
+
+/// A failure that is tried again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trouble {
+    pub(crate) why: String,
+    pub(crate) failures: u32,
+    pub(crate) retry_at: Timestamp,
+}
+
+impl Trouble {
+    /// One more failure: tried again after 1 s, 2 s, 4 s … at most 5 minutes.
+    fn again(before: Option<&Self>, why: &str, now: Timestamp) -> Self {
+        let failures = before.map_or(0, |t| t.failures) + 1;
+        let pause = Duration::from_millis((500 << failures.min(10)).min(300_000));
+        Self { why: why.to_owned(), failures, retry_at: now + pause }
+    }
+}
+
+pub(crate) type Containers = BTreeMap<ContainerId, ContainerSeen>;
+
+/// What the engine shows.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    pub(crate) containers: BTreeMap<AllocationId, Containers>,
+    pub(crate) networks: BTreeMap<NetworkId, String>,
+    pub(crate) volumes: BTreeMap<VolumeId, String>,
+}
+
+/// The agent's mind: see the crate's documentation.
+#[derive(Debug)]
+pub struct Reconciler {
+    pub(crate) node: NodeId,
+    pub(crate) policy: NodePolicy,
+    pub(crate) secrets_dir: String,
+    pub(crate) goal: Option<(GoalId, Arc<Goal>)>,
+    pub(crate) view: Option<View>,
+    pub(crate) tracked: BTreeMap<AllocationId, Tracked>,
+    pub(crate) troubles: BTreeMap<String, Trouble>,
+    pub(crate) under_way: BTreeMap<OperationId, Operation>,
+    runtime_lost: bool,
+    told_gone: BTreeSet<AllocationId>,
+    told_volumes: BTreeSet<(VolumeId, bool)>,
+    next_operation: u64,
+}
+
+impl Reconciler {
+    /// A reconciler that knows what was remembered, and nothing of the engine or the goal yet.
+    pub fn new(
+        node: NodeId,
+        policy: NodePolicy,
+        secrets_dir: impl Into<String>,
+        records: BTreeMap<AllocationId, AllocationRecord>,
+    ) -> Self {
+        let track = |(id, record): (_, AllocationRecord)| {
+            (id, Tracked { saved: record.clone(), record, ..Tracked::default() })
+        };
+        Self {
+            node,
+            policy,
+            secrets_dir: secrets_dir.into(),
+            goal: None,
+            view: None,
+            tracked: records.into_iter().map(track).collect(),
+            troubles: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            runtime_lost: false,
+            told_gone: BTreeSet::new(),
+            told_volumes: BTreeSet::new(),
+            next_operation: 0,
+        }
+    }
+
+    /// The goal that it works towards.
+    pub fn goal_id(&self) -> Option<GoalId> {
+        self.goal.as_ref().map(|(id, _)| *id)
+    }
+
+    /// The status of every allocation of the goal, as last reported.
+    pub fn statuses(&self) -> impl Iterator<Item = (AllocationId, &lattice_model::report::AllocationStatus)> {
+        self.tracked.iter().filter_map(|(id, t)| Some((*id, t.record.reported.as_ref()?)))
+    }
+
+    /// Whether the engine answered when it was last asked, and has been listed.
+    pub const fn engine_known(&self) -> bool {
+        self.view.is_some()
+    }
+
+    /// The container of an allocation that runs now, for logs and exec.
+    pub fn container_of(&self, id: AllocationId) -> Option<&ContainerSeen> {
+        pick_container(self.view.as_ref()?.containers.get(&id)?)
+    }
+
+    /// Takes one input in and answers with what to do. `random` gives 128 fresh random bits.
+    pub fn step(&mut self, input: Input, now: Timestamp, random: &mut dyn FnMut() -> u128) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.take(input, now, &mut effects);
+        if let Some((_, goal)) = self.goal.clone().filter(|_| self.view.is_some()) {
+            self.surroundings(&goal, now, &mut effects);
+            self.allocations(&goal, now, random, &mut effects);
+            self.surplus(&goal, now, &mut effects);
+        }
+        self.save_changes(&mut effects);
+        self.wake(now, &mut effects);
+        effects
+    }
+
+    fn take(&mut self, input: Input, now: Timestamp, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Goal(id, goal) => self.take_goal(id, goal, effects),
+            Input::Policy(policy) => self.policy = policy,
+            Input::Listed(listing) => {
+                if std::mem::take(&mut self.runtime_lost) {
+                    effects.push(Effect::Report(ReportKind::RuntimeBack));
+                }
+                self.take_listing(listing, now);
+            }
+            Input::Container(seen) => self.see(*seen, now),
+            Input::Vanished(id) => self.unsee(&id),
+            Input::Done(id, result) => self.take_result(id, result, now),
+            Input::RuntimeLost(reason) => {
+                self.view = None;
+                if !std::mem::replace(&mut self.runtime_lost, true) {
+                    effects.push(Effect::Report(ReportKind::RuntimeLost { reason }));
+                }
+            }
+            Input::Tick => {}
+        }
+    }
+
+    fn take_goal(&mut self, id: GoalId, goal: Goal, effects: &mut Vec<Effect>) {
+        match &self.goal {
+            Some((current, _)) if id < *current => {
+                let reason = format!("this node already works towards the newer goal {current}");
+                effects.push(Effect::Report(ReportKind::GoalRefused { goal: id, reason }));
+            }
+            Some((current, same)) if id == *current && **same == goal => {}
+            _ => {
+                self.told_gone.retain(|gone| goal.remove.contains(gone));
+                self.told_volumes.clear();
+                self.goal = Some((id, Arc::new(goal)));
+                effects.push(Effect::KeepGoal(id));
+            }
+        }
+    }
+
+    fn take_listing(&mut self, listing: Listing, now: Timestamp) {
+        let before = self.view.take().unwrap_or_default();
+        let mut view = View::default();
+        let networks = listing.networks.into_iter().filter_map(|n| Some((n.network()?, n.name)));
+        view.networks = networks.collect();
+        let volumes = listing.volumes.into_iter().filter_map(|v| Some((v.volume()?, v.name)));
+        view.volumes = volumes.collect();
+        // A listing may be older than an operation under way; what that made is kept until it ends.
+        for operation in self.under_way.values() {
+            if let Some(id) = operation.allocation()
+                && let Some(containers) = before.containers.get(&id)
+            {
+                view.containers.insert(id, containers.clone());
+            }
+        }
+        let busy: BTreeSet<AllocationId> = view.containers.keys().copied().collect();
+        self.view = Some(view);
+        for seen in listing.containers {
+            if seen.allocation().is_some_and(|id| !busy.contains(&id)) {
+                self.see(seen, now);
+            }
+        }
+    }
+
+    fn see(&mut self, seen: ContainerSeen, now: Timestamp) {
+        let Some(id) = seen.allocation().filter(|_| seen.node() == Some(self.node)) else { return };
+        let Some(view) = &mut self.view else { return };
+        let running = seen.state == ContainerState::Running;
+        view.containers.entry(id).or_default().insert(seen.id.clone(), seen);
+        if let Some(tracked) = self.tracked.get_mut(&id) {
+            match running {
+                true => tracked.ended_at = None,
+                false => tracked.ended_at = tracked.ended_at.or(Some(now)),
+            }
+        }
+    }
+
+    fn unsee(&mut self, container: &ContainerId) {
+        let Some(view) = &mut self.view else { return };
+        view.containers.retain(|_, containers| {
+            containers.remove(container);
+            !containers.is_empty()
+        });
+    }
+
+    fn take_result(&mut self, id: OperationId, result: Result<Outcome, Failure>, now: Timestamp) {
+        let Some(operation) = self.under_way.remove(&id) else { return };
+        let allocation = operation.allocation();
+        if let Some(tracked) = allocation.and_then(|id| self.tracked.get_mut(&id)) {
+            tracked.busy = None;
+        }
+        match result {
+            Ok(outcome) => self.take_success(operation, outcome, now),
+            Err(failure) => self.take_failure(&operation, &failure, now),
+        }
+    }
+
+    fn take_success(&mut self, operation: Operation, outcome: Outcome, now: Timestamp) {
+        self.troubles.remove(&operation.subject());
+        if let Some(tracked) = operation.allocation().and_then(|id| self.tracked.get_mut(&id)) {
+            tracked.trouble = None;
+        }
+        match (operation, outcome) {
+            (_, Outcome::Seen(Some(seen))) => self.see(*seen, now),
+            (Operation::Start { container, .. } | Operation::Stop { container, .. }, Outcome::Seen(None))
+            | (Operation::Remove { container, .. }, _) => self.unsee(&container),
+            (Operation::Create { config, .. }, Outcome::Created(id)) => {
+                self.see(just_created(id, *config), now)
+            }
+            (Operation::CreateNetwork { name, labels, .. }, _) => {
+                let id = NetworkSeen { name: name.clone(), labels }.network();
+                if let (Some(view), Some(id)) = (&mut self.view, id) {
+                    view.networks.insert(id, name);
+                }
+            }
+            (Operation::RemoveNetwork { name }, _) => {
+                if let Some(view) = &mut self.view {
+                    view.networks.retain(|_, other| *other != name);
+                }
+            }
+            (Operation::CreateVolume { name, labels }, _) => {
+                let id = VolumeSeen { name: name.clone(), labels }.volume();
+                if let (Some(view), Some(id)) = (&mut self.view, id) {
+                    view.volumes.insert(id, name);
+                }
+            }
+            (Operation::RemoveVolume { name }, _) => {
+                if let Some(view) = &mut self.view {
+                    view.volumes.retain(|_, other| *other != name);
+                }
+            }
+            (Operation::Pull { image }, _) => self.image_arrived(&image),
+            _ => {}
+        }
+    }
+
+    fn image_arrived(&mut self, image: &str) {
+        let Some((_, goal)) = &self.goal else { return };
+        for (id, _) in goal.allocations.iter().filter(|(_, a)| a.spec.image == image) {
+            if let Some(tracked) = self.tracked.get_mut(id) {
+                tracked.needs_image = false;
+                tracked.trouble = None;
+            }
+        }
+    }
+
+    fn take_failure(&mut self, operation: &Operation, failure: &Failure, now: Timestamp) {
+        let subject = operation.subject();
+        let Some(id) = operation.allocation() else {
+            let trouble = Trouble::again(self.troubles.get(&subject), failure.text(), now);
+            self.troubles.insert(subject, trouble);
+            return;
+        };
+        let Some(tracked) = self.tracked.get_mut(&id) else { return };
+        match (operation, failure) {
+            (Operation::Create { .. }, Failure::ImageMissing) => tracked.needs_image = true,
+            (Operation::Start { .. }, Failure::PortInUse(_)) => {
+                tracked.trouble = Some(Trouble::again(tracked.trouble.as_ref(), failure.text(), now));
+                self.give_up_dynamic_ports(id);
+            }
+            (_, Failure::Missing(_)) => {
+                // Something of what it needs was taken away behind our back: look again.
+                tracked.trouble = Some(Trouble::again(tracked.trouble.as_ref(), failure.text(), now));
+                if let Some(container) = operation.container().cloned() {
+                    self.unsee(&container);
+                }
+            }
+            _ => tracked.trouble = Some(Trouble::again(tracked.trouble.as_ref(), failure.text(), now)),
+        }
+    }
+
+    /// Ports that the node chose are chosen anew; ports that people asked for stay asked for.
+    fn give_up_dynamic_ports(&mut self, id: AllocationId) {
+        let Some(wanted) = self.goal.as_ref().and_then(|(_, goal)| goal.allocations.get(&id)) else { return };
+        let fixed: BTreeSet<u16> = wanted.spec.ports.iter().filter_map(|port| port.published).collect();
+        if let Some(tracked) = self.tracked.get_mut(&id) {
+            tracked.record.ports.retain(|port| fixed.contains(&port.host_port));
+        }
+    }
+
+    /// Networks and volumes that the goal names.
+    fn surroundings(&mut self, goal: &Goal, now: Timestamp, effects: &mut Vec<Effect>) {
+        for (id, network) in &goal.networks {
+            if self.view.as_ref().is_some_and(|view| view.networks.contains_key(id)) {
+                continue;
+            }
+            let mut labels = network.spec.labels.clone();
+            labels.extend(self.labels(LABEL_NETWORK, id.to_string(), &network.stack));
+            let (name, internal) = (network.engine_name(*id), network.spec.internal);
+            self.launch(Operation::CreateNetwork { name, internal, labels }, now, effects);
+        }
+        for (id, volume) in &goal.volumes {
+            let here = self.view.as_ref().is_some_and(|view| view.volumes.contains_key(id));
+            match (volume.delete, here, volume.exists) {
+                (true, true, _) => {
+                    if !self.leftovers(goal) {
+                        self.launch(Operation::RemoveVolume { name: volume.engine_name(*id) }, now, effects);
+                    }
+                }
+                (true, false, _) => {
+                    self.tell_volume(*id, true, ReportKind::VolumeDeleted { id: *id }, effects)
+                }
+                (false, true, false) => {
+                    self.tell_volume(*id, false, ReportKind::VolumeCreated { id: *id }, effects);
+                }
+                (false, false, true) => {
+                    self.tell_volume(*id, true, ReportKind::VolumeMissing { id: *id }, effects)
+                }
+                (false, false, false) => {
+                    let labels = self.labels(LABEL_VOLUME, id.to_string(), &volume.key.stack_key()).into();
+                    self.launch(
+                        Operation::CreateVolume { name: volume.engine_name(*id), labels },
+                        now,
+                        effects,
+                    );
+                }
+                (false, true, true) => {}
+            }
+        }
+    }
+
+    fn labels(&self, label: &str, id: String, stack: &lattice_model::StackKey) -> [(String, String); 4] {
+        [
+            (label.to_owned(), id),
+            (LABEL_NODE.to_owned(), self.node.to_string()),
+            (LABEL_STACK.to_owned(), stack.to_string()),
+            (LABEL_PROJECT.to_owned(), stack.project.to_string()),
+        ]
+    }
+
+    fn tell_volume(&mut self, id: VolumeId, flag: bool, kind: ReportKind, effects: &mut Vec<Effect>) {
+        if self.told_volumes.insert((id, flag)) {
+            effects.push(Effect::Report(kind));
+        }
+    }
+
+    /// Whether containers are still here that the goal no longer has.
+    fn leftovers(&self, goal: &Goal) -> bool {
+        self.view
+            .as_ref()
+            .is_some_and(|view| view.containers.keys().any(|id| !goal.allocations.contains_key(id)))
+    }
+
+    fn allocations(
+        &mut self,
+        goal: &Goal,
+        now: Timestamp,
+        random: &mut dyn FnMut() -> u128,
+        effects: &mut Vec<Effect>,
+    ) {
+        for (id, wanted) in &goal.allocations {
+            self.tracked.entry(*id).or_insert_with(|| {
+                // Without a record nothing says that a restart is owed.
+                let record =
+                    AllocationRecord { honoured_restart: wanted.restart, ..AllocationRecord::default() };
+                Tracked { record, ..Tracked::default() }
+            });
+        }
+        // What one allocation waits for may be what another one just became.
+        for _ in 0..MAX_PASSES {
+            let mut changed = false;
+            for (id, wanted) in &goal.allocations {
+                changed |= self.allocation(*id, wanted, goal, now, random, effects);
+            }
+            if !changed {
+                break;
+            }
+        }
+    }
+
+    /// Decides one allocation; whether its status changed.
+    fn allocation(
+        &mut self,
+        id: AllocationId,
+        wanted: &GoalAllocation,
+        goal: &Goal,
+        now: Timestamp,
+        random: &mut dyn FnMut() -> u128,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Decision { next, status, record } = decide(self, id, wanted, goal, now, random);
+        let begun = match next {
+            Next::Run(operation) => self.launch(operation, now, effects),
+            Next::Nothing => true,
+        };
+        let Some(tracked) = self.tracked.get_mut(&id) else { return false };
+        if begun {
+            let reported = tracked.record.reported.take();
+            tracked.record = AllocationRecord { reported, ..record };
+        }
+        let changed = tracked.record.reported.as_ref() != Some(&status);
+        if changed {
+            tracked.record.reported = Some(status.clone());
+            effects.push(Effect::Report(ReportKind::Allocation { id, status }));
+        }
+        changed
+    }
+
+    /// Containers that the goal does not have, and networks that nothing uses any more.
+    fn surplus(&mut self, goal: &Goal, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Some(view) = &self.view else { return };
+        let leaving: Vec<AllocationId> =
+            view.containers.keys().filter(|id| !goal.allocations.contains_key(id)).copied().collect();
+        for id in &leaving {
+            self.tracked.entry(*id).or_default();
+            if let Some(operation) = self.farewell(*id) {
+                self.launch(operation, now, effects);
+            }
+        }
+        let gone = |id: &AllocationId| {
+            !goal.allocations.contains_key(id)
+                && !leaving.contains(id)
+                && self.tracked.get(id).is_none_or(|t| t.busy.is_none())
+        };
+        let mut forgotten: BTreeSet<AllocationId> =
+            self.tracked.keys().filter(|id| gone(id)).copied().collect();
+        let answers: Vec<AllocationId> = goal.remove.iter().filter(|id| gone(id)).copied().collect();
+        for id in answers {
+            if self.told_gone.insert(id) {
+                effects.push(Effect::Report(ReportKind::AllocationGone { id }));
+            }
+        }
+        forgotten.retain(|id| self.tracked.remove(id).is_some());
+        effects.extend(forgotten.into_iter().map(|id| Effect::Save(id, None)));
+        if leaving.is_empty() {
+            let unused = |view: &View| -> Vec<String> {
+                view.networks
+                    .iter()
+                    .filter(|(id, _)| !goal.networks.contains_key(id))
+                    .map(|(_, n)| n.clone())
+                    .collect()
+            };
+            for name in self.view.as_ref().map(unused).unwrap_or_default() {
+                self.launch(Operation::RemoveNetwork { name }, now, effects);
+            }
+        }
+    }
+
+    /// The next operation for an allocation that is to go: stop what runs, then remove.
+    fn farewell(&self, allocation: AllocationId) -> Option<Operation> {
+        let containers = self.view.as_ref()?.containers.get(&allocation)?;
+        let seen = containers.values().next()?;
+        let container = seen.id.clone();
+        Some(match seen.state {
+            ContainerState::Running | ContainerState::Paused => {
+                Operation::Stop { allocation, container, grace: self.grace(allocation) }
+            }
+            ContainerState::Created | ContainerState::Exited | ContainerState::Dead => {
+                Operation::Remove { allocation, container }
+            }
+        })
+    }
+
+    /// What the goal says, or the customary ten seconds once it says nothing any more.
+    fn grace(&self, id: AllocationId) -> Duration {
+        let wanted = self.goal.as_ref().and_then(|(_, goal)| goal.allocations.get(&id));
+        let remembered = self.tracked.get(&id).and_then(|tracked| tracked.record.grace);
+        wanted.map(|a| a.spec.stop_grace_period).or(remembered).unwrap_or(Duration::from_secs(10))
+    }
+
+    /// Starts an operation, unless one on the same subject is under way, it failed just now, or
+    /// too many are under way.
+    fn launch(&mut self, operation: Operation, now: Timestamp, effects: &mut Vec<Effect>) -> bool {
+        let subject = operation.subject();
+        let waits = |trouble: Option<&Trouble>| trouble.is_some_and(|t| t.retry_at > now);
+        let tracked = operation.allocation().and_then(|id| self.tracked.get(&id));
+        let busy = match operation.allocation() {
+            Some(_) => tracked.is_some_and(|t| t.busy.is_some() || waits(t.trouble.as_ref())),
+            None => {
+                waits(self.troubles.get(&subject))
+                    || self.under_way.values().any(|other| other.subject() == subject)
+            }
+        };
+        if busy || self.under_way.len() >= MAX_OPERATIONS {
+            return false;
+        }
+        self.next_operation += 1;
+        let id = OperationId(self.next_operation);
+        if let Some(tracked) = operation.allocation().and_then(|a| self.tracked.get_mut(&a)) {
+            tracked.busy = Some(id);
+        }
+        self.under_way.insert(id, operation.clone());
+        effects.push(Effect::Run(id, operation));
+        true
+    }
+
+    fn save_changes(&mut self, effects: &mut Vec<Effect>) {
+        let mut saves = Vec::new();
+        for (id, tracked) in &mut self.tracked {
+            if tracked.record != tracked.saved {
+                tracked.saved = tracked.record.clone();
+                saves.push(Effect::Save(*id, Some(Box::new(tracked.record.clone()))));
+            }
+        }
+        // What is remembered is on disk before the engine acts on it.
+        let first = usize::from(matches!(effects.first(), Some(Effect::KeepGoal(_))));
+        effects.splice(first..first, saves);
+    }
+
+    fn wake(&self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let troubles = self.troubles.values().chain(self.tracked.values().filter_map(|t| t.trouble.as_ref()));
+        let pauses = self
+            .tracked
+            .values()
+            .filter(|t| t.busy.is_none())
+            .filter_map(|t| Some(t.record.restart_at(t.ended_at?)));
+        let next = troubles.map(|t| t.retry_at).chain(pauses).filter(|at| *at > now).min();
+        effects.extend(next.map(Effect::WakeAt));
+    }
+}
+
+/// A container as it is right after it was made, without asking the engine.
+fn just_created(id: ContainerId, config: ContainerConfig) -> ContainerSeen {
+    ContainerSeen {
+        id,
+        name: config.name,
+        labels: config.labels,
+        state: ContainerState::Created,
+        health: Health::None,
+        started_at: None,
+        finished_at: None,
+        exit_code: None,
+        out_of_memory: false,
+        error: None,
+        ports: config.ports,
+    }
+}
+
+/// Of several containers of one allocation (after a crash in the wrong moment), the one that
+/// counts: the one that runs, else any.
+pub(crate) fn pick_container(containers: &Containers) -> Option<&ContainerSeen> {
+    let runs = |c: &&ContainerSeen| c.state == ContainerState::Running;
+    containers.values().find(runs).or_else(|| containers.values().next())
+}
+
+impl Operation {
+    /// The allocation that it is about, if one.
+    pub fn allocation(&self) -> Option<AllocationId> {
+        match self {
+            Self::Create { allocation, .. }
+            | Self::Start { allocation, .. }
+            | Self::Stop { allocation, .. }
+            | Self::Remove { allocation, .. } => Some(*allocation),
+            _ => None,
+        }
+    }
+
+    fn container(&self) -> Option<&ContainerId> {
+        match self {
+            Self::Start { container, .. } | Self::Stop { container, .. } | Self::Remove { container, .. } => {
+                Some(container)
+            }
+            _ => None,
+        }
+    }
+
+    /// What no two operations may be about at a time.
+    fn subject(&self) -> String {
+        match self {
+            Self::Pull { image } => format!("image {image}"),
+            Self::CreateNetwork { name, .. } | Self::RemoveNetwork { name } => format!("network {name}"),
+            Self::CreateVolume { name, .. } | Self::RemoveVolume { name } => format!("volume {name}"),
+            Self::Create { allocation, .. }
+            | Self::Start { allocation, .. }
+            | Self::Stop { allocation, .. }
+            | Self::Remove { allocation, .. } => format!("{LABEL_ALLOCATION} {allocation}"),
+        }
+    }
+}
