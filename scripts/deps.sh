@@ -104,6 +104,11 @@ if [ ${#packages[@]} -gt 0 ]; then
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}" >&2 ||
     die "apt-get could not install: ${packages[*]}; its message above says why"
 fi
+if wants run && have dockerd && ! have docker; then
+  # Newer releases have the command apart, which an empty package list does not tell beforehand.
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends docker-cli >&2 ||
+    die "Docker's engine is there but not its command; install it by the name that this system gives it"
+fi
 if [ -n "$rust" ]; then
   say "--> Rust, by rustup"
   if have rustup; then

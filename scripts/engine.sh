@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Sees to it that a Docker engine answers: engine.sh [start|stop|status]   (start is the default)
+# Sees to it that a Docker engine answers: engine.sh [start|stop|restart|status]   (start is the default)
 #
 # start   nothing where one answers already; else systemd, else the service script, else dockerd by hand, as in a
 #         container without an init system. Its log and pid are in ${XDG_STATE_HOME:-~/.local/state}/lattice/engine.
-# stop    stops a dockerd that this script started by hand, and no other.
+# stop    stops a dockerd that this script started by hand, and no other. Containers stop with it.
+# restart stops and starts the one that this script started, or has systemd restart its own.
 # status  says whether an engine answers, and which.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -17,24 +18,31 @@ describe() { docker info --format '{{.ServerVersion}}, {{.Driver}}, cgroup v{{.C
 
 # wait_for SECONDS: until the engine answers; shows that it lives. A dockerd of ours that died ends the wait.
 wait_for() {
-  local left="$1" at=$SECONDS
+  local left="$1" at=$SECONDS told=10
   while [ $((SECONDS - at)) -lt "$left" ]; do
     if engine_answers; then
       say "    the engine answers after $((SECONDS - at)) s ($(describe))"
       return 0
     fi
-    if [ -n "${2:-}" ] && [ $((SECONDS - at)) -ge 3 ] && ! by_hand_lives; then
+    if [ -n "${2:-}" ] && [ $((SECONDS - at)) -ge 5 ] && ! by_hand_lives; then
       say "    dockerd ended by itself"
       return 1
     fi
-    if [ -t 2 ]; then printf '\r    waiting for the engine: %s of %s s ' "$((SECONDS - at))" "$left" >&2; fi
+    # A terminal gets one line that changes; a log gets a line each ten seconds.
+    if [ -t 2 ]; then
+      printf '\r    waiting for the engine: %s of %s s ' "$((SECONDS - at))" "$left" >&2
+    elif [ $((SECONDS - at)) -ge "$told" ]; then
+      say "    waiting for the engine: $((SECONDS - at)) of $left s"
+      told=$((told + 10))
+    fi
     sleep 0.5
   done
   say "    no engine after $left s"
   return 1
 }
 
-by_hand_lives() { [ -s "$PID" ] && as_root kill -0 "$(cat "$PID")" 2>/dev/null; }
+# The pid may have gone to another process since; its name tells. Needs no rights, unlike a signal.
+by_hand_lives() { [ -s "$PID" ] && [ "$(cat "/proc/$(cat "$PID")/comm" 2>/dev/null)" = dockerd ]; }
 
 # The user's own socket: rights missing is another trouble than no engine, and has another cure.
 refused_by_rights() {
@@ -92,19 +100,40 @@ start() {
   die "Docker's engine does not start on this machine; the log above says why"
 }
 
+stop() {
+  by_hand_lives || die "no dockerd of this script's runs (what systemd started, systemd stops)"
+  local pid at=$SECONDS
+  pid="$(cat "$PID")"
+  # sh has kill built in; a small system has no program of that name.
+  # shellcheck disable=SC2016
+  as_root sh -c 'kill -TERM "$1"' sh "$pid"
+  while [ $((SECONDS - at)) -lt "$WAIT" ]; do
+    if ! by_hand_lives; then
+      rm -f "$PID"
+      say "    stopped after $((SECONDS - at)) s"
+      return 0
+    fi
+    sleep 0.2
+  done
+  die "dockerd (pid $pid) did not stop within $WAIT s; its log: $LOG"
+}
+
 case "${1:-start}" in
   start) start ;;
-  stop)
-    by_hand_lives || die "no dockerd of this script's runs (what systemd started, systemd stops)"
-    as_root kill -TERM "$(cat "$PID")"
-    for _ in $(seq 120); do
-      by_hand_lives || { rm -f "$PID"; say "    stopped"; exit 0; }
-      sleep 0.5
-    done
-    die "dockerd (pid $(cat "$PID")) did not stop within 60 s; its log: $LOG"
+  stop) stop ;;
+  restart)
+    if by_hand_lives; then
+      stop
+      start_by_hand || die "dockerd did not come back; its log: $LOG"
+    elif [ -d /run/systemd/system ]; then
+      as_root systemctl restart docker
+      wait_for "$WAIT" || die "Docker did not come back; its log: journalctl -u docker"
+    else
+      die "nothing to restart: no dockerd of this script's runs, and no systemd"
+    fi
     ;;
   status)
     if engine_answers; then say "    an engine answers ($(describe))"; else say "    no engine answers"; exit 1; fi
     ;;
-  *) die "usage: engine.sh [start|stop|status]" ;;
+  *) die "usage: engine.sh [start|stop|restart|status]" ;;
 esac
