@@ -1,1 +1,21 @@
-//! Under construction.
+//! The container runtime behind a port: [`Runtime`] carries out what the agent's reconciler
+//! decided, and decides nothing itself. [`docker::Docker`] is the real part, for a Docker engine
+//! and, by its compatible socket, for Podman. Whatever stands behind the port runs the suite in
+//! `conformance` (a feature of the same name).
+//!
+//! Invariants: nothing is listed, and no volume or network touched, that lacks the label of the
+//! node asked for; every container is hardened, with limits; every call ends in bounded time.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod docker;
+mod error;
+mod port;
+
+pub use error::{Result, RuntimeError};
+pub use port::{
+    EngineEvent, EngineEventKind, EngineInfo, ExecConfig, ExecControl, ExecSession, LogChunk, LogOptions,
+    LogStream, PullProgress, Runtime, TerminalSize, Usage,
+};

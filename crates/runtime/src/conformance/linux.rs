@@ -1,0 +1,361 @@
+//! What needs a real container.
+
+use super::{Stage, stage::alias};
+use crate::{
+    EngineEventKind, ExecConfig, LogChunk, LogOptions, LogStream, Runtime, RuntimeError, TerminalSize,
+};
+use futures::{StreamExt as _, TryStreamExt as _};
+use lattice_model::{
+    Bytes, Duration,
+    container::{ContainerId, ContainerMount, ContainerState, MountSource},
+    report::{Health, PublishedPort},
+    spec::{ContainerPort, HealthCheck, Protocol},
+};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
+
+const SERVE: [&str; 3] =
+    ["sh", "-c", "mkdir -p /srv; echo here I am >/srv/index.html; httpd -f -p 80 -h /srv"];
+
+/// SIGTERM comes first, and who heeds it is not killed.
+pub async fn a_stop_lets_it_end(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done";
+        let id = stage.start(&stage.config("a", &["sh", "-c", script])).await;
+        stage.says(&id, "ready").await;
+        stage.runtime.stop(&id, Duration::from_secs(60)).await.unwrap();
+        let seen = stage.listed(&id).await.unwrap();
+        assert_eq!((seen.state, seen.exit_code), (ContainerState::Exited, Some(7)));
+    })
+    .await;
+}
+
+/// One container on two networks answers to its alias on each, to those who are there.
+pub async fn names_resolve_on_each_network(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let (front, back) = (stage.network("front").await, stage.network("back").await);
+        let mut web = stage.config("web", &SERVE);
+        web.networks = [(front.clone(), alias("web")), (back.clone(), alias("api"))].into();
+        stage.start(&web).await;
+        let mut client = stage.config("client", &["sleep", "1000"]);
+        client.networks = [(front, BTreeSet::new()), (back.clone(), BTreeSet::new())].into();
+        let client = stage.start(&client).await;
+        let mut lonely = stage.config("lonely", &["sleep", "1000"]);
+        lonely.networks = [(back, BTreeSet::new())].into();
+        let lonely = stage.start(&lonely).await;
+        let fetch = async |from: &ContainerId, name: &str| {
+            let url = format!("http://{name}/");
+            // The server may take a moment to listen.
+            let script = "for i in $(seq 100); do wget -q -T 5 -O- \"$0\" && exit; sleep 0.1; done; exit 1";
+            stage.exec(from, &["sh", "-c", script, &url]).await
+        };
+        for name in ["web", "api"] {
+            assert_eq!(fetch(&client, name).await.0, "here I am\n", "{name}");
+        }
+        assert_eq!(fetch(&lonely, "api").await.0, "here I am\n");
+        let (_, _, code) = stage.exec(&lonely, &["nslookup", "web"]).await;
+        assert_ne!(code, 0, "who is not on a network knows no names of it");
+    })
+    .await;
+}
+
+/// Reachable on loopback, told by listings, and named when somebody else wants it.
+pub async fn a_port_is_published_and_held(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let published = PublishedPort {
+            target: ContainerPort { port: 80, protocol: Protocol::Tcp },
+            host_ip: Ipv4Addr::LOCALHOST.into(),
+            host_port: port,
+        };
+        let network = stage.network("net").await;
+        let mut web = stage.config("web", &SERVE);
+        web.networks = [(network, BTreeSet::new())].into();
+        web.ports = vec![published.clone()];
+        let id = stage.start(&web).await;
+        let mut answer = String::new();
+        while !answer.contains("here I am") {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { continue };
+            let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await;
+            answer.clear();
+            let _ = stream.read_to_string(&mut answer).await;
+        }
+        assert_eq!(stage.listed(&id).await.unwrap().ports, [published]);
+
+        web.name = stage.name("second");
+        let second = stage.runtime.create(&web).await.unwrap();
+        match stage.runtime.start(&second).await {
+            Err(RuntimeError::PortInUse { port: named, .. }) => assert_eq!(named, Some(port)),
+            other => panic!("{other:?}"),
+        }
+        let seen = stage.listed(&second).await.unwrap();
+        assert_ne!(seen.state, ContainerState::Running);
+        assert!(seen.error.is_some(), "{seen:?}");
+        // Once the port is free, the same container starts.
+        stage.runtime.remove(&id, true).await.unwrap();
+        stage.runtime.start(&second).await.unwrap();
+        assert_eq!(stage.listed(&second).await.unwrap().error, None);
+    })
+    .await;
+}
+
+/// What one container wrote, the next one reads, and a reader only reads.
+pub async fn a_volume_outlives_its_container(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let volume = stage.name("data");
+        stage.runtime.create_volume(&volume, &stage.labels(stage.node)).await.unwrap();
+        let with = |what: &str, script: &str, read_only: bool| {
+            let mut config = stage.config(what, &["sh", "-c", script]);
+            let source = MountSource::Volume(volume.clone());
+            config.mounts = vec![ContainerMount { source, target: "/data".to_owned(), read_only }];
+            config
+        };
+        for (script, read_only, code) in [
+            ("echo kept >/data/file", false, 0),
+            ("[ $(cat /data/file) = kept ]", false, 0),
+            ("[ $(cat /data/file) = kept ] && ! touch /data/other 2>/dev/null", true, 0),
+        ] {
+            let id = stage.start(&with("a", script, read_only)).await;
+            assert_eq!(stage.ended(&id).await.exit_code, Some(code), "{script}");
+            stage.runtime.remove(&id, false).await.unwrap();
+        }
+        assert!(stage.runtime.volume_exists(stage.node, &volume).await.unwrap());
+    })
+    .await;
+}
+
+/// Read-only, and never made up when it is not there.
+pub async fn a_secret_is_a_file(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let path = std::env::temp_dir().join(stage.name("secret"));
+        std::fs::write(&path, "hush").unwrap();
+        let with = |path: &str| {
+            let script = "[ $(cat /run/secrets/word) = hush ] && ! echo x >/run/secrets/word";
+            let mut config = stage.config("a", &["sh", "-c", script]);
+            let source = MountSource::SecretFile(path.to_owned());
+            // Read-only whatever is asked.
+            config.mounts =
+                vec![ContainerMount { source, target: "/run/secrets/word".to_owned(), read_only: false }];
+            config
+        };
+        let started = stage.runtime.create(&with(path.to_str().unwrap())).await;
+        let ended = match &started {
+            Ok(id) => {
+                stage.runtime.start(id).await.unwrap();
+                Some(stage.ended(id).await.exit_code)
+            }
+            Err(_) => None,
+        };
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(ended, Some(Some(0)), "{started:?}");
+        stage.runtime.remove(&started.unwrap(), true).await.unwrap();
+        let missing = match stage.runtime.create(&with(path.to_str().unwrap())).await {
+            Ok(id) => stage.runtime.start(&id).await,
+            Err(error) => Err(error),
+        };
+        assert!(matches!(missing, Err(RuntimeError::Refused { .. })), "{missing:?}");
+        assert!(!path.exists(), "an engine must not make a folder of it");
+    })
+    .await;
+}
+
+/// Only the capabilities that were asked for, and none to be gained.
+pub async fn containers_are_hardened(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        // Bits by capabilities(7): CHOWN 0, DAC_OVERRIDE 1, FOWNER 3, KILL 5, SETGID 6, SETUID 7,
+        // SETPCAP 8, NET_BIND_SERVICE 10.
+        let usual = [0, 1, 3, 5, 6, 7, 8, 10].iter().fold(0u64, |mask, bit| mask | 1 << bit);
+        for (what, capabilities, mask) in
+            [("usual", None, usual), ("none", Some(BTreeSet::new()), 0), ("one", Some(alias("CHOWN")), 1)]
+        {
+            let mut config = stage.config(what, &["sleep", "1000"]);
+            config.capabilities = capabilities.unwrap_or(config.capabilities);
+            let id = stage.start(&config).await;
+            for process in ["1", "self"] {
+                let (status, _, _) = stage.exec(&id, &["cat", &format!("/proc/{process}/status")]).await;
+                let field = |name: &str| {
+                    let line = status.lines().find(|line| line.starts_with(name)).expect("the field");
+                    line.rsplit_once('\t').unwrap().1.to_owned()
+                };
+                for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
+                    let found = u64::from_str_radix(&field(set), 16).unwrap();
+                    assert_eq!(found, mask, "{what} {process} {set} {found:x}");
+                }
+                assert_eq!(field("NoNewPrivs:"), "1", "{what} {process}");
+            }
+        }
+    })
+    .await;
+}
+
+/// As the container's own cgroup says.
+pub async fn limits_hold_inside(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let id = stage.start(&stage.config("a", &["sleep", "1000"])).await;
+        let script = "cd /sys/fs/cgroup; cat memory.max 2>/dev/null || cat memory/memory.limit_in_bytes;
+            cat pids.max 2>/dev/null || cat pids/pids.max;
+            cat cpu.max 2>/dev/null || cat cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us";
+        let (out, err, _) = stage.exec(&id, &["sh", "-c", script]).await;
+        let numbers: Vec<u64> = out.split_whitespace().map(|n| n.parse().expect("a limit")).collect();
+        let [memory, pids, quota, period] = numbers[..] else { panic!("{out:?} {err:?}") };
+        assert_eq!((memory, pids), (64 << 20, 64));
+        assert_eq!(quota * 2, period, "half a core");
+        let usage = stage.runtime.usage(&id).await.unwrap();
+        assert_eq!(usage.memory_limit, Bytes::from_mib(64));
+        assert!(usage.pids >= 1 && usage.memory < usage.memory_limit && usage.cpu_nanos > 0, "{usage:?}");
+    })
+    .await;
+}
+
+/// Input until its end, both outputs apart, environment, user and exit code.
+pub async fn exec_has_input_and_exit_code(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let id = stage.start(&stage.config("a", &["sleep", "1000"])).await;
+        let config = ExecConfig {
+            argv: ["sh", "-c", "cat; echo \"$WORD $(id -u)\" >&2; exit 5"].map(str::to_owned).into(),
+            stdin: true,
+            env: [("WORD".to_owned(), "hello".to_owned())].into(),
+            user: Some("1234".to_owned()),
+            ..ExecConfig::default()
+        };
+        let mut session = stage.runtime.exec(&id, config).await.unwrap();
+        // More than any buffer on the way holds, so that both directions have to flow at once.
+        let input: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
+        let sent = input.clone();
+        let mut to = session.input;
+        let writer = tokio::spawn(async move {
+            to.write_all(&sent).await.unwrap();
+            to.shutdown().await.unwrap();
+            to
+        });
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        while let Some(chunk) = session.output.next().await {
+            let LogChunk { stream, bytes } = chunk.unwrap();
+            if stream == LogStream::Stdout { &mut out } else { &mut err }.extend_from_slice(&bytes);
+        }
+        writer.await.unwrap();
+        assert!(out == input, "{} of {} bytes came back", out.len(), input.len());
+        assert_eq!(String::from_utf8_lossy(&err), "hello 1234\n");
+        assert_eq!(session.control.exit_code().await.unwrap(), 5);
+        let gone = ContainerId("0".repeat(64));
+        let config = ExecConfig { argv: vec!["true".to_owned()], ..ExecConfig::default() };
+        assert!(matches!(stage.runtime.exec(&gone, config).await, Err(RuntimeError::NotFound { .. })));
+        let (_, _, code) = stage.exec(&id, &["false"]).await;
+        assert_eq!(code, 1, "no input is an end of input");
+    })
+    .await;
+}
+
+/// A program on a terminal may print what looks like a frame's header.
+pub async fn a_terminal_passes_every_byte(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let id = stage.start(&stage.config("a", &["sleep", "1000"])).await;
+        let script =
+            r"stty -opost; printf '\001\000\000\000\177\377\377\377'; read line; stty size; echo $line";
+        let config = ExecConfig {
+            argv: ["sh", "-c", script].map(str::to_owned).into(),
+            tty: true,
+            stdin: true,
+            size: Some(TerminalSize { rows: 31, columns: 97 }),
+            ..ExecConfig::default()
+        };
+        let mut session = stage.runtime.exec(&id, config).await.unwrap();
+        let mut out = Vec::new();
+        while out.len() < 8 {
+            out.extend_from_slice(&session.output.next().await.unwrap().unwrap().bytes);
+        }
+        assert_eq!(out, [1, 0, 0, 0, 127, 255, 255, 255]);
+        session.control.resize(TerminalSize { rows: 40, columns: 120 }).await.unwrap();
+        session.input.write_all(b"typed\n").await.unwrap();
+        let rest: Vec<_> = session.output.try_collect().await.unwrap();
+        let rest: Vec<u8> = rest.into_iter().flat_map(|chunk| chunk.bytes).collect();
+        let rest = String::from_utf8_lossy(&rest).into_owned();
+        assert!(rest.contains("40 120") && rest.ends_with("typed\n"), "{rest:?}");
+        assert_eq!(session.control.exit_code().await.unwrap(), 0);
+    })
+    .await;
+}
+
+/// Kept after the end, by lines from the end, and followed until the end.
+pub async fn logs_are_kept_and_followed(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let script = "echo one; echo two >&2; sleep 1; echo three";
+        let id = stage.start(&stage.config("a", &["sh", "-c", script])).await;
+        let read = async |options: LogOptions| {
+            let chunks: Vec<LogChunk> =
+                stage.runtime.logs(&id, options).await.unwrap().try_collect().await.unwrap();
+            let of = |stream| {
+                let bytes: Vec<u8> =
+                    chunks.iter().filter(|c| c.stream == stream).flat_map(|c| c.bytes.clone()).collect();
+                String::from_utf8(bytes).unwrap()
+            };
+            (of(LogStream::Stdout), of(LogStream::Stderr))
+        };
+        let all = ("one\nthree\n".to_owned(), "two\n".to_owned());
+        assert_eq!(read(LogOptions { follow: true, ..Default::default() }).await, all);
+        assert_eq!(stage.ended(&id).await.exit_code, Some(0));
+        assert_eq!(read(LogOptions::default()).await, all);
+        assert_eq!(read(LogOptions { tail: Some(1), ..Default::default() }).await.0, "three\n");
+        let (timed, _) = read(LogOptions { tail: Some(1), timestamps: true, ..Default::default() }).await;
+        let (time, line) = timed.split_once(' ').unwrap();
+        assert_eq!(line, "three\n");
+        let at = time.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+        let since = Some(lattice_model::Timestamp(at - 100));
+        assert_eq!(
+            read(LogOptions { since, ..Default::default() }).await,
+            ("three\n".to_owned(), String::new())
+        );
+        let gone = ContainerId("0".repeat(64));
+        let result = stage.runtime.logs(&gone, LogOptions::default()).await;
+        assert!(matches!(result.err(), Some(RuntimeError::NotFound { .. })));
+    })
+    .await;
+}
+
+/// By an event and by listings.
+pub async fn health_is_told(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let mut events = stage.runtime.events(stage.node).await.unwrap();
+        let mut config = stage.config("a", &["sleep", "1000"]);
+        config.healthcheck = Some(HealthCheck {
+            test: ["CMD-SHELL", "test -f /tmp/well"].map(str::to_owned).into(),
+            interval: Some(Duration::from_millis(300)),
+            timeout: Some(Duration::from_secs(20)),
+            retries: Some(2),
+            start_period: None,
+            start_interval: None,
+        });
+        let id = stage.start(&config).await;
+        assert_ne!(stage.listed(&id).await.unwrap().health, Health::None);
+        for (step, health) in [
+            ("true", Health::Unhealthy),
+            ("touch /tmp/well", Health::Healthy),
+            ("rm /tmp/well", Health::Unhealthy),
+        ] {
+            stage.exec(&id, &["sh", "-c", step]).await;
+            stage.event(&mut events, &id, |kind| kind == EngineEventKind::Health(health)).await;
+            assert_eq!(stage.listed(&id).await.unwrap().health, health);
+        }
+    })
+    .await;
+}
+
+/// Who takes more memory than allowed is killed, and the reason is told.
+pub async fn memory_is_enforced_and_told(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let mut events = stage.runtime.events(stage.node).await.unwrap();
+        let mut config = stage.config("a", &["tail", "/dev/zero"]);
+        config.memory_limit = Bytes::from_mib(16);
+        let id = stage.start(&config).await;
+        let seen = stage.ended(&id).await;
+        assert_eq!((seen.exit_code, seen.out_of_memory), (Some(137), true), "{seen:?}");
+        stage.event(&mut events, &id, |kind| kind == EngineEventKind::OutOfMemory).await;
+    })
+    .await;
+}

@@ -1,0 +1,27 @@
+//! A Docker engine behind the port, over an explicit socket and never the default context.
+//! Enter at [`Docker`].
+//!
+//! | file | what |
+//! |---|---|
+//! | `client` | [`Docker`]: the calls of the port |
+//! | `wire` | HTTP over the socket, and what bollard is not used for |
+//! | `stream` | events, logs and exec as they come |
+//! | `cache` | which containers have to be inspected again |
+//! | `words` | the model's words into Docker's and back |
+//! | `fault` | Docker's messages into [`RuntimeError`](crate::RuntimeError) |
+//!
+//! bollard gives the types and the plain calls. Its own transport and stream decoders are not
+//! used: they log request bodies (environments with secrets) at debug, take a terminal's bytes
+//! for frame headers (a container could make the agent buffer 4 GiB), hide when a subscription
+//! to events was accepted, and cannot ask an old engine to refuse a second network of one name.
+//! Rejected: the `docker` command (a process per call), and containerd (the owner's `docker ps`
+//! would not show what runs on his machine).
+
+mod cache;
+mod client;
+mod fault;
+mod stream;
+mod wire;
+mod words;
+
+pub use client::Docker;

@@ -1,0 +1,647 @@
+//! [`Docker`]: each call of the port as one request to the engine wherever that can be, within a
+//! bounded time.
+
+use super::{
+    cache::{Cache, Summary},
+    fault::{fault, pull_fault},
+    stream,
+    wire::{Wire, query_value},
+    words,
+};
+use crate::{
+    error::{Result, RuntimeError},
+    port::{
+        EngineEvent, EngineInfo, ExecConfig, ExecControl, ExecSession, LogChunk, LogOptions, PullProgress,
+        Runtime, TerminalSize, Usage,
+    },
+};
+use async_trait::async_trait;
+use bollard::{
+    API_DEFAULT_VERSION, BollardRequest,
+    errors::Error,
+    models::{
+        ContainerInspectResponse, ContainerStatsResponse, ExecInspectResponse, NetworkConnectRequest,
+        VolumeCreateRequest,
+    },
+    query_parameters as query,
+};
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self as streams, BoxStream},
+};
+use http::Method;
+use hyper_util::rt::TokioIo;
+use lattice_model::{
+    Bytes, Duration, NodeId, Timestamp,
+    container::{ContainerConfig, ContainerId, ContainerSeen, LABEL_NODE, NetworkSeen, VolumeSeen},
+};
+use serde::Deserialize;
+use serde_json::json;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    future::Future,
+    sync::Arc,
+    time::Instant,
+};
+use tokio::sync::{Mutex, watch};
+use tokio_util::io::ReaderStream;
+
+/// For what an engine answers from its memory.
+const QUICK: Duration = Duration::from_secs(30);
+/// For what it does on disk and in the kernel; a laptop that has just woken is slow.
+const SLOW: Duration = Duration::from_secs(120);
+/// For a pull: the longest time without any news.
+const PULL_SILENCE: Duration = Duration::from_secs(300);
+/// How many containers are inspected at the same time.
+const INSPECTS: usize = 8;
+/// From this API version (1.44, engine 25) on, a container is made on several networks at once.
+const MANY_NETWORKS: u32 = 44;
+
+/// A Docker engine, or one that speaks its API. Cheap to clone.
+#[derive(Clone)]
+pub struct Docker {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    wire: Arc<Wire>,
+    api: bollard::Docker,
+    cache: Cache,
+    /// Engines before API 1.44 check a network's name and create it in two steps.
+    networks: Mutex<()>,
+}
+
+impl std::fmt::Debug for Docker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Docker").field("socket", &self.inner.wire.socket()).finish_non_exhaustive()
+    }
+}
+
+impl Docker {
+    /// An engine by the path of its socket, with or without `unix://`. Nothing is dialled: the
+    /// engine may come and go, each call finds out for itself.
+    ///
+    /// # Errors
+    /// `Refused` for a socket of another kind.
+    pub fn new(socket: &str) -> Result<Self> {
+        let refused = |message: String| RuntimeError::Refused { what: format!("socket {socket}"), message };
+        let wire = Arc::new(Wire::new(socket));
+        if wire.socket().is_empty() || wire.socket().contains("://") {
+            return Err(refused("only local sockets are spoken to; give the path of one".to_owned()));
+        }
+        let transport = {
+            let wire = Arc::clone(&wire);
+            move |request: BollardRequest| {
+                let wire = Arc::clone(&wire);
+                async move { wire.send(request).await }
+            }
+        };
+        // bollard's own time limit ends with the headers; ours bounds every whole call.
+        let api = bollard::Docker::connect_with_custom_transport(
+            transport,
+            Some("http://engine"),
+            24 * 60 * 60,
+            API_DEFAULT_VERSION,
+        )
+        .map_err(|error| refused(error.to_string()))?;
+        Ok(Self { inner: Arc::new(Inner { wire, api, cache: Cache::default(), networks: Mutex::new(()) }) })
+    }
+
+    /// The same, and sees whether the engine answers.
+    ///
+    /// # Errors
+    /// As [`Docker::new`], and `Unreachable` or `Timeout`.
+    pub async fn connect(socket: &str) -> Result<Self> {
+        let docker = Self::new(socket)?;
+        docker.ping().await?;
+        Ok(docker)
+    }
+
+    fn api(&self) -> &bollard::Docker {
+        &self.inner.api
+    }
+
+    fn wire(&self) -> &Wire {
+        &self.inner.wire
+    }
+
+    /// The call's result within `limit`; `what` is for people.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        what: impl FnOnce() -> String,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(limit.as_std(), call).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(fault(error, self.wire().socket(), &what())),
+            Err(_) => Err(RuntimeError::Timeout { what: what(), after: limit }),
+        }
+    }
+
+    async fn labels(
+        &self,
+        path: String,
+        what: impl FnOnce() -> String,
+    ) -> Result<Option<BTreeMap<String, String>>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Labelled {
+            labels: Option<BTreeMap<String, String>>,
+        }
+        let call = self.wire().call::<Labelled, ()>(Method::GET, &path, None);
+        match self.within(QUICK, what, call).await {
+            Ok(found) => Ok(Some(found.labels.unwrap_or_default())),
+            Err(RuntimeError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// `/networks/x` or `/volumes/x`: whether it is there; an error when it is not the node's.
+    async fn owned(&self, kind: &str, name: &str, node: &str) -> Result<bool> {
+        let what = || format!("{kind} {name}");
+        match self.labels(format!("/{kind}s/{name}"), what).await? {
+            None => Ok(false),
+            Some(labels) if labels.get(LABEL_NODE).is_some_and(|label| label == node) => Ok(true),
+            Some(_) => Err(foreign(kind, name)),
+        }
+    }
+
+    /// Waits until a removal that is under way is over.
+    async fn removed(&self, id: &ContainerId) -> Result<()> {
+        let options = query::WaitContainerOptionsBuilder::default().condition("removed").build();
+        let wait = async {
+            match self.api().wait_container(&id.0, Some(options)).try_for_each(async |_| Ok(())).await {
+                Err(Error::DockerContainerWaitError { .. }) => Ok(()),
+                other => other,
+            }
+        };
+        gone_is_fine(self.within(SLOW, || format!("removing container {}", id.0), wait).await)
+    }
+
+    async fn exec_code(&self, exec: &str) -> Result<Option<i64>> {
+        let path = format!("/exec/{exec}/json");
+        let call = self.wire().call::<ExecInspectResponse, ()>(Method::GET, &path, None);
+        let found = self.within(QUICK, || "command in a container".to_owned(), call).await?;
+        Ok(if found.running == Some(true) { None } else { found.exit_code })
+    }
+}
+
+/// Not labelled as the node's.
+fn foreign(kind: &str, name: &str) -> RuntimeError {
+    RuntimeError::Refused {
+        what: format!("{kind} {name}"),
+        message: format!(
+            "it exists and is not this node's (label {LABEL_NODE}), so it is left alone; rename or remove it"
+        ),
+    }
+}
+
+fn node_label<'a>(kind: &str, name: &str, labels: &'a BTreeMap<String, String>) -> Result<&'a str> {
+    labels.get(LABEL_NODE).map(String::as_str).ok_or_else(|| RuntimeError::Refused {
+        what: format!("{kind} {name}"),
+        message: format!("nothing is made without the label {LABEL_NODE}; name the node"),
+    })
+}
+
+fn gone_is_fine(result: Result<()>) -> Result<()> {
+    match result {
+        Err(RuntimeError::NotFound { .. }) => Ok(()),
+        other => other,
+    }
+}
+
+#[async_trait]
+impl Runtime for Docker {
+    async fn info(&self) -> Result<EngineInfo> {
+        let version = self.within(QUICK, || "version".to_owned(), self.api().version()).await?;
+        let info = self.within(QUICK, || "info".to_owned(), self.api().info()).await?;
+        Ok(words::engine_info(info, version.api_version.unwrap_or_default()))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.within(QUICK, || "ping".to_owned(), self.api().ping()).await.map(drop)
+    }
+
+    async fn list(&self, node: NodeId) -> Result<Vec<ContainerSeen>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Listed {
+            id: String,
+            #[serde(default)]
+            state: String,
+            #[serde(default)]
+            status: String,
+        }
+        let cache = &self.inner.cache;
+        let (generation, now) = (cache.generation(), Instant::now());
+        let filters = json!(words::label_filter(LABEL_NODE, &node.to_string())).to_string();
+        let path = format!("/containers/json?all=1&filters={}", query_value(&filters));
+        let call = self.wire().call::<Vec<Listed>, ()>(Method::GET, &path, None);
+        let listed = self.within(QUICK, || "list of containers".to_owned(), call).await?;
+        let summaries: Vec<_> =
+            listed.into_iter().map(|c| Summary { id: c.id, state: c.state, text: c.status }).collect();
+
+        let (mut all, mut changed) = (Vec::with_capacity(summaries.len()), Vec::new());
+        for summary in &summaries {
+            match cache.get(summary, now) {
+                Some(seen) => all.push(seen),
+                None => changed.push(summary),
+            }
+        }
+        let inspected: Vec<(Summary, Option<ContainerSeen>)> = streams::iter(changed.into_iter().cloned())
+            .map(|summary| async move {
+                let seen = self.inspect(&ContainerId(summary.id.clone())).await?;
+                Ok::<_, RuntimeError>((summary, seen))
+            })
+            .buffer_unordered(INSPECTS)
+            .try_collect()
+            .await?;
+        let inspected: Vec<_> =
+            inspected.into_iter().filter_map(|(summary, seen)| Some((summary, seen?))).collect();
+        all.extend(inspected.iter().map(|(_, seen)| seen.clone()));
+        let ids: HashSet<_> = summaries.iter().map(|summary| summary.id.as_str()).collect();
+        cache.keep(node, generation, now, &ids, inspected);
+        // The engine's filter is not the only thing between us and somebody else's containers.
+        all.retain(|seen| seen.node() == Some(node));
+        all.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        Ok(all)
+    }
+
+    async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerSeen>> {
+        let path = format!("/containers/{}/json", words::checked("container", &id.0)?);
+        let what = || format!("container {}", id.0);
+        let call = self.wire().call::<ContainerInspectResponse, ()>(Method::GET, &path, None);
+        match self.within(QUICK, what, call).await {
+            Ok(found) => words::seen(found).map(Some).ok_or_else(|| RuntimeError::Refused {
+                what: what(),
+                message: "the engine told neither its id nor its state".to_owned(),
+            }),
+            Err(RuntimeError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn has_image(&self, image: &str) -> Result<bool> {
+        words::checked("image", image)?;
+        match self.within(QUICK, || format!("image {image}"), self.api().inspect_image(image)).await {
+            Ok(_) => Ok(true),
+            Err(RuntimeError::ImageMissing { .. } | RuntimeError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn pull(&self, image: &str, progress: watch::Sender<PullProgress>) -> Result<()> {
+        let (name, tag) = words::image_parts(words::checked("image", image)?);
+        let options = query::CreateImageOptionsBuilder::default().from_image(name).tag(tag).build();
+        let mut news = self.api().create_image(Some(options), None, None);
+        // Per layer: bytes fetched, bytes in all, whether it is there.
+        let mut layers: HashMap<String, (u64, u64, bool)> = HashMap::new();
+        loop {
+            let Ok(next) = tokio::time::timeout(PULL_SILENCE.as_std(), news.next()).await else {
+                let what = format!("pulling {image}: no news from the registry");
+                return Err(RuntimeError::Timeout { what, after: PULL_SILENCE });
+            };
+            let Some(line) = next else { return Ok(()) };
+            let line = line.map_err(|error| pull_fault(error, self.wire().socket(), image))?;
+            if let Some(error) = line.error_detail.and_then(|detail| detail.message) {
+                return Err(pull_fault(Error::DockerStreamError { error }, self.wire().socket(), image));
+            }
+            let (Some(layer), Some(status)) = (line.id, line.status) else { continue };
+            // "Pulling from …" carries the tag as its id.
+            if layer == tag {
+                continue;
+            }
+            let entry = layers.entry(layer).or_default();
+            match (status.as_str(), line.progress_detail) {
+                ("Downloading", Some(detail)) => {
+                    let positive = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+                    (entry.0, entry.1) = (positive(detail.current), positive(detail.total));
+                }
+                ("Download complete", _) => entry.0 = entry.1,
+                ("Pull complete" | "Already exists", _) => (entry.0, entry.2) = (entry.1, true),
+                _ => {}
+            }
+            progress.send_replace(PullProgress {
+                layers: u32::try_from(layers.len()).unwrap_or(u32::MAX),
+                layers_done: u32::try_from(layers.values().filter(|layer| layer.2).count())
+                    .unwrap_or(u32::MAX),
+                current: layers.values().map(|layer| layer.0).sum(),
+                total: layers.values().map(|layer| layer.1).sum(),
+            });
+        }
+    }
+
+    async fn create(&self, config: &ContainerConfig) -> Result<ContainerId> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Created {
+            id: String,
+        }
+        let what = || format!("container {}", config.name);
+        if self.wire().api_at_least(0).is_none() {
+            self.ping().await?;
+        }
+        let at_once = if self.wire().api_at_least(MANY_NETWORKS) == Some(true) { usize::MAX } else { 1 };
+        let body = words::create_body(config, at_once)?;
+        let path = format!("/containers/create?name={}", words::checked("container", &config.name)?);
+        let call = self.wire().call::<Created, _>(Method::POST, &path, Some(&body));
+        let id = ContainerId(self.within(SLOW, what, call).await?.id);
+        for (network, aliases) in config.networks.iter().skip(at_once) {
+            let request = NetworkConnectRequest {
+                container: id.0.clone(),
+                endpoint_config: Some(words::endpoint(aliases)),
+            };
+            let joined = match words::checked("network", network) {
+                Ok(name) => self.within(SLOW, what, self.api().connect_network(name, request)).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = joined {
+                // Nothing half done: a container that lacks a network must not be started.
+                if let Err(left) = self.remove(&id, true).await {
+                    tracing::warn!(container = %id.0, error = %left, "a half made container stays for now");
+                }
+                return Err(error);
+            }
+        }
+        Ok(id)
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<()> {
+        let name = words::checked("container", &id.0)?;
+        let call = self.api().start_container(name, None);
+        let result = self.within(SLOW, || format!("container {name}"), call).await;
+        self.inner.cache.forget(id);
+        result
+    }
+
+    async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        let name = words::checked("container", &id.0)?;
+        let options = query::StopContainerOptionsBuilder::default().t(words::whole_seconds(grace)).build();
+        let call = self.api().stop_container(name, Some(options));
+        let limit = Duration(SLOW.0.saturating_add(grace.0));
+        let result = self.within(limit, || format!("stopping container {name}"), call).await;
+        self.inner.cache.forget(id);
+        gone_is_fine(result)
+    }
+
+    async fn kill(&self, id: &ContainerId, signal: &str) -> Result<()> {
+        let name = words::checked("container", &id.0)?;
+        let options = query::KillContainerOptionsBuilder::default().signal(signal).build();
+        let call = self.api().kill_container(name, Some(options));
+        let result = self.within(SLOW, || format!("container {name}"), call).await;
+        self.inner.cache.forget(id);
+        match result {
+            // "Container x is not running".
+            Err(RuntimeError::Conflict { .. } | RuntimeError::NotFound { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn restart(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        let name = words::checked("container", &id.0)?;
+        let options = query::RestartContainerOptionsBuilder::default().t(words::whole_seconds(grace)).build();
+        let call = self.api().restart_container(name, Some(options));
+        let limit = Duration(SLOW.0.saturating_add(grace.0));
+        let result = self.within(limit, || format!("restarting container {name}"), call).await;
+        self.inner.cache.forget(id);
+        result
+    }
+
+    async fn remove(&self, id: &ContainerId, force: bool) -> Result<()> {
+        let name = words::checked("container", &id.0)?;
+        let options = query::RemoveContainerOptionsBuilder::default().v(true).force(force).build();
+        let call = self.api().remove_container(name, Some(options));
+        let result = self.within(SLOW, || format!("container {name}"), call).await;
+        self.inner.cache.forget(id);
+        match result {
+            Err(RuntimeError::Conflict { message, .. }) if message.contains("already in progress") => {
+                self.removed(id).await
+            }
+            other => gone_is_fine(other),
+        }
+    }
+
+    async fn list_networks(&self, node: NodeId) -> Result<Vec<NetworkSeen>> {
+        let filters = words::label_filter(LABEL_NODE, &node.to_string());
+        let options = query::ListNetworksOptionsBuilder::default().filters(&filters).build();
+        let found = self
+            .within(QUICK, || "list of networks".to_owned(), self.api().list_networks(Some(options)))
+            .await?;
+        let mut networks: Vec<_> = found
+            .into_iter()
+            .filter_map(|network| {
+                let labels = network.labels.unwrap_or_default().into_iter().collect();
+                Some(NetworkSeen { name: network.name?, labels })
+            })
+            .collect();
+        networks.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(networks)
+    }
+
+    async fn create_network(
+        &self,
+        name: &str,
+        internal: bool,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let node = node_label("network", name, labels)?;
+        let body = json!({
+            "Name": words::checked("network", name)?,
+            "Driver": "bridge",
+            "Internal": internal,
+            "Labels": labels,
+            // Engines before API 1.44 would otherwise make a second network of the same name.
+            "CheckDuplicate": true,
+        });
+        let _one_at_a_time = self.inner.networks.lock().await;
+        let call =
+            self.wire().call::<serde::de::IgnoredAny, _>(Method::POST, "/networks/create", Some(&body));
+        match self.within(SLOW, || format!("network {name}"), call).await {
+            Ok(_) => Ok(()),
+            Err(RuntimeError::Conflict { .. }) if self.owned("network", name, node).await? => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn remove_network(&self, node: NodeId, name: &str) -> Result<()> {
+        if !self.owned("network", words::checked("network", name)?, &node.to_string()).await? {
+            return Ok(());
+        }
+        let call = self.api().remove_network(name);
+        gone_is_fine(self.within(SLOW, || format!("network {name}"), call).await)
+    }
+
+    async fn list_volumes(&self, node: NodeId) -> Result<Vec<VolumeSeen>> {
+        let filters = words::label_filter(LABEL_NODE, &node.to_string());
+        let options = query::ListVolumesOptionsBuilder::default().filters(&filters).build();
+        let found = self
+            .within(QUICK, || "list of volumes".to_owned(), self.api().list_volumes(Some(options)))
+            .await?;
+        let mut volumes: Vec<_> = found
+            .volumes
+            .unwrap_or_default()
+            .into_iter()
+            .map(|volume| VolumeSeen { name: volume.name, labels: volume.labels.into_iter().collect() })
+            .collect();
+        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(volumes)
+    }
+
+    async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()> {
+        let node = node_label("volume", name, labels)?;
+        let request = VolumeCreateRequest {
+            name: Some(words::checked("volume", name)?.to_owned()),
+            driver: Some("local".to_owned()),
+            labels: Some(words::hash_map(labels)),
+            ..Default::default()
+        };
+        // One that exists is answered as it is, with its own labels.
+        let call = self.api().create_volume(request);
+        let volume = self.within(SLOW, || format!("volume {name}"), call).await?;
+        if volume.labels.get(LABEL_NODE).is_some_and(|label| label == node) {
+            return Ok(());
+        }
+        Err(foreign("volume", name))
+    }
+
+    async fn volume_exists(&self, node: NodeId, name: &str) -> Result<bool> {
+        self.owned("volume", words::checked("volume", name)?, &node.to_string()).await
+    }
+
+    async fn remove_volume(&self, node: NodeId, name: &str) -> Result<()> {
+        if !self.volume_exists(node, name).await? {
+            return Ok(());
+        }
+        let call = self.api().remove_volume(name, None::<query::RemoveVolumeOptions>);
+        gone_is_fine(self.within(SLOW, || format!("volume {name}"), call).await)
+    }
+
+    async fn events(&self, node: NodeId) -> Result<BoxStream<'static, Result<EngineEvent>>> {
+        // The engine answers before it subscribes us; asking for what happened since this instant,
+        // by its own clock, closes that gap. It keeps the last 256 events for that.
+        let info = self.within(QUICK, || "info".to_owned(), self.api().info()).await?;
+        let since = info.system_time.as_deref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
+        let filters = json!({
+            "type": ["container"],
+            "label": [format!("{LABEL_NODE}={node}")],
+            "event": ["start", "die", "destroy", "oom", "pause", "unpause", "health_status"],
+        });
+        let mut path = format!("/events?filters={}", query_value(&filters.to_string()));
+        if let Some(since) = since {
+            path.push_str(&format!("&since={}.{:09}", since.as_second(), since.subsec_nanosecond()));
+        }
+        let call = self.wire().request::<()>(Method::GET, &path, None, false);
+        let response = self.within(QUICK, || "events".to_owned(), call).await?;
+        let body = stream::body_bytes(response.into_body());
+        let inner = Arc::clone(&self.inner);
+        Ok(stream::events(body, self.wire().socket().to_owned())
+            .inspect_ok(move |event| inner.cache.forget(&event.id))
+            .boxed())
+    }
+
+    async fn logs(
+        &self,
+        id: &ContainerId,
+        options: LogOptions,
+    ) -> Result<BoxStream<'static, Result<LogChunk>>> {
+        let LogOptions { follow, tail, since, timestamps } = options;
+        let mut path = format!(
+            "/containers/{}/logs?stdout=1&stderr=1&follow={}&timestamps={}&tail={}",
+            words::checked("container", &id.0)?,
+            u8::from(follow),
+            u8::from(timestamps),
+            tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
+        );
+        if let Some(Timestamp(since)) = since {
+            path.push_str(&format!("&since={}.{:03}", since.div_euclid(1000), since.rem_euclid(1000)));
+        }
+        let call = self.wire().request::<()>(Method::GET, &path, None, false);
+        let response = self.within(QUICK, || format!("logs of container {}", id.0), call).await?;
+        Ok(stream::frames(stream::body_bytes(response.into_body()), self.wire().socket().to_owned()))
+    }
+
+    async fn exec(&self, id: &ContainerId, config: ExecConfig) -> Result<ExecSession> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Created {
+            id: String,
+        }
+        let ExecConfig { argv, tty, stdin, env, user, size } = config;
+        let name = words::checked("container", &id.0)?;
+        let what = || format!("command in container {name}");
+        let body = json!({
+            "AttachStdin": stdin, "AttachStdout": true, "AttachStderr": true, "Tty": tty, "Cmd": argv, "User": user,
+            "Env": env.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
+            "Privileged": false,
+        });
+        let path = format!("/containers/{name}/exec");
+        let exec = self
+            .within(QUICK, what, self.wire().call::<Created, _>(Method::POST, &path, Some(&body)))
+            .await?
+            .id;
+        let path = format!("/exec/{exec}/start");
+        let body = json!({ "Detach": false, "Tty": tty });
+        let call = async {
+            let response = self.wire().request(Method::POST, &path, Some(&body), true).await?;
+            Ok(hyper::upgrade::on(response).await?)
+        };
+        let (read, write) = tokio::io::split(TokioIo::new(self.within(SLOW, what, call).await?));
+        let bytes = ReaderStream::with_capacity(read, 16 << 10).boxed();
+        let socket = self.wire().socket().to_owned();
+        let output = if tty { stream::plain(bytes, socket) } else { stream::frames(bytes, socket) };
+        let control = DockerExec { docker: self.clone(), exec };
+        if let Some(size) = size.filter(|_| tty) {
+            control.resize(size).await?;
+        }
+        Ok(ExecSession { input: Box::pin(write), output, control: Box::new(control) })
+    }
+
+    async fn usage(&self, id: &ContainerId) -> Result<Usage> {
+        let name = words::checked("container", &id.0)?;
+        let path = format!("/containers/{name}/stats?stream=false&one-shot=true");
+        let call = self.wire().call::<ContainerStatsResponse, ()>(Method::GET, &path, None);
+        let stats = self.within(QUICK, || format!("usage of container {name}"), call).await?;
+        let memory = stats.memory_stats.unwrap_or_default();
+        let details = memory.stats.unwrap_or_default();
+        // cgroup 2 and 1 name the page cache that can be dropped differently.
+        let cache = details.get("total_inactive_file").or_else(|| details.get("inactive_file")).copied();
+        Ok(Usage {
+            cpu_nanos: stats.cpu_stats.and_then(|cpu| cpu.cpu_usage?.total_usage).unwrap_or(0),
+            memory: Bytes(memory.usage.unwrap_or(0).saturating_sub(cache.unwrap_or(0))),
+            memory_limit: Bytes(memory.limit.unwrap_or(0)),
+            pids: stats.pids_stats.and_then(|pids| pids.current).unwrap_or(0),
+        })
+    }
+}
+
+struct DockerExec {
+    docker: Docker,
+    exec: String,
+}
+
+#[async_trait]
+impl ExecControl for DockerExec {
+    async fn resize(&self, size: TerminalSize) -> Result<()> {
+        let path = format!("/exec/{}/resize?h={}&w={}", self.exec, size.rows, size.columns);
+        let call = self.docker.wire().request::<()>(Method::POST, &path, None, false);
+        self.docker.within(QUICK, || "size of a terminal".to_owned(), call).await.map(drop)
+    }
+
+    async fn exit_code(&self) -> Result<i64> {
+        const LIMIT: Duration = Duration::from_secs(10);
+        let mut pause = std::time::Duration::from_millis(2);
+        let wait = async {
+            loop {
+                if let Some(code) = self.docker.exec_code(&self.exec).await? {
+                    return Ok(code);
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(std::time::Duration::from_millis(250));
+            }
+        };
+        tokio::time::timeout(LIMIT.as_std(), wait).await.unwrap_or_else(|_| {
+            Err(RuntimeError::Timeout { what: "the command still runs".to_owned(), after: LIMIT })
+        })
+    }
+}

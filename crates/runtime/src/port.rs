@@ -1,0 +1,301 @@
+//! The port: what an agent asks of a container engine, in the words of `lattice_model`.
+//!
+//! Everything is safe to repeat: what is there already, or already gone, is not an error.
+//! Rejected: one call that "ensures" a container, since that would decide.
+
+use crate::error::Result;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use lattice_model::{
+    AllocationId, Duration, NodeId, Timestamp,
+    container::{ContainerConfig, ContainerId, ContainerSeen, NetworkSeen, VolumeSeen},
+    report::Health,
+};
+use std::{collections::BTreeMap, fmt, pin::Pin};
+use tokio::{io::AsyncWrite, sync::watch};
+
+/// A container engine. Held as `Arc<dyn Runtime>`.
+///
+/// Every call may fail with [`Unreachable`](crate::RuntimeError::Unreachable) or
+/// [`Timeout`](crate::RuntimeError::Timeout), after which its outcome is unknown.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// What the engine is.
+    async fn info(&self) -> Result<EngineInfo>;
+
+    /// Whether it answers.
+    async fn ping(&self) -> Result<()>;
+
+    /// All containers with this node's label, ordered by name. Cheap enough to be polled.
+    async fn list(&self, node: NodeId) -> Result<Vec<ContainerSeen>>;
+
+    /// One container as it is now; `None` when there is none.
+    async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerSeen>>;
+
+    /// Whether the image is on the engine.
+    async fn has_image(&self, image: &str) -> Result<bool>;
+
+    /// Fetches an image, telling how far it is; without a tag it is `latest`. Fails with
+    /// `ImageMissing`, `Unauthorised`, `RegistryUnreachable` or `DiskFull`.
+    async fn pull(&self, image: &str, progress: watch::Sender<PullProgress>) -> Result<()>;
+
+    /// Makes a hardened container and does not start it. Fails with `ImageMissing`, with
+    /// `Conflict` when the name is taken, and with `Refused` when a limit is missing.
+    ///
+    /// The volumes that it mounts must exist: Docker would create an empty one under a name
+    /// that it does not know.
+    async fn create(&self, config: &ContainerConfig) -> Result<ContainerId>;
+
+    /// Starts it; one that runs is left alone. Fails with `PortInUse`, or `NotFound` when it or
+    /// a network of it is gone.
+    async fn start(&self, id: &ContainerId) -> Result<()>;
+
+    /// Asks it to end and kills it after `grace` (rounded up to seconds); returns when it has
+    /// ended. One that does not run, or is gone, is fine.
+    async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()>;
+
+    /// Sends a signal such as `SIGKILL`. One that does not run, or is gone, is fine.
+    async fn kill(&self, id: &ContainerId, signal: &str) -> Result<()>;
+
+    /// Stops it as [`Runtime::stop`] does and starts it again under the same id.
+    async fn restart(&self, id: &ContainerId, grace: Duration) -> Result<()>;
+
+    /// Removes it with its anonymous volumes and returns when it is gone; named volumes stay.
+    /// One that runs is a `Conflict` unless `force`. One that is gone is fine.
+    async fn remove(&self, id: &ContainerId, force: bool) -> Result<()>;
+
+    /// All networks with this node's label, ordered by name.
+    async fn list_networks(&self, node: NodeId) -> Result<Vec<NetworkSeen>>;
+
+    /// Makes a bridge network. One of that name with the same node's label is fine, one of
+    /// somebody else is `Refused`. `labels` must name the node.
+    async fn create_network(
+        &self,
+        name: &str,
+        internal: bool,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<()>;
+
+    /// Removes a network of this node. One that is gone is fine, one that is used a `Conflict`,
+    /// one of somebody else `Refused`.
+    async fn remove_network(&self, node: NodeId, name: &str) -> Result<()>;
+
+    /// All volumes with this node's label, ordered by name.
+    async fn list_volumes(&self, node: NodeId) -> Result<Vec<VolumeSeen>>;
+
+    /// Makes an empty local volume. One of that name with the same node's label stays as it is,
+    /// one of somebody else is `Refused`. `labels` must name the node.
+    async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()>;
+
+    /// Whether this node's volume is there. One of somebody else under that name is `Refused`.
+    async fn volume_exists(&self, node: NodeId, name: &str) -> Result<bool>;
+
+    /// Removes a volume of this node **with its data**. One that is gone is fine, one that is
+    /// used a `Conflict`, one of somebody else `Refused`.
+    async fn remove_volume(&self, node: NodeId, name: &str) -> Result<()>;
+
+    /// What happens to this node's containers from the moment of this call on, so that a listing
+    /// that begins after it returned leaves no gap. The stream ends with an error when the engine
+    /// goes away; an engine may drop events of a reader that is too slow, so list now and then.
+    async fn events(&self, node: NodeId) -> Result<BoxStream<'static, Result<EngineEvent>>>;
+
+    /// The output of a container, also of one that has ended.
+    async fn logs(
+        &self,
+        id: &ContainerId,
+        options: LogOptions,
+    ) -> Result<BoxStream<'static, Result<LogChunk>>>;
+
+    /// Runs a command in a running container, under the container's own restrictions.
+    async fn exec(&self, id: &ContainerId, config: ExecConfig) -> Result<ExecSession>;
+
+    /// What a running container uses now. `NotFound` when it is gone.
+    async fn usage(&self, id: &ContainerId) -> Result<Usage>;
+}
+
+/// What a container engine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// Its version, e.g. `28.2.2`.
+    pub version: String,
+    /// The newest version of its API, e.g. `1.50`.
+    pub api_version: String,
+    /// The operating system that containers see: `linux`.
+    pub os: String,
+    /// The architecture as Docker names images for it: `amd64`, `arm64`.
+    pub arch: String,
+    /// Processors that it sees.
+    pub cpus: u32,
+    /// Memory that it sees.
+    pub memory: lattice_model::Bytes,
+    /// Where it keeps images and volumes, by its own file system.
+    pub data_root: String,
+    /// As it names them: `name=seccomp,profile=default`.
+    pub security_options: Vec<String>,
+    /// Whether it runs without root's rights.
+    pub rootless: bool,
+    /// 1 or 2, where it says so.
+    pub cgroup_version: Option<u8>,
+    /// Whether it seems to live in a virtual machine of its own (Docker Desktop, WSL2, an
+    /// engine of another system than this program's). A guess, for hints alone.
+    pub in_vm_guess: bool,
+}
+
+/// How far a pull is. The bytes grow as layers become known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PullProgress {
+    /// Layers known so far.
+    pub layers: u32,
+    /// Layers that are there.
+    pub layers_done: u32,
+    /// Bytes fetched, of layers whose size is known.
+    pub current: u64,
+    /// Bytes of the layers whose size is known.
+    pub total: u64,
+}
+
+/// Something that happened to a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineEvent {
+    /// The container.
+    pub id: ContainerId,
+    /// The allocation that its label names.
+    pub allocation: Option<AllocationId>,
+    /// When, by the engine's clock.
+    pub at: Timestamp,
+    /// What.
+    pub kind: EngineEventKind,
+}
+
+/// What happened to a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineEventKind {
+    /// It was started.
+    Started,
+    /// It ended.
+    Died {
+        /// 128 and the signal where a signal ended it.
+        exit_code: i64,
+    },
+    /// Its health check says something else than before.
+    Health(Health),
+    /// It was removed.
+    Destroyed,
+    /// The kernel killed a process of it for want of memory.
+    OutOfMemory,
+    /// It was frozen.
+    Paused,
+    /// It was thawed.
+    Unpaused,
+}
+
+/// Which output is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Go on until the container ends.
+    pub follow: bool,
+    /// Only so many lines from the end; `None` is all.
+    pub tail: Option<u32>,
+    /// Only what came at this instant or later.
+    pub since: Option<Timestamp>,
+    /// Begin each line with its time (RFC 3339 and a space).
+    pub timestamps: bool,
+}
+
+/// Where a program wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStream {
+    /// Standard output, and everything on a terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Some output; a chunk may end inside a line or a character.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogChunk {
+    /// Where it was written.
+    pub stream: LogStream,
+    /// What was written.
+    pub bytes: Bytes,
+}
+
+/// The size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters per line.
+    pub columns: u16,
+}
+
+/// A command to run in a container.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ExecConfig {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Give it a terminal; output then is one stream.
+    pub tty: bool,
+    /// Whether it gets input; without, it reads an end at once.
+    pub stdin: bool,
+    /// Environment variables besides the container's.
+    pub env: BTreeMap<String, String>,
+    /// `user`, `user:group` or ids; `None` is the container's own.
+    pub user: Option<String>,
+    /// The terminal's size at the start.
+    pub size: Option<TerminalSize>,
+}
+
+impl fmt::Debug for ExecConfig {
+    /// Without arguments and values: both may carry secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecConfig")
+            .field("program", &self.argv.first())
+            .field("tty", &self.tty)
+            .field("env", &self.env.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A command that runs in a container. Dropping all parts closes its input and output; what it
+/// does then is its own affair, as with Docker.
+pub struct ExecSession {
+    /// Its input; shutting it down is an end of file.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+    /// Its output; ends when the command has ended. Nothing is read ahead, so a reader that
+    /// stops reading stops the command's writing.
+    pub output: BoxStream<'static, Result<LogChunk>>,
+    /// The rest.
+    pub control: Box<dyn ExecControl>,
+}
+
+impl fmt::Debug for ExecSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecSession").finish_non_exhaustive()
+    }
+}
+
+/// What can be asked of a running command besides its input and output.
+#[async_trait]
+pub trait ExecControl: Send + Sync {
+    /// Changes the terminal's size.
+    async fn resize(&self, size: TerminalSize) -> Result<()>;
+
+    /// The exit code, to be asked once the output has ended: engines set it a moment later,
+    /// which is waited for. `Timeout` when the command still runs after ten seconds.
+    async fn exit_code(&self) -> Result<i64>;
+}
+
+/// What a container uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time since its start, in nanoseconds; two samples make a rate.
+    pub cpu_nanos: u64,
+    /// Memory without the page cache that can be dropped at once.
+    pub memory: lattice_model::Bytes,
+    /// The most memory that it may use.
+    pub memory_limit: lattice_model::Bytes,
+    /// Processes and threads.
+    pub pids: u64,
+}

@@ -1,0 +1,204 @@
+//! The Docker part against a real engine: the whole conformance suite, pulls from a registry that
+//! lives in the test, an engine that goes and comes back, and what the port costs.
+//!
+//! `DOCKER_HOST` names another engine than the usual socket (a `unix://` address, as `make test`
+//! gives it). Without an engine these tests fail and say so: a skipped test proves nothing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod registry;
+
+use futures::StreamExt as _;
+use lattice_model::container::ContainerId;
+use lattice_runtime::{PullProgress, Runtime, RuntimeError, conformance::Stage, docker::Docker};
+use registry::Registry;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{UnixListener, UnixStream},
+    sync::watch,
+};
+
+const IMAGE: &str = "lattice-test/busybox:1";
+
+fn socket() -> String {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_default();
+    host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").to_owned()
+}
+
+fn docker() -> Arc<dyn Runtime> {
+    Arc::new(Docker::new(&socket()).unwrap())
+}
+
+mod core {
+    use super::{IMAGE, docker};
+    lattice_runtime::runtime_conformance!(docker(), IMAGE, core);
+}
+
+mod linux {
+    use super::{IMAGE, docker};
+    lattice_runtime::runtime_conformance!(docker(), IMAGE, linux);
+}
+
+/// One request by hand, as small as a request can be.
+async fn raw(method: &str, path: &str, body: &str) -> String {
+    let mut stream = UnixStream::connect(socket()).await.unwrap();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_engine_tells_what_it_is() {
+    let info = docker().info().await.expect("a container engine; `make test` starts one");
+    assert!(!info.version.is_empty() && info.api_version.starts_with("1."), "{info:?}");
+    assert_eq!(info.os, "linux");
+    assert!(info.cpus > 0 && info.memory.0 > 0 && !info.data_root.is_empty(), "{info:?}");
+    assert!(matches!(info.cgroup_version, Some(1 | 2)), "{info:?}");
+}
+
+#[tokio::test]
+async fn an_image_is_pulled_with_progress() {
+    let registry = Registry::start().await;
+    let image = format!("{}/team/app:1", registry.address);
+    let (progress, seen) = watch::channel(PullProgress::default());
+    docker().pull(&image, progress).await.unwrap();
+    let there = docker().has_image(&image).await.unwrap();
+    raw("DELETE", &format!("/images/{image}?force=1"), "").await;
+    assert!(there);
+    let last = *seen.borrow();
+    assert_eq!((last.layers, last.layers_done), (1, 1), "{last:?}");
+    assert!(last.total > 0 && last.current == last.total, "{last:?}");
+}
+
+#[tokio::test]
+async fn a_pull_that_fails_says_why() {
+    let registry = Registry::start().await;
+    let pull = async |image: String| {
+        docker().pull(&image, watch::channel(PullProgress::default()).0).await.unwrap_err()
+    };
+    let missing = pull(format!("{}/team/app:2", registry.address)).await;
+    assert!(matches!(missing, RuntimeError::ImageMissing { .. }), "{missing:?}");
+    let private = pull(format!("{}/private/app:1", registry.address)).await;
+    assert!(matches!(private, RuntimeError::Unauthorised { .. }), "{private:?}");
+    let dead = pull("127.0.0.1:1/team/app:1".to_owned()).await;
+    assert!(matches!(dead, RuntimeError::RegistryUnreachable { .. }), "{dead:?}");
+    let nonsense = pull("no image at all".to_owned()).await;
+    assert!(matches!(nonsense, RuntimeError::Refused { .. }), "{nonsense:?}");
+}
+
+#[tokio::test]
+async fn nobody_at_the_socket_is_said_with_a_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    match Docker::connect(path.to_str().unwrap()).await {
+        Err(RuntimeError::Unreachable { socket, hint, .. }) => {
+            assert!(path.ends_with(&socket) && hint.contains("install"), "{socket} {hint}");
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(UnixListener::bind(&path).unwrap());
+    match Docker::connect(path.to_str().unwrap()).await {
+        Err(RuntimeError::Unreachable { hint, .. }) => assert!(hint.contains("start"), "{hint}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(Docker::new("tcp://10.0.0.1:2375"), Err(RuntimeError::Refused { .. })));
+}
+
+/// An engine that goes away ends streams with an error, and is used again once it is back.
+#[tokio::test]
+async fn an_engine_goes_and_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("engine.sock");
+    let serve = || {
+        let listener = UnixListener::bind(&path).unwrap();
+        tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((mut here, _)) = listener.accept().await {
+                connections.spawn(async move {
+                    let mut there = UnixStream::connect(socket()).await.unwrap();
+                    let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+                });
+            }
+        })
+    };
+    let engine = serve();
+    let docker: Arc<dyn Runtime> = Arc::new(Docker::connect(path.to_str().unwrap()).await.unwrap());
+    Stage::run(Arc::clone(&docker), IMAGE, async |stage| {
+        let id = stage.start(&stage.config("a", &["sleep", "1000"])).await;
+        let mut events = docker.events(stage.node).await.unwrap();
+        let mut logs = docker
+            .logs(&id, lattice_runtime::LogOptions { follow: true, ..Default::default() })
+            .await
+            .unwrap();
+        engine.abort();
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(events.next().await, Some(Err(RuntimeError::Unreachable { .. }))));
+        assert!(events.next().await.is_none());
+        assert!(matches!(logs.next().await, Some(Err(RuntimeError::Unreachable { .. }))));
+        assert!(matches!(docker.list(stage.node).await, Err(RuntimeError::Unreachable { .. })));
+
+        let back = serve();
+        assert_eq!(stage.listed(&id).await.unwrap().id, id);
+        let mut events = docker.events(stage.node).await.unwrap();
+        docker.kill(&id, "SIGKILL").await.unwrap();
+        assert!(events.next().await.unwrap().is_ok());
+        docker.remove(&id, true).await.unwrap();
+        back.abort();
+    })
+    .await;
+}
+
+/// The port against the same requests by hand, in turns, on the same engine.
+///
+/// The bound is loose, since the engine itself varies by more than the port costs; run it with
+/// `--no-capture` to see the figures.
+#[tokio::test]
+async fn the_port_costs_next_to_nothing() {
+    const ROUNDS: usize = 12;
+    Stage::run(docker(), IMAGE, async |stage| {
+        let (mut port, mut by_hand) = (Vec::new(), Vec::new());
+        for round in 0..ROUNDS {
+            let config = stage.config(&format!("port-{round}"), &["sleep", "1000"]);
+            let begin = Instant::now();
+            let id = stage.start(&config).await;
+            port.push(begin.elapsed());
+            stage.runtime.remove(&id, true).await.unwrap();
+
+            let name = stage.name(&format!("raw-{round}"));
+            let body = serde_json::json!({
+                "Image": IMAGE, "Cmd": ["sleep", "1000"], "Labels": stage.labels(stage.node),
+                "HostConfig": {
+                    "NetworkMode": "none", "Memory": 64 << 20, "MemorySwap": 64 << 20, "NanoCpus": 500_000_000,
+                    "PidsLimit": 64, "CapDrop": ["ALL"], "CapAdd": config.capabilities,
+                    "SecurityOpt": ["no-new-privileges"],
+                    "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+                },
+            });
+            let begin = Instant::now();
+            let created = raw("POST", &format!("/containers/create?name={name}"), &body.to_string()).await;
+            assert!(created.contains(" 201 "), "{created}");
+            let started = raw("POST", &format!("/containers/{name}/start"), "").await;
+            assert!(started.contains(" 204 "), "{started}");
+            by_hand.push(begin.elapsed());
+            stage.runtime.remove(&ContainerId(name), true).await.unwrap();
+        }
+        let median = |times: &mut Vec<Duration>| {
+            times.sort();
+            times[times.len() / 2]
+        };
+        let (port, by_hand) = (median(&mut port), median(&mut by_hand));
+        eprintln!("create + start: {port:?} by the port, {by_hand:?} by hand (medians of {ROUNDS})");
+        assert!(port < by_hand * 3 / 2 + Duration::from_millis(100), "{port:?} against {by_hand:?}");
+    })
+    .await;
+}
