@@ -212,8 +212,8 @@ impl Case<'_> {
         }
         self.record.stopped = false;
         if self.wanted.restart > self.record.honoured_restart {
+            // Honoured once it is started again, so that a crash in between does not lose it.
             self.record.stopped = true;
-            self.record.honoured_restart = self.wanted.restart;
             return (self.stop(seen), is(AllocationState::Stopping).because("somebody asked for a restart"));
         }
         (Next::Nothing, is(AllocationState::Running))

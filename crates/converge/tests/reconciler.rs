@@ -1,0 +1,385 @@
+//! The reconciler against an engine in memory.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod world;
+
+use lattice_converge::Input;
+use lattice_model::{
+    Duration, Goal, Timestamp,
+    container::{ContainerSeen, ContainerState, LABEL_ALLOCATION},
+    goal::DesiredState,
+    report::{AllocationState, Health, ReportKind},
+    spec::{Dependency, DependencyCondition, PortSpec, RestartPolicy, WorkloadSpec},
+};
+use proptest::prelude::*;
+use world::{World, allocation, goal, id, with_network, with_volume};
+
+fn spec(change: impl FnOnce(&mut WorkloadSpec)) -> std::sync::Arc<WorkloadSpec> {
+    let mut spec = WorkloadSpec::of_image("img");
+    change(&mut spec);
+    spec.into()
+}
+
+fn depends(on: &str, condition: DependencyCondition) -> std::sync::Arc<WorkloadSpec> {
+    spec(|s| drop(s.depends_on.insert(on.parse().unwrap(), Dependency { condition, required: true })))
+}
+
+/// A world that has met `goal`.
+fn met(goal: &Goal) -> World {
+    let mut world = World::new();
+    world.list();
+    world.give(1, goal);
+    world.settle();
+    world
+}
+
+#[test]
+fn a_goal_is_met_with_as_few_operations_as_there_are_things() {
+    let mut goal = goal([allocation("web", |_| {})]);
+    with_network(&mut goal);
+    with_volume(&mut goal, id(1), false);
+    let world = met(&goal);
+    assert_eq!(world.log, ["create network", "create volume", "create lattice_shop_web_1", "start"]);
+    assert_eq!(world.status(id(1)).state, AllocationState::Running);
+    assert!(world.reports.contains(&ReportKind::VolumeCreated { id: *goal.volumes.keys().next().unwrap() }));
+}
+
+#[test]
+fn nothing_happens_before_the_engine_was_listed() {
+    let mut world = World::new();
+    world.give(1, &goal([allocation("web", |_| {})]));
+    assert!(world.pending.is_empty(), "what runs already is not known yet");
+}
+
+#[test]
+fn a_missing_image_is_fetched_once_for_all() {
+    let image = |a: &mut lattice_model::GoalAllocation| a.spec = WorkloadSpec::of_image("other").into();
+    let world = met(&goal([allocation("a", image), allocation("b", image)]));
+    assert_eq!(world.log.iter().filter(|l| *l == "pull other").count(), 1);
+    assert_eq!(world.running(), 2);
+}
+
+#[test]
+fn an_older_goal_is_refused_and_says_why() {
+    let mut world = met(&goal([allocation("web", |_| {})]));
+    world.give(5, &goal([allocation("web", |_| {})]));
+    world.give(4, &Goal::default());
+    world.settle();
+    assert_eq!(world.running(), 1);
+    assert!(world.reports.iter().any(|r| matches!(r, ReportKind::GoalRefused { reason, .. } if reason.contains("newer goal 1.5"))));
+}
+
+#[test]
+fn what_ended_is_started_again_at_once_then_ever_later() {
+    let mut world = met(&goal([allocation("web", |_| {})]));
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        let died = world.now;
+        world.die(id(1), 1);
+        world.settle();
+        while world.running() == 0 {
+            let at = world.wake.take().unwrap();
+            world.now = at;
+            world.input(Input::Tick);
+            world.settle();
+        }
+        pauses.push(world.now.since(died).0);
+    }
+    assert_eq!(pauses, [0, 500, 1000, 2000, 4000]);
+    assert_eq!(world.status(id(1)).restarts, 5);
+    // A long good run ends the row.
+    world.now = world.now + Duration::from_secs(61);
+    world.die(id(1), 1);
+    world.settle();
+    assert_eq!(world.running(), 1);
+}
+
+#[test]
+fn jobs_end() {
+    for (policy, code, state) in [
+        (RestartPolicy::Never, 0, AllocationState::Completed),
+        (RestartPolicy::Never, 3, AllocationState::Failed),
+        (RestartPolicy::OnFailure { max_retries: None }, 0, AllocationState::Completed),
+        (RestartPolicy::OnFailure { max_retries: Some(0) }, 2, AllocationState::Failed),
+        (RestartPolicy::OnFailure { max_retries: None }, 2, AllocationState::Running),
+    ] {
+        let mut world = met(&goal([allocation("job", |a| a.spec = spec(|s| s.restart = policy))]));
+        world.die(id(1), code);
+        world.settle();
+        assert_eq!(world.status(id(1)).state, state, "{policy:?} {code}");
+    }
+}
+
+#[test]
+fn dependencies_are_waited_for() {
+    let mut world = met(&goal([
+        allocation("app", |a| a.spec = depends("db", DependencyCondition::ServiceHealthy)),
+        allocation("db", |_| {}),
+    ]));
+    let waiting = world.status(id(1));
+    assert_eq!(waiting.state, AllocationState::Waiting);
+    assert!(waiting.reason.unwrap().contains("has no health check"));
+    world.health(id(2), Health::Starting);
+    assert_eq!(world.status(id(1)).reason.unwrap(), "waits for db to be healthy");
+    world.health(id(2), Health::Healthy);
+    world.settle();
+    assert_eq!(world.status(id(1)).state, AllocationState::Running);
+    // Later ill health of the dependency restarts nothing.
+    world.health(id(2), Health::Unhealthy);
+    world.settle();
+    assert_eq!(world.running(), 2);
+}
+
+#[test]
+fn stop_keeps_the_container_and_start_uses_it() {
+    let run = goal([allocation("web", |_| {})]);
+    let mut world = met(&run);
+    let container = world.container(id(1)).unwrap().id.clone();
+    world.give(2, &goal([allocation("web", |a| a.desired = DesiredState::Stop)]));
+    world.settle();
+    assert_eq!(world.status(id(1)).state, AllocationState::Stopped);
+    world.give(3, &run);
+    world.settle();
+    let status = world.status(id(1));
+    assert_eq!((status.state, status.restarts), (AllocationState::Running, 0));
+    assert_eq!(world.container(id(1)).unwrap().id, container);
+}
+
+#[test]
+fn a_restart_happens_once_also_when_the_agent_crashes() {
+    let mut world = met(&goal([allocation("web", |_| {})]));
+    world.now = world.now + Duration::from_secs(5);
+    world.give(2, &goal([allocation("web", |a| a.restart = 1)]));
+    world.crash_agent();
+    world.settle();
+    world.crash_agent();
+    world.settle();
+    assert_eq!(world.log.iter().filter(|l| *l == "stop").count(), 1);
+    assert_eq!(world.running(), 1);
+}
+
+#[test]
+fn a_successor_waits_until_its_predecessor_is_gone() {
+    let mut world = met(&goal([allocation("web", |_| {})]));
+    let mut next = Goal::default();
+    next.remove.insert(id(1));
+    next.allocations.insert(id(9), allocation("web", |a| a.replaces = Some(id(1))));
+    world.give(2, &next);
+    assert_eq!(world.status(id(9)).state, AllocationState::Waiting);
+    world.settle();
+    assert_eq!(world.log[2..], ["stop", "remove", "create lattice_shop_web_1", "start"]);
+    assert!(world.reports.contains(&ReportKind::AllocationGone { id: id(1) }));
+}
+
+#[test]
+fn what_is_to_go_and_never_was_is_answered_too() {
+    let mut goal = Goal::default();
+    goal.remove.insert(id(5));
+    let world = met(&goal);
+    assert_eq!(world.reports, [ReportKind::AllocationGone { id: id(5) }]);
+}
+
+#[test]
+fn a_volume_that_is_gone_is_never_replaced_by_an_empty_one() {
+    let mut goal = goal([allocation("db", |_| {})]);
+    let volume = with_volume(&mut goal, id(1), true);
+    let world = met(&goal);
+    assert!(world.log.is_empty(), "{:?}", world.log);
+    assert!(world.reports.contains(&ReportKind::VolumeMissing { id: volume }));
+    assert!(world.status(id(1)).reason.unwrap().contains("an empty one is not put in its place"));
+}
+
+#[test]
+fn a_volume_outside_of_the_goal_stays_and_one_to_delete_goes_last() {
+    let mut with = goal([allocation("db", |_| {})]);
+    let volume = with_volume(&mut with, id(1), false);
+    let mut world = met(&with);
+    world.give(2, &Goal::default());
+    world.settle();
+    assert_eq!((world.containers.len(), world.volumes.len()), (0, 1));
+    let mut delete = Goal { volumes: with.volumes.clone(), ..Goal::default() };
+    delete.volumes.get_mut(&volume).unwrap().delete = true;
+    world.give(3, &delete);
+    world.settle();
+    assert_eq!(world.volumes.len(), 0);
+    assert!(world.reports.contains(&ReportKind::VolumeDeleted { id: volume }));
+}
+
+#[test]
+fn a_taken_dynamic_port_is_chosen_anew_and_a_fixed_one_is_waited_for() {
+    let port = |published| PortSpec {
+        target: lattice_model::spec::ContainerPort { port: 80, protocol: Default::default() },
+        published,
+        host_ip: None,
+    };
+    let mut world = World::new();
+    world.list();
+    let goal_of = |published| goal([allocation("web", |a| a.spec = spec(|s| s.ports = vec![port(published)]))]);
+    world.give(1, &goal_of(None));
+    world.carry_out();
+    let first = world.container(id(1)).unwrap().ports[0].host_port;
+    world.ports_in_use.push(first);
+    world.pass(Duration::from_secs(10));
+    let second = world.container(id(1)).unwrap().ports[0].host_port;
+    assert_ne!(first, second);
+    assert_eq!(world.status(id(1)).state, AllocationState::Running);
+
+    let mut world = World::new();
+    world.ports_in_use.push(8080);
+    world.list();
+    world.give(1, &goal_of(Some(8080)));
+    world.settle();
+    assert_eq!(world.status(id(1)).reason.unwrap(), "port 8080 is in use");
+    world.ports_in_use.clear();
+    world.pass(Duration::from_secs(600));
+    assert_eq!(world.running(), 1);
+}
+
+#[test]
+fn the_engine_restarts_and_everything_runs_again() {
+    let mut world = met(&goal((0..5).map(|_| allocation("web", |_| {}))));
+    world.input(Input::RuntimeLost("connection refused".into()));
+    let all: Vec<_> = world.containers.keys().cloned().collect();
+    all.iter().for_each(|c| world.end(c, 255));
+    world.list();
+    world.settle();
+    assert_eq!(world.running(), 5);
+    assert_eq!(world.containers.len(), 5);
+    let events: Vec<_> = world.reports.iter().filter(|r| matches!(r, ReportKind::RuntimeLost { .. } | ReportKind::RuntimeBack)).collect();
+    assert_eq!(events.len(), 2);
+}
+
+#[test]
+fn the_owner_forbids() {
+    let world = met(&goal([allocation("big", |a| {
+        a.spec = spec(|s| s.resources.memory_limit = Some(lattice_model::Bytes(64 << 30)));
+    })]));
+    let status = world.status(id(1));
+    assert_eq!((status.state, world.running()), (AllocationState::Failed, 0));
+    assert!(status.reason.unwrap().contains("the owner lends"));
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone() {
+    let mut world = World::new();
+    let foreign = |name: &str, labels: &[(&str, &str)]| ContainerSeen {
+        id: lattice_model::container::ContainerId(name.into()),
+        name: name.into(),
+        labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        state: ContainerState::Running,
+        health: Health::None,
+        started_at: Some(Timestamp(0)),
+        finished_at: None,
+        exit_code: None,
+        out_of_memory: false,
+        error: None,
+        ports: vec![],
+    };
+    let other = lattice_model::NodeId::from_random(2).to_string();
+    let theirs = id(3).to_string();
+    for c in [foreign("mine", &[]), foreign("theirs", &[("lattice.node", &other), (LABEL_ALLOCATION, &theirs)])] {
+        world.input(Input::Container(Box::new(c.clone())));
+        world.containers.insert(c.id.clone(), c);
+    }
+    world.list();
+    world.give(1, &Goal::default());
+    world.settle();
+    assert_eq!(world.running(), 2);
+    assert!(world.log.is_empty());
+}
+
+/// What may happen to a node.
+#[derive(Clone, Debug)]
+enum Mishap {
+    AgentCrash,
+    EngineRestart,
+    Fail(usize),
+    CarryOut(usize),
+    Die(usize),
+    Pass(u64),
+    NextGoal,
+    Relist,
+}
+
+fn mishap() -> impl Strategy<Value = Mishap> {
+    prop_oneof![
+        Just(Mishap::AgentCrash),
+        Just(Mishap::EngineRestart),
+        (1usize..4).prop_map(Mishap::Fail),
+        (1usize..6).prop_map(Mishap::CarryOut),
+        (0usize..4).prop_map(Mishap::Die),
+        (1u64..5000).prop_map(Mishap::Pass),
+        Just(Mishap::NextGoal),
+        Just(Mishap::Relist),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Whatever happens, once it stops happening the last goal is met exactly: one running
+    /// container for each allocation, none besides, every removed one answered for, and nothing
+    /// more to do.
+    #[test]
+    fn it_converges(mishaps in proptest::collection::vec(mishap(), 0..40)) {
+        let goals: Vec<Goal> = (0..6u128).map(|n| {
+            let mut goal = Goal::default();
+            for slot in 0..3u128 {
+                goal.allocations.insert(id(10 * (n / 2) + slot), allocation("web", |a| a.restart = u64::try_from(n % 2).unwrap()));
+            }
+            for old in 0..n / 2 {
+                goal.remove.extend((0..3u128).map(|slot| id(10 * old + slot)));
+            }
+            with_network(&mut goal);
+            with_volume(&mut goal, id(10 * (n / 2)), false);
+            goal
+        }).collect();
+        let mut world = World::new();
+        world.list();
+        let mut current = 0;
+        world.give(1, &goals[0]);
+        for mishap in mishaps {
+            match mishap {
+                Mishap::AgentCrash => world.crash_agent(),
+                Mishap::EngineRestart => {
+                    world.input(Input::RuntimeLost("gone".into()));
+                    let all: Vec<_> = world.containers.keys().cloned().collect();
+                    all.iter().for_each(|c| world.end(c, 255));
+                    world.list();
+                }
+                Mishap::Fail(n) => world.fail_next = n,
+                Mishap::CarryOut(n) => (0..n).for_each(|_| drop(world.carry_out())),
+                Mishap::Die(n) => {
+                    let running: Vec<_> = world.containers.values().filter(|c| c.state == ContainerState::Running).filter_map(ContainerSeen::allocation).collect();
+                    if let Some(id) = running.get(n) {
+                        world.die(*id, 1);
+                    }
+                }
+                Mishap::Pass(ms) => world.pass(Duration(ms)),
+                Mishap::NextGoal => {
+                    current = (current + 1).min(goals.len() - 1);
+                    world.give(current as u64 + 1, &goals[current]);
+                }
+                Mishap::Relist => world.list(),
+            }
+        }
+        world.fail_next = 0;
+        world.pass(Duration::from_secs(900));
+        let wanted = &goals[current];
+        prop_assert_eq!(world.running(), wanted.allocations.len(), "{:?}", world.log);
+        prop_assert_eq!(world.containers.len(), wanted.allocations.len());
+        prop_assert_eq!((world.networks.len(), world.volumes.len()), (1, 1));
+        for id in wanted.allocations.keys() {
+            prop_assert_eq!(world.status(*id).state, AllocationState::Running);
+        }
+        for id in &wanted.remove {
+            let gone = ReportKind::AllocationGone { id: *id };
+            prop_assert!(world.reports.contains(&gone));
+        }
+        let done = world.log.len();
+        world.list();
+        world.pass(Duration::from_secs(3600));
+        prop_assert_eq!(world.log.len(), done, "a met goal needs nothing: {:?}", &world.log[done..]);
+    }
+}
