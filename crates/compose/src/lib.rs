@@ -1,1 +1,36 @@
-//! Under construction.
+//! A Compose file becomes a [`lattice_model::spec::StackSpec`], or a list of [`Problem`]s, each
+//! with file, line, column, a reason and what to do instead.
+//!
+//! Enter at [`load`]. Four layers, each usable by the next: `yaml` (events of `saphyr-parser` to
+//! a tree with positions; anchors, merge keys and every limit on size), `interpolate`
+//! (`${NAME:-default}` in values) with [`parse_env`] for `.env` text, `stack`/`service` (keys to
+//! the model's words; what is not understood is refused by name), and `check` (what only the
+//! whole file shows: references, cycles, colliding ports).
+//!
+//! Pure: texts, the environment and the contents of `.env` come in as arguments.
+//!
+//! Rejected: deserialising with serde, since positions and the list of *all* problems are lost;
+//! ignoring unknown keys with a warning, since a file would then run as something else than it
+//! says; a general YAML tree crate, since none keeps the positions of keys and bounds the
+//! expansion of aliases.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod check;
+mod dotenv;
+mod interpolate;
+mod keys;
+mod load;
+mod mounts;
+mod ports;
+mod problem;
+mod read;
+mod scalar;
+mod service;
+mod service_parts;
+mod stack;
+mod yaml;
+
+pub use dotenv::{EnvFile, parse_env};
+pub use load::{Loaded, Options, Source, load, normalize_project_name};
+pub use problem::{Code, ComposeErrors, MAX_PROBLEMS, Problem, Severity};
+pub use yaml::{MAX_BYTES, MAX_DEPTH, MAX_NODES};

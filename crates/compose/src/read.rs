@@ -1,0 +1,241 @@
+//! Reading typed values out of the tree: each reader yields the value, or notes one problem at
+//! its place and yields nothing, so that the rest of the file is still checked.
+
+use crate::{
+    interpolate::Variables,
+    problem::{Code, Problems, show},
+    scalar,
+    yaml::{Mapping, Node, Span, Style, Value},
+};
+use lattice_model::Duration;
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+/// The keys that lead to a value; lives on the stack of whoever descends.
+#[derive(Clone, Copy)]
+pub(crate) enum Path<'a> {
+    Root,
+    Key(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+}
+
+impl<'a> Path<'a> {
+    pub(crate) fn key(&'a self, key: &'a str) -> Self {
+        Self::Key(self, key)
+    }
+
+    pub(crate) fn index(&'a self, index: usize) -> Self {
+        Self::Index(self, index)
+    }
+
+    /// Whether `x-` keys here are extensions: the file itself and a service. Below them, `x-…`
+    /// may be the name of an environment variable.
+    pub(crate) fn is_extensible(&self) -> bool {
+        match self {
+            Self::Root => true,
+            Self::Key(Self::Key(Self::Root, "services"), _) => true,
+            Self::Key(..) | Self::Index(..) => false,
+        }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Key(Self::Root, key) => f.write_str(&show(key)),
+            Self::Key(parent, key) => write!(f, "{parent}.{}", show(key)),
+            Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+/// What every reader needs.
+pub(crate) struct Reader<'a> {
+    pub(crate) problems: Problems,
+    pub(crate) variables: Variables<'a>,
+}
+
+impl Reader<'_> {
+    pub(crate) fn error(
+        &mut self,
+        code: Code,
+        span: Span,
+        path: impl fmt::Display,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.problems.error(code, span, path, message, hint);
+    }
+
+    /// "must be X, and is Y"; yields nothing, for the end of a reader.
+    pub(crate) fn expected<T>(&mut self, node: &Node, path: &Path<'_>, what: &str, hint: &str) -> Option<T> {
+        let is = match &*node.value {
+            Value::Scalar(text, _) if !node.is_null() && text.is_empty() => "empty".to_owned(),
+            Value::Scalar(text, _) if !node.is_null() => format!("`{}`", show(text)),
+            _ => node.kind().to_owned(),
+        };
+        self.error(Code::Invalid, node.span, path, format!("expected {what}, found {is}"), hint);
+        None
+    }
+
+    pub(crate) fn mapping<'n>(&mut self, node: &'n Node, path: &Path<'_>) -> Option<&'n Mapping> {
+        match &*node.value {
+            Value::Mapping(entries) => Some(entries),
+            _ => self.expected(node, path, "a mapping (`key: value` lines)", ""),
+        }
+    }
+
+    pub(crate) fn list<'n>(&mut self, node: &'n Node, path: &Path<'_>) -> Option<&'n [Node]> {
+        match &*node.value {
+            Value::Sequence(items) => Some(items),
+            _ => self.expected(node, path, "a list (`- value` lines)", ""),
+        }
+    }
+
+    /// A single value as its text; null is refused.
+    pub(crate) fn text<'n>(&mut self, node: &'n Node, path: &Path<'_>) -> Option<&'n str> {
+        match &*node.value {
+            Value::Scalar(text, _) if !node.is_null() => Some(text),
+            _ => self.expected(node, path, "a text", ""),
+        }
+    }
+
+    pub(crate) fn texts(&mut self, node: &Node, path: &Path<'_>) -> Option<Vec<String>> {
+        let items = self.list(node, path)?;
+        // Every item is read, so that every wrong one is named.
+        let read: Vec<_> = items.iter().enumerate().map(|(i, n)| self.text(n, &path.index(i))).collect();
+        read.into_iter().map(|text| text.map(str::to_owned)).collect()
+    }
+
+    pub(crate) fn boolean(&mut self, node: &Node, path: &Path<'_>) -> Option<bool> {
+        if let Value::Scalar(text, _) = &*node.value {
+            match text.to_ascii_lowercase().as_str() {
+                "true" | "yes" | "on" | "y" => return Some(true),
+                "false" | "no" | "off" | "n" => return Some(false),
+                _ => {}
+            }
+        }
+        self.expected(node, path, "true or false", "")
+    }
+
+    pub(crate) fn integer(&mut self, node: &Node, path: &Path<'_>, least: u32, most: u32) -> Option<u32> {
+        let what = format!("a whole number from {least} to {most}");
+        if let Value::Scalar(text, _) = &*node.value
+            && let Ok(number) = text.parse::<u32>()
+            && (least..=most).contains(&number)
+        {
+            return Some(number);
+        }
+        self.expected(node, path, &what, "")
+    }
+
+    pub(crate) fn duration(&mut self, node: &Node, path: &Path<'_>) -> Option<Duration> {
+        if let Value::Scalar(text, _) = &*node.value
+            && let Some(span) = scalar::duration(text)
+        {
+            return Some(span);
+        }
+        self.expected(node, path, "a span of time", "Write a number with a unit, such as 10s, 1m30s or 500ms")
+    }
+
+    /// A value of the model, with the model's own words for what is wrong.
+    pub(crate) fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, node: &Node, path: &Path<'_>) -> Option<T> {
+        let text = self.text(node, path)?;
+        self.named(text, node.span, path)
+    }
+
+    pub(crate) fn named<T: FromStr<Err: fmt::Display>>(
+        &mut self,
+        text: &str,
+        span: Span,
+        path: &Path<'_>,
+    ) -> Option<T> {
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                // The model says what is wrong and, after a semicolon, what to do.
+                let fault = fault.to_string();
+                let (message, hint) = fault.split_once("; ").unwrap_or((&fault, ""));
+                let mut hint = hint.to_owned();
+                hint.get_mut(..1).map(str::make_ascii_uppercase);
+                self.error(Code::Invalid, span, path, message, hint);
+                None
+            }
+        }
+    }
+
+    /// `- KEY=value` lines or a mapping of single values: each key with its place and its value,
+    /// `None` where there is none. In a list the last one of a key counts, as Compose has it.
+    pub(crate) fn pairs(&mut self, node: &Node, path: &Path<'_>) -> BTreeMap<String, (Span, Option<String>)> {
+        let mut pairs = BTreeMap::new();
+        match &*node.value {
+            _ if node.is_null() => {}
+            Value::Mapping(entries) => {
+                for (key, entry) in entries {
+                    let at = path.key(key);
+                    let value = match &*entry.value.value {
+                        Value::Scalar(..) if entry.value.is_null() => None,
+                        Value::Scalar(text, Style::Plain) => Some(canonical(text)),
+                        Value::Scalar(text, _) => Some(text.to_string()),
+                        _ => {
+                            self.expected::<()>(&entry.value, &at, "a single value", "Quote it if it was meant as text");
+                            continue;
+                        }
+                    };
+                    if self.pair_key(key, entry.key, &at) {
+                        pairs.insert(key.to_string(), (entry.key, value));
+                    }
+                }
+            }
+            Value::Sequence(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    let at = path.index(index);
+                    let Some(text) = self.text(item, &at) else { continue };
+                    let (key, value) = text.split_once('=').map_or((text, None), |(k, v)| (k, Some(v.to_owned())));
+                    if self.pair_key(key, item.span, &at) {
+                        pairs.insert(key.to_owned(), (item.span, value));
+                    }
+                }
+            }
+            Value::Scalar(..) => {
+                self.expected::<()>(node, path, "a mapping (`KEY: value`) or a list (`- KEY=value`)", "");
+            }
+        }
+        pairs
+    }
+
+    fn pair_key(&mut self, key: &str, span: Span, path: &Path<'_>) -> bool {
+        let fault = if key.trim().is_empty() {
+            "the part before `=` is empty"
+        } else if key.contains(['=', '\0', '\n']) {
+            "a key cannot contain `=`, a line break or NUL"
+        } else {
+            return true;
+        };
+        self.error(Code::Invalid, span, path, fault, "Write `KEY=value`");
+        false
+    }
+
+    /// Labels; Lattice's own prefix is refused, or a file could claim another stack's containers.
+    pub(crate) fn labels(&mut self, node: &Node, path: &Path<'_>) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        for (key, (span, value)) in self.pairs(node, path) {
+            if key == "lattice" || key.starts_with("lattice.") {
+                let message = format!("the label {} is refused: Lattice finds its own containers by this prefix", show(&key));
+                self.error(Code::NotSupported, span, path.key(&key), message, "Choose another name for the label");
+                continue;
+            }
+            labels.insert(key, value.unwrap_or_default());
+        }
+        labels
+    }
+}
+
+/// Booleans in one spelling, as Compose passes them on; everything else as it was written.
+fn canonical(text: &str) -> String {
+    match text {
+        "True" | "TRUE" => "true".into(),
+        "False" | "FALSE" => "false".into(),
+        _ => text.into(),
+    }
+}

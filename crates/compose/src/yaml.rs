@@ -1,0 +1,349 @@
+//! YAML text to a small tree in which every value and key knows its place.
+//!
+//! Aliases share the anchored subtree, so memory stays in the order of the text; but every use
+//! is charged with the full size of what it stands for, and the tree is refused beyond
+//! [`MAX_NODES`] nodes, [`MAX_TEXT`] bytes of text or [`MAX_DEPTH`] levels *after* expansion.
+//! Whoever walks the tree later is therefore bounded too. Merge keys (`<<`) are resolved here;
+//! keys of the mapping itself win, then the earlier of the merged ones.
+
+use crate::problem::{Code, Problems, show};
+use indexmap::IndexMap;
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
+
+/// The largest file, in bytes.
+pub const MAX_BYTES: usize = 1 << 20;
+/// The deepest nesting, aliases expanded.
+pub const MAX_DEPTH: usize = 64;
+/// The most values in one file, aliases expanded.
+pub const MAX_NODES: usize = 100_000;
+/// The most text in one file, aliases expanded, in bytes; also what interpolation may produce.
+pub(crate) const MAX_TEXT: usize = 4 << 20;
+
+/// A place in one of the files; line and column count from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Span {
+    pub(crate) file: u16,
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+}
+
+impl Span {
+    fn at(file: u16, marker: &Marker) -> Self {
+        let clamp = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self { file, line: clamp(marker.line()), column: clamp(marker.col() + 1) }
+    }
+}
+
+/// How a scalar was written; only a plain one may be null, a number or a boolean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// On one line, without quotes: its columns can be counted.
+    Plain,
+    /// Quoted, folded over lines, tagged `!!str`, or the result of interpolation.
+    Text,
+    /// `|`: its lines can be counted.
+    Literal,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Scalar(Arc<str>, Style),
+    Sequence(Vec<Node>),
+    Mapping(Mapping),
+}
+
+pub(crate) type Mapping = IndexMap<Arc<str>, Entry>;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) key: Span,
+    pub(crate) value: Node,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) span: Span,
+    pub(crate) value: Arc<Value>,
+    size: Size,
+}
+
+/// What a subtree counts for, aliases expanded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    nodes: usize,
+    bytes: usize,
+    height: usize,
+}
+
+impl Size {
+    fn contain(&mut self, child: Self) {
+        self.nodes += child.nodes;
+        self.bytes += child.bytes;
+        self.height = self.height.max(child.height + 1);
+    }
+}
+
+impl Node {
+    /// The same place with another value, for a layer that rewrites the tree.
+    pub(crate) fn with(&self, value: Value) -> Self {
+        Self { span: self.span, value: Arc::new(value), size: self.size }
+    }
+
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(&*self.value, Value::Scalar(text, Style::Plain)
+            if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    pub(crate) fn kind(&self) -> &'static str {
+        match &*self.value {
+            Value::Scalar(..) if self.is_null() => "empty",
+            Value::Scalar(..) => "a single value",
+            Value::Sequence(_) => "a list",
+            Value::Mapping(_) => "a mapping",
+        }
+    }
+}
+
+/// Reads one file; `None` when there is no tree, with the reason among the problems.
+pub(crate) fn parse(file: u16, text: &str, problems: &mut Problems) -> Option<Node> {
+    let top = Span { file, line: 1, column: 1 };
+    // Before anything looks at it: size is the one check that costs nothing.
+    if text.len() > MAX_BYTES {
+        let message = format!("the file has {} bytes; the most is {MAX_BYTES}", text.len());
+        problems.error(Code::Limit, top, "", message, "A Compose file holds no data: move it elsewhere");
+        return None;
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut builder = Builder {
+        file,
+        problems,
+        stack: Vec::new(),
+        anchors: HashMap::new(),
+        spent: Size::default(),
+        documents: 0,
+        root: None,
+    };
+    let mut parser = Parser::new_from_str(text);
+    while let Some(event) = parser.next_event() {
+        match event {
+            Ok((event, span)) => builder.event(event, span)?,
+            Err(error) => {
+                let span = Span::at(file, error.marker());
+                let message = format!("this is no YAML: {}", show(error.info()));
+                let hint = "Check the indentation (spaces, no tabs), the colons and the quotes here and on the line before";
+                builder.problems.error(Code::Syntax, span, "", message, hint);
+                return None;
+            }
+        }
+    }
+    match builder.root {
+        Some(root) if !root.is_null() => Some(root),
+        _ => {
+            problems.error(Code::Invalid, top, "", "the file is empty", "Write at least one service with an image");
+            None
+        }
+    }
+}
+
+struct Builder<'p> {
+    file: u16,
+    problems: &'p mut Problems,
+    stack: Vec<Frame>,
+    /// Finished anchored nodes; one that is still open is absent, so a cycle cannot be built.
+    anchors: HashMap<usize, Node>,
+    spent: Size,
+    documents: usize,
+    root: Option<Node>,
+}
+
+struct Frame {
+    span: Span,
+    anchor: usize,
+    size: Size,
+    kind: Open,
+}
+
+enum Open {
+    Sequence(Vec<Node>),
+    Mapping { entries: Mapping, merges: Vec<Node>, merged_at: Option<Span>, key: Option<(Arc<str>, Span, bool)> },
+}
+
+impl Builder<'_> {
+    fn event(&mut self, event: Event<'_>, at: saphyr_parser::Span) -> Option<()> {
+        let span = Span::at(self.file, &at.start);
+        match event {
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Some(()),
+            Event::DocumentStart(_) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    let hint = "Keep one document per file and remove what follows `---`";
+                    return self.fail(Code::Syntax, span, "there is more than one YAML document in the file", hint);
+                }
+                Some(())
+            }
+            Event::Alias(id) => {
+                let Some(node) = self.anchors.get(&id).cloned() else {
+                    let hint = "Let the alias name an anchor that is complete before it";
+                    return self.fail(Code::Syntax, span, "this alias stands inside of what it refers to", hint);
+                };
+                self.deliver(node)
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let tagged_text = self.tag(tag, span)?;
+                let one_line = at.start.line() == at.end.line();
+                let style = match style {
+                    ScalarStyle::Plain if !tagged_text && (one_line || text.is_empty()) => Style::Plain,
+                    ScalarStyle::Literal => Style::Literal,
+                    _ => Style::Text,
+                };
+                let size = Size { nodes: 1, bytes: text.len(), height: 0 };
+                let value = Arc::new(Value::Scalar(text.into(), style));
+                self.complete(anchor, Node { span, value, size })
+            }
+            Event::SequenceStart(anchor, tag) => self.open(anchor, tag, span, Open::Sequence(Vec::new())),
+            Event::MappingStart(anchor, tag) => {
+                let (entries, merges) = (Mapping::new(), Vec::new());
+                self.open(anchor, tag, span, Open::Mapping { entries, merges, merged_at: None, key: None })
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let frame = self.stack.pop()?;
+                let value = match frame.kind {
+                    Open::Sequence(items) => Value::Sequence(items),
+                    Open::Mapping { mut entries, merges, .. } => {
+                        for node in &merges {
+                            self.merge(&mut entries, node, true);
+                        }
+                        Value::Mapping(entries)
+                    }
+                };
+                self.complete(frame.anchor, Node { span: frame.span, value: Arc::new(value), size: frame.size })
+            }
+        }
+    }
+
+    fn fail<T>(&mut self, code: Code, span: Span, message: impl Into<String>, hint: &str) -> Option<T> {
+        self.problems.error(code, span, "", message, hint);
+        None
+    }
+
+    /// Whether the tag says that the scalar is text; `None` when there may be no such tag.
+    fn tag(&mut self, tag: Option<Cow<'_, Tag>>, span: Span) -> Option<bool> {
+        let Some(tag) = tag else { return Some(false) };
+        match (tag.is_yaml_core_schema(), tag.suffix.as_str()) {
+            (true, "str") => Some(true),
+            (true, "int" | "float" | "bool" | "null" | "seq" | "map") => Some(false),
+            (false, "reset" | "override") => {
+                let message = format!("the tag !{} is not supported yet: it needs several files", show(&tag.suffix));
+                self.fail(Code::NotSupported, span, message, "Write the merged result into one file")
+            }
+            _ => {
+                let message = format!("the tag {} means nothing in a Compose file", show(&tag.to_string()));
+                self.fail(Code::Syntax, span, message, "Remove the tag, or quote the text if it was meant as text")
+            }
+        }
+    }
+
+    fn open(&mut self, anchor: usize, tag: Option<Cow<'_, Tag>>, span: Span, kind: Open) -> Option<()> {
+        self.tag(tag, span)?;
+        if self.stack.len() >= MAX_DEPTH {
+            return self.too_deep(span);
+        }
+        self.stack.push(Frame { span, anchor, size: Size { nodes: 1, bytes: 0, height: 1 }, kind });
+        self.charge(Size { nodes: 1, ..Size::default() }, span)
+    }
+
+    fn too_deep(&mut self, span: Span) -> Option<()> {
+        let message = format!("it is nested more than {MAX_DEPTH} levels deep");
+        self.fail(Code::Limit, span, message, "A Compose file needs about six levels; check for repeated aliases")
+    }
+
+    fn charge(&mut self, size: Size, span: Span) -> Option<()> {
+        self.spent.nodes += size.nodes;
+        self.spent.bytes += size.bytes;
+        if self.spent.nodes > MAX_NODES || self.spent.bytes > MAX_TEXT {
+            let message = format!(
+                "the file holds more than {MAX_NODES} values or {MAX_TEXT} bytes of text once its aliases are expanded"
+            );
+            return self.fail(Code::Limit, span, message, "Use fewer aliases, or aliases to smaller parts");
+        }
+        Some(())
+    }
+
+    /// A node that was written here is complete: a container was charged when it opened, and its
+    /// children when they came.
+    fn complete(&mut self, anchor: usize, node: Node) -> Option<()> {
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        let fresh = if matches!(&*node.value, Value::Scalar(..)) { node.size } else { Size::default() };
+        self.charge(fresh, node.span)?;
+        self.attach(node)
+    }
+
+    /// An alias brings everything that it stands for.
+    fn deliver(&mut self, node: Node) -> Option<()> {
+        self.charge(node.size, node.span)?;
+        if self.stack.len() + node.size.height > MAX_DEPTH {
+            return self.too_deep(node.span);
+        }
+        self.attach(node)
+    }
+
+    fn attach(&mut self, node: Node) -> Option<()> {
+        let Some(frame) = self.stack.last_mut() else {
+            self.root = Some(node);
+            return Some(());
+        };
+        frame.size.contain(node.size);
+        match &mut frame.kind {
+            Open::Sequence(items) => items.push(node),
+            Open::Mapping { entries, merges, merged_at, key } => match key.take() {
+                None => {
+                    let Value::Scalar(text, style) = &*node.value else {
+                        let message = format!("a key is {}, where only text can be one", node.kind());
+                        return self.fail(Code::Syntax, node.span, message, "Quote it if braces or brackets were meant as text");
+                    };
+                    *key = Some((text.clone(), node.span, *style == Style::Plain));
+                }
+                Some((text, span, plain)) => {
+                    let first = if plain && &*text == "<<" {
+                        merges.push(node);
+                        merged_at.replace(span)
+                    } else {
+                        // The first one stays, so that the rest of the file is still checked.
+                        let first = entries.get(&text).map(|e| e.key);
+                        entries.entry(text.clone()).or_insert(Entry { key: span, value: node });
+                        first
+                    };
+                    if let Some(first) = first {
+                        let message =
+                            format!("the key {} stands twice; the first is on line {}", show(&text), first.line);
+                        self.problems.error(Code::DuplicateKey, span, "", message, "Remove one of the two");
+                    }
+                }
+            },
+        }
+        Some(())
+    }
+
+    fn merge(&mut self, entries: &mut Mapping, from: &Node, list: bool) {
+        match &*from.value {
+            Value::Mapping(other) => {
+                for (key, entry) in other {
+                    entries.entry(key.clone()).or_insert_with(|| entry.clone());
+                }
+            }
+            Value::Sequence(items) if list => {
+                for item in items {
+                    self.merge(entries, item, false);
+                }
+            }
+            _ => {
+                let message = format!("`<<` merges {}, where only a mapping can be merged", from.kind());
+                let hint = "Let it be an alias of a mapping, or a list of such aliases";
+                self.problems.error(Code::Invalid, from.span, "", message, hint);
+            }
+        }
+    }
+}
