@@ -52,7 +52,8 @@ async fn main() -> Result<(), Failure> {
         let (store, body) = (Arc::clone(&store), Arc::clone(&body));
         tokio::spawn(async move {
             let mine: Vec<usize> = (writer..ROWS).step_by(WRITERS).collect();
-            let mut revisions: Vec<Revision> = mine.iter().map(|row| Revision((row / 1000 + 1) as u64)).collect();
+            let mut revisions: Vec<Revision> =
+                mine.iter().map(|row| Revision((row / 1000 + 1) as u64)).collect();
             let mut slowest = Duration::ZERO;
             let mut writes = 0_u64;
             while Instant::now() < end {
@@ -78,7 +79,10 @@ async fn main() -> Result<(), Failure> {
     store.close().await;
     let seen = watcher.await?;
     if seen != head || head.0 != from.0 + writes {
-        return Err(format!("{writes} writes from {from}, but the store is at {head} and the watcher at {seen}").into());
+        return Err(format!(
+            "{writes} writes from {from}, but the store is at {head} and the watcher at {seen}"
+        )
+        .into());
     }
     eprintln!("{writes} writes, the slowest {slowest:?}, all of them watched");
     println!("{{\"name\":\"store-writes/sqlite\",\"value\":{rate:.0},\"unit\":\"writes/s\"}}");

@@ -83,8 +83,10 @@ pub enum ApplyError {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum WatchError {
     /// The changes after `from` were compacted.
-    #[error("revision {from} is too old to watch from, because the change log begins at {oldest}: list again, and \
-        watch from the listing's revision")]
+    #[error(
+        "revision {from} is too old to watch from, because the change log begins at {oldest}: list again, and \
+        watch from the listing's revision"
+    )]
     TooOld {
         /// What was asked for.
         from: Revision,
@@ -92,8 +94,10 @@ pub enum WatchError {
         oldest: Revision,
     },
     /// The store is behind the watcher: it was restored, or is another store.
-    #[error("revision {from} is ahead of the store, which is at {head}: the store was restored from a backup or is \
-        another one; list again and compare the incarnation")]
+    #[error(
+        "revision {from} is ahead of the store, which is at {head}: the store was restored from a backup or is \
+        another one; list again and compare the incarnation"
+    )]
     Ahead {
         /// What was asked for.
         from: Revision,

@@ -2,8 +2,8 @@
 //! server, the revision row locked until commit, the database's clock for leases) can both be it.
 
 use crate::{
-    Applied, ApplyError, Key, Kind, LeaseError, Listing, Record, Revision, StoreError, Transaction, WatchError,
-    WatchStream,
+    Applied, ApplyError, Key, Kind, LeaseError, Listing, Record, Revision, StoreError, Transaction,
+    WatchError, WatchStream,
 };
 use lattice_model::{ClusterId, Duration, RequestId};
 use std::sync::Arc;

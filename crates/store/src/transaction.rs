@@ -197,7 +197,9 @@ fn name(what: &'static str, text: &str) -> Result<(), ApplyError> {
         return Err(ApplyError::TooLarge { what, size: text.len(), limit: MAX_NAME_BYTES });
     }
     if text.is_empty() || text.chars().any(char::is_control) {
-        return Err(ApplyError::Invalid { what: "an id, project or owner is empty or has control characters" });
+        return Err(ApplyError::Invalid {
+            what: "an id, project or owner is empty or has control characters",
+        });
     }
     Ok(())
 }

@@ -190,7 +190,9 @@ impl WatchStream {
             }
         }
         match self.ready.front() {
-            Some(first) if first.revision != self.position.next() => Err(gap(self.position, self.ready.drain(..).next())),
+            Some(first) if first.revision != self.position.next() => {
+                Err(gap(self.position, self.ready.drain(..).next()))
+            }
             _ => Ok(()),
         }
     }
@@ -198,8 +200,10 @@ impl WatchStream {
 
 fn gap(after: Revision, found: Option<Arc<Change>>) -> WatchError {
     let found = found.map_or_else(|| "nothing".to_owned(), |change| format!("change {}", change.revision));
-    let source = format!("after revision {after} the change log has {found}: it is damaged; restore a backup");
-    StoreError::Backend { doing: "watching", source: Arc::from(Box::<dyn Error + Send + Sync>::from(source)) }.into()
+    let source =
+        format!("after revision {after} the change log has {found}: it is damaged; restore a backup");
+    StoreError::Backend { doing: "watching", source: Arc::from(Box::<dyn Error + Send + Sync>::from(source)) }
+        .into()
 }
 
 impl std::fmt::Debug for WatchStream {

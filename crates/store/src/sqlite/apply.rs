@@ -1,7 +1,9 @@
 //! One transaction inside a commit of the writer: first everything is judged, then written.
 
 use super::read::{kept, number, position, revision, text};
-use crate::{Applied, ApplyError, Change, ChangeEvent, EventKind, Key, Op, Prior, Record, Revision, Transaction};
+use crate::{
+    Applied, ApplyError, Change, ChangeEvent, EventKind, Key, Op, Prior, Record, Revision, Transaction,
+};
 use lattice_model::{RequestId, Timestamp};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 use std::sync::Arc;
@@ -38,8 +40,9 @@ pub(super) fn apply(
         }
     }
     let mut rows = Vec::with_capacity(ops.len());
-    let mut lookup =
-        db.prepare_cached("SELECT row, revision, created, project, owner FROM records WHERE kind = ?1 AND id = ?2")?;
+    let mut lookup = db.prepare_cached(
+        "SELECT row, revision, created, project, owner FROM records WHERE kind = ?1 AND id = ?2",
+    )?;
     for op in ops {
         let row = find(&mut lookup, op.key())?;
         if let Err(conflict) = op.judge(row.as_ref().map(|found| found.prior.revision)) {
@@ -68,14 +71,23 @@ pub(super) fn apply(
 fn find(lookup: &mut CachedStatement<'_>, key: &Key) -> rusqlite::Result<Option<Found>> {
     lookup
         .query_row((key.kind.as_str(), &*key.id), |row| {
-            let prior =
-                Prior { revision: revision(row, 1)?, created: revision(row, 2)?, project: text(row, 3)?, owner: text(row, 4)? };
+            let prior = Prior {
+                revision: revision(row, 1)?,
+                created: revision(row, 2)?,
+                project: text(row, 3)?,
+                owner: text(row, 4)?,
+            };
             Ok(Found { row: row.get(0)?, prior })
         })
         .optional()
 }
 
-fn write(db: &Connection, at: Revision, op: &Op, found: Option<Found>) -> rusqlite::Result<Option<EventKind>> {
+fn write(
+    db: &Connection,
+    at: Revision,
+    op: &Op,
+    found: Option<Found>,
+) -> rusqlite::Result<Option<EventKind>> {
     const INSERT: &str = "INSERT INTO records (kind, id, revision, created, project, owner, body) \
         VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6)";
     const BODY: &str = "UPDATE records SET revision = ?2, body = ?3 WHERE row = ?1";
@@ -86,7 +98,8 @@ fn write(db: &Connection, at: Revision, op: &Op, found: Option<Found>) -> rusqli
     };
     match (op, found) {
         (Op::Create { key, project, owner, body } | Op::Put { key, project, owner, body }, None) => {
-            let row = (key.kind.as_str(), &*key.id, number(at), project.as_deref(), owner.as_deref(), &**body);
+            let row =
+                (key.kind.as_str(), &*key.id, number(at), project.as_deref(), owner.as_deref(), &**body);
             db.prepare_cached(INSERT)?.execute(row)?;
             put(key, at, project, owner, body)
         }
@@ -104,7 +117,9 @@ fn write(db: &Connection, at: Revision, op: &Op, found: Option<Found>) -> rusqli
             Ok(Some(EventKind::Delete(prior)))
         }
         // Judging refused the first two; the others change nothing.
-        (Op::Create { .. }, Some(_)) | (Op::Update { .. } | Op::Delete { .. }, None) | (Op::Check { .. }, _) => Ok(None),
+        (Op::Create { .. }, Some(_))
+        | (Op::Update { .. } | Op::Delete { .. }, None)
+        | (Op::Check { .. }, _) => Ok(None),
     }
 }
 
@@ -122,8 +137,11 @@ fn log(db: &Connection, position: i64, event: &ChangeEvent) -> rusqlite::Result<
 }
 
 fn keep(db: &Connection, request: RequestId, revision: Revision, wall: Timestamp) -> rusqlite::Result<()> {
-    db.prepare_cached("INSERT INTO requests (id, revision, at) VALUES (?1, ?2, ?3)")?
-        .execute((request.uuid().as_bytes(), number(revision), wall.0))?;
+    db.prepare_cached("INSERT INTO requests (id, revision, at) VALUES (?1, ?2, ?3)")?.execute((
+        request.uuid().as_bytes(),
+        number(revision),
+        wall.0,
+    ))?;
     let newest = db.last_insert_rowid();
     // Two go for each that comes, so that the table shrinks to its bound however it got past it.
     db.prepare_cached(

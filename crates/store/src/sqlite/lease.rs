@@ -61,7 +61,12 @@ impl Leases {
         self.rows.get(name).filter(|row| row.live(clock.elapsed())).map(|row| row.epoch)
     }
 
-    pub(super) fn run(&mut self, db: &Connection, clock: &dyn Clock, op: &LeaseOp) -> rusqlite::Result<Answer> {
+    pub(super) fn run(
+        &mut self,
+        db: &Connection,
+        clock: &dyn Clock,
+        op: &LeaseOp,
+    ) -> rusqlite::Result<Answer> {
         let now = clock.elapsed();
         if let Err(what) = check(op) {
             return Ok(Err(LeaseError::Invalid { what }));
@@ -75,10 +80,23 @@ impl Leases {
                 let old = self.rows.get(name);
                 if let Some(row) = old.filter(|row| row.live(now) && row.holder != *holder) {
                     let remaining = Duration(row.ends.0 - now.0);
-                    return Ok(Err(LeaseError::Held { name: name.clone(), by: row.holder.clone(), remaining }));
+                    return Ok(Err(LeaseError::Held {
+                        name: name.clone(),
+                        by: row.holder.clone(),
+                        remaining,
+                    }));
                 }
                 let epoch = old.map_or(0, |row| row.epoch) + 1;
-                (name, Row { holder: holder.clone(), epoch, held: true, ttl: *ttl, ends: Duration(now.0 + ttl.0) })
+                (
+                    name,
+                    Row {
+                        holder: holder.clone(),
+                        epoch,
+                        held: true,
+                        ttl: *ttl,
+                        ends: Duration(now.0 + ttl.0),
+                    },
+                )
             }
             LeaseOp::Renew { name, epoch, .. } | LeaseOp::Release { name, epoch } => {
                 let Some(row) = self.rows.get(name).filter(|row| row.live(now) && row.epoch == *epoch) else {
@@ -95,8 +113,10 @@ impl Leases {
         };
         let Row { holder, epoch, held, ttl, ends } = &row;
         let wall = clock.wall() + Duration(ends.0 - now.0);
-        db.prepare_cached("INSERT OR REPLACE INTO leases (name, holder, epoch, held, ttl, ends) VALUES (?, ?, ?, ?, ?, ?)")?
-            .execute((name, holder, *epoch as i64, held, ttl.0 as i64, wall.0))?;
+        db.prepare_cached(
+            "INSERT OR REPLACE INTO leases (name, holder, epoch, held, ttl, ends) VALUES (?, ?, ?, ?, ?, ?)",
+        )?
+        .execute((name, holder, *epoch as i64, held, ttl.0 as i64, wall.0))?;
         let lease = row.lease(name, now);
         self.undo.push((name.clone(), self.rows.insert(name.clone(), row)));
         Ok(Ok(Some(lease)))
@@ -128,7 +148,8 @@ impl Row {
 }
 
 fn check(op: &LeaseOp) -> Result<(), &'static str> {
-    let named = |text: &str| !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control);
+    let named =
+        |text: &str| !text.is_empty() && text.len() <= MAX_NAME_BYTES && !text.chars().any(char::is_control);
     let (name, holder, ttl) = match op {
         LeaseOp::Acquire { name, holder, ttl } => (name, Some(holder), Some(ttl)),
         LeaseOp::Renew { name, ttl, .. } => (name, None, Some(ttl)),

@@ -2,8 +2,8 @@
 
 use super::{schema, store_error};
 use crate::{
-    Applied, Change, ChangeEvent, ChangeLog, ClusterMeta, EventKind, Key, Kind, Listing, Prior, Record, Revision,
-    StoreError, WatchError,
+    Applied, Change, ChangeEvent, ChangeLog, ClusterMeta, EventKind, Key, Kind, Listing, Prior, Record,
+    Revision, StoreError, WatchError,
 };
 use lattice_model::{ClusterId, RequestId};
 use parking_lot::Mutex;
@@ -177,7 +177,11 @@ pub(super) fn kept(connection: &Connection, request: RequestId) -> rusqlite::Res
     Ok(found.map(|revision| Applied { revision, replayed: true }))
 }
 
-fn changes(connection: &Transaction<'_>, after: Revision, limit: usize) -> rusqlite::Result<Vec<Arc<Change>>> {
+fn changes(
+    connection: &Transaction<'_>,
+    after: Revision,
+    limit: usize,
+) -> rusqlite::Result<Vec<Arc<Change>>> {
     const SQL: &str = "SELECT position, kind, id, prior, created, project, owner, body FROM log \
         WHERE position >= ?1 ORDER BY position";
     let mut statement = connection.prepare_cached(SQL)?;

@@ -68,7 +68,8 @@ pub const SCHEMA: u32 = MIGRATIONS.len() as u32;
 pub(super) fn inspect(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0));
     let read = || -> rusqlite::Result<_> {
-        let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
+        let tables =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
         Ok((number("application_id")?, number("user_version")?, tables))
     };
     let (application, version, tables) = match read() {
@@ -119,14 +120,18 @@ mod tests {
     #[test]
     fn migrations_run_forward_once_each_and_whole() {
         let mut db = Connection::open_in_memory().unwrap();
-        let version = |db: &Connection| db.pragma_query_value(None, "user_version", |r| r.get::<_, u32>(0)).unwrap();
+        let version =
+            |db: &Connection| db.pragma_query_value(None, "user_version", |r| r.get::<_, u32>(0)).unwrap();
         assert_eq!(inspect(&db, Path::new("x")).unwrap(), 0);
         migrate(&mut db, 0).unwrap();
         assert_eq!(inspect(&db, Path::new("x")).unwrap(), SCHEMA);
         let id: String = db.query_row("SELECT cluster_id FROM meta", [], |r| r.get(0)).unwrap();
 
         let mut more = MIGRATIONS.to_vec();
-        more.extend(["CREATE TABLE extra (x INTEGER) STRICT", "CREATE TABLE broken (x INTEGER) STRICT; SELECT nonsense"]);
+        more.extend([
+            "CREATE TABLE extra (x INTEGER) STRICT",
+            "CREATE TABLE broken (x INTEGER) STRICT; SELECT nonsense",
+        ]);
         run(&mut db, SCHEMA, &more[..more.len() - 1]).unwrap();
         assert_eq!(version(&db), SCHEMA + 1);
         assert_eq!(id, db.query_row("SELECT cluster_id FROM meta", [], |r| r.get::<_, String>(0)).unwrap());

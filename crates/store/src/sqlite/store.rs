@@ -8,8 +8,8 @@ use super::{
     writer::{Command, Writer},
 };
 use crate::{
-    Applied, ApplyError, ChangeLog, ClusterMeta, Feed, Key, Kind, Lease, LeaseError, Listing, Record, Revision, Store,
-    StoreError, Transaction, WatchError, WatchStream,
+    Applied, ApplyError, ChangeLog, ClusterMeta, Feed, Key, Kind, Lease, LeaseError, Listing, Record,
+    Revision, Store, StoreError, Transaction, WatchError, WatchStream,
 };
 use lattice_model::{Duration, RequestId};
 use std::{path::Path, sync::Arc, thread};
@@ -38,7 +38,8 @@ impl SqliteStore {
         let path = path.as_ref();
         let (lock, connection) = open::open(path, &options)?;
         let lock = Arc::new(lock);
-        let writer = Writer::new(connection, options.clock).map_err(|error| OpenError::database(path, error))?;
+        let writer =
+            Writer::new(connection, options.clock).map_err(|error| OpenError::database(path, error))?;
         let feed = writer.feed();
         let (commands, queue) = mpsc::channel(QUEUE);
         let held = Arc::clone(&lock);

@@ -11,7 +11,8 @@ use super::{
     store_error,
 };
 use crate::{
-    Applied, ApplyError, Change, Clock, ClusterMeta, Feed, Lease, LeaseError, Revision, StoreError, Transaction,
+    Applied, ApplyError, Change, Clock, ClusterMeta, Feed, Lease, LeaseError, Revision, StoreError,
+    Transaction,
 };
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use std::sync::Arc;
@@ -162,7 +163,8 @@ impl Writer {
     /// One SQLite commit; on a fault everything is as before.
     fn commit(&mut self, batch: &[Command]) -> Result<(Vec<Output>, Vec<Arc<Change>>), Fault> {
         let Self { db, clock, head, leases, .. } = self;
-        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Fault::Begin)?;
+        let transaction =
+            db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Fault::Begin)?;
         let mut outputs = Vec::with_capacity(batch.len());
         let mut changes = Vec::with_capacity(batch.len());
         let mut newest = *head;
@@ -224,7 +226,8 @@ impl Writer {
         match self.compact_piece(target) {
             Ok(compacted) => {
                 let target = target.min(self.head);
-                let (done, waiting) = self.compactions.drain(..).partition(|(t, _)| compacted >= (*t).min(target));
+                let (done, waiting) =
+                    self.compactions.drain(..).partition(|(t, _)| compacted >= (*t).min(target));
                 self.compactions = waiting;
                 let done: Vec<_> = done;
                 done.into_iter().for_each(|(_, reply)| drop(reply.send(Ok(compacted))));
