@@ -67,7 +67,11 @@ fn an_older_goal_is_refused_and_says_why() {
     world.give(4, &Goal::default());
     world.settle();
     assert_eq!(world.running(), 1);
-    assert!(world.reports.iter().any(|r| matches!(r, ReportKind::GoalRefused { reason, .. } if reason.contains("newer goal 1.5"))));
+    assert!(
+        world.reports.iter().any(
+            |r| matches!(r, ReportKind::GoalRefused { reason, .. } if reason.contains("newer goal 1.5"))
+        )
+    );
 }
 
 #[test]
@@ -215,7 +219,8 @@ fn a_taken_dynamic_port_is_chosen_anew_and_a_fixed_one_is_waited_for() {
     };
     let mut world = World::new();
     world.list();
-    let goal_of = |published| goal([allocation("web", |a| a.spec = spec(|s| s.ports = vec![port(published)]))]);
+    let goal_of =
+        |published| goal([allocation("web", |a| a.spec = spec(|s| s.ports = vec![port(published)]))]);
     world.give(1, &goal_of(None));
     world.carry_out();
     let first = world.container(id(1)).unwrap().ports[0].host_port;
@@ -246,7 +251,11 @@ fn the_engine_restarts_and_everything_runs_again() {
     world.settle();
     assert_eq!(world.running(), 5);
     assert_eq!(world.containers.len(), 5);
-    let events: Vec<_> = world.reports.iter().filter(|r| matches!(r, ReportKind::RuntimeLost { .. } | ReportKind::RuntimeBack)).collect();
+    let events: Vec<_> = world
+        .reports
+        .iter()
+        .filter(|r| matches!(r, ReportKind::RuntimeLost { .. } | ReportKind::RuntimeBack))
+        .collect();
     assert_eq!(events.len(), 2);
 }
 
@@ -278,7 +287,9 @@ fn what_is_not_ours_is_left_alone() {
     };
     let other = lattice_model::NodeId::from_random(2).to_string();
     let theirs = id(3).to_string();
-    for c in [foreign("mine", &[]), foreign("theirs", &[("lattice.node", &other), (LABEL_ALLOCATION, &theirs)])] {
+    for c in
+        [foreign("mine", &[]), foreign("theirs", &[("lattice.node", &other), (LABEL_ALLOCATION, &theirs)])]
+    {
         world.input(Input::Container(Box::new(c.clone())));
         world.containers.insert(c.id.clone(), c);
     }
@@ -316,7 +327,7 @@ fn mishap() -> impl Strategy<Value = Mishap> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever happens, once it stops happening the last goal is met exactly: one running
     /// container for each allocation, none besides, every removed one answered for, and nothing

@@ -3,11 +3,16 @@
 
 #![allow(dead_code, clippy::unwrap_used, unreachable_pub, missing_docs)]
 
-use lattice_converge::{AllocationRecord, Effect, Failure, Input, Listing, NodePolicy, Operation, OperationId, Outcome, Reconciler};
+use lattice_converge::{
+    AllocationRecord, Effect, Failure, Input, Listing, NodePolicy, Operation, OperationId, Outcome,
+    Reconciler,
+};
 use lattice_model::{
-    AllocationId, Bytes, Cpu, Duration, Goal, GoalAllocation, GoalId, GoalNetwork, GoalVolume, NetworkId, NodeId,
-    Timestamp, VolumeId,
-    container::{ContainerId, ContainerSeen, ContainerState, LABEL_ALLOCATION, LABEL_NODE, NetworkSeen, VolumeSeen},
+    AllocationId, Bytes, Cpu, Duration, Goal, GoalAllocation, GoalId, GoalNetwork, GoalVolume, NetworkId,
+    NodeId, Timestamp, VolumeId,
+    container::{
+        ContainerId, ContainerSeen, ContainerState, LABEL_ALLOCATION, LABEL_NODE, NetworkSeen, VolumeSeen,
+    },
     goal::DesiredState,
     report::{AllocationState, AllocationStatus, Health, ReportKind},
     spec::{MountSpec, WorkloadSpec},

@@ -3,8 +3,8 @@
 //! The gates of a decision, in order:
 //! 1. allocations on nodes that left the cluster are forgotten;
 //! 2. allocations of workloads that are gone are sent away;
-//! 3. each group of workloads that must share a node gets one, bound by data before neighbours;
-//! 4. each workload's slots are filled, stopped, replaced one at a time, or sent away;
+//! 3. replicas too many are sent away, those of stopped workloads stopped, and each group of workloads that must share a node gets one, bound by data before neighbours;
+//! 4. each workload's slots are filled, or replaced one at a time;
 //! 5. volumes and stacks of which nothing is left are forgotten.
 
 use crate::{
@@ -104,6 +104,9 @@ pub(crate) fn reconcile_stack(planning: &mut Planning<'_>, stack: &StackKey) {
     send_away_orphans(planning, stack);
     let base = planning.base;
     let workloads: Vec<&Workload> = base.workloads_of(stack).map(|row| &*row.value).collect();
+    for workload in &workloads {
+        trim(planning, workload);
+    }
     for group in groups(workloads) {
         reconcile_group(planning, &group);
     }
@@ -246,27 +249,29 @@ fn pool_of(spec: &WorkloadSpec) -> PoolName {
     spec.pool.clone().unwrap_or_else(PoolName::default_pool)
 }
 
+/// Gives room before room is looked for: replicas too many go, those of a stopped workload stop.
+fn trim(planning: &mut Planning<'_>, workload: &Workload) {
+    let mut filled: BTreeSet<u32> = BTreeSet::new();
+    for row in planning.base.allocations_of(&workload.key) {
+        let Some(row) = planning.cluster.allocations().get(&row.id).cloned() else { continue };
+        if row.intent == Intent::Remove {
+            continue;
+        }
+        if row.slot > workload.replicas || !filled.insert(row.slot) {
+            planning.update(&row, |a| a.intent = Intent::Remove);
+        } else if workload.desired == DesiredState::Stop {
+            planning.update(&row, |a| a.intent = Intent::Stop);
+        }
+    }
+}
+
 fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workload, home: &Home) {
-    let mut slots: BTreeMap<u32, Row<Allocation>> = BTreeMap::new();
-    let mut surplus: Vec<Row<Allocation>> = Vec::new();
-    for row in planning.cluster.allocations_of(&workload.key).filter(|row| row.intent != Intent::Remove) {
-        if row.slot > workload.replicas || slots.contains_key(&row.slot) {
-            surplus.push(row.clone());
-        } else {
-            slots.insert(row.slot, row.clone());
-        }
+    if workload.desired == DesiredState::Stop {
+        return;
     }
-    for row in surplus {
-        planning.update(&row, |a| a.intent = Intent::Remove);
-    }
-    match workload.desired {
-        DesiredState::Stop => {
-            for row in slots.into_values() {
-                planning.update(&row, |a| a.intent = Intent::Stop);
-            }
-        }
-        DesiredState::Run => run_slots(planning, workload, slots, home),
-    }
+    let kept = planning.cluster.allocations_of(&workload.key).filter(|row| row.intent != Intent::Remove);
+    let slots: BTreeMap<u32, Row<Allocation>> = kept.map(|row| (row.slot, row.clone())).collect();
+    run_slots(planning, workload, slots, home);
 }
 
 /// Whether a replica counts as being there while others are replaced.

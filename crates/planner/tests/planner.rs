@@ -1,0 +1,436 @@
+//! The planner on made-up clusters. Every plan of every test is checked against the invariants.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use lattice_model::{
+    AllocationId, Bytes, Cpu, NodeId, StackId, StackKey, Timestamp, VolumeId, WorkloadKey,
+    goal::DesiredState,
+    report::{AllocationState, AllocationStatus},
+    resource::{
+        Allocation, Approval, Capacity, Eligibility, Intent, Node, NodeFacts, Presence, PresenceState, Stack,
+        Volume, Workload,
+    },
+    spec::{ContainerPort, MountSpec, PortSpec, WorkloadSpec},
+};
+use lattice_planner::{Cluster, Plan, PlanReport, Row, Step, invariants, plan};
+use proptest::prelude::*;
+use std::{collections::BTreeSet, sync::Arc};
+
+/// A cluster that is changed and planned, as the server does it.
+struct Scene {
+    cluster: Cluster,
+    revision: u64,
+    random: u128,
+}
+
+impl Scene {
+    fn with_nodes(sizes: &[(u32, u64)]) -> Self {
+        let mut scene = Self { cluster: Cluster::default(), revision: 0, random: 0 };
+        for (n, (cores, gib)) in sizes.iter().enumerate() {
+            let node = Node {
+                id: node_id(n),
+                name: format!("node-{n}").parse().unwrap(),
+                owner: "admin".parse().unwrap(),
+                pool: "default".parse().unwrap(),
+                approval: Approval::Approved,
+                eligibility: Eligibility::Eligible,
+                capacity: Capacity {
+                    cpu: Cpu::from_cores(*cores),
+                    memory: Bytes(*gib << 30),
+                    disk: Bytes::GIB,
+                },
+                facts: NodeFacts::default(),
+                labels: Default::default(),
+                presence: Presence { state: PresenceState::Connected, since: Timestamp(0) },
+                joined_at: Timestamp(0),
+            };
+            let row = scene.row(node);
+            scene.cluster.nodes.insert(row.id, row);
+        }
+        scene
+    }
+
+    fn row<T>(&mut self, value: T) -> Row<T> {
+        self.revision += 1;
+        Row { revision: self.revision, value: Arc::new(value) }
+    }
+
+    fn node(&mut self, n: usize, change: impl FnOnce(&mut Node)) {
+        let mut node = (*self.cluster.nodes[&node_id(n)].value).clone();
+        change(&mut node);
+        let row = self.row(node);
+        self.cluster.nodes.insert(row.id, row);
+    }
+
+    fn stack(&mut self) {
+        let stack = Stack {
+            id: StackId::from_random(5),
+            key: shop(),
+            owner: "admin".parse().unwrap(),
+            version: 1,
+            networks: Default::default(),
+            deployed_at: Timestamp(0),
+            deleting: false,
+        };
+        let row = self.row(stack);
+        self.cluster.stacks.insert(shop(), row);
+    }
+
+    fn workload(&mut self, name: &str, replicas: u32, change: impl FnOnce(&mut WorkloadSpec)) {
+        let mut spec = WorkloadSpec::of_image("img");
+        change(&mut spec);
+        for mount in &spec.mounts {
+            let key = shop().volume(mount.volume.clone());
+            if !self.cluster.volumes.contains_key(&key) {
+                let id = VolumeId::from_random(self.revision.into());
+                let (node, exists, epoch, missing, deleting) = (None, false, 0, false, false);
+                let volume = Volume {
+                    id,
+                    key: key.clone(),
+                    node,
+                    exists,
+                    epoch,
+                    missing,
+                    deleting,
+                    created_at: Timestamp(0),
+                };
+                let row = self.row(volume);
+                self.cluster.volumes.insert(key, row);
+            }
+        }
+        let generation = self.cluster.workloads().get(&key(name)).map_or(1, |row| row.generation + 1);
+        let spec = Arc::new(spec);
+        let workload =
+            Workload { key: key(name), spec, generation, replicas, desired: DesiredState::Run, restart: 0 };
+        let row = self.row(workload);
+        self.cluster.put_workload(row);
+    }
+
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Workload)) {
+        let mut workload = (*self.cluster.workloads()[&key(name)].value).clone();
+        change(&mut workload);
+        let row = self.row(workload);
+        self.cluster.put_workload(row);
+    }
+
+    /// Plans, checks, commits.
+    fn plan(&mut self) -> (Plan, PlanReport) {
+        let random = &mut self.random;
+        let mut draw = || {
+            *random += 1;
+            *random
+        };
+        let (plan, report) = plan(&self.cluster, &BTreeSet::from([shop()]), Timestamp(7), &mut draw);
+        let broken = invariants::broken(&self.cluster, &plan);
+        assert!(broken.is_empty(), "{broken:#?}\n{plan:#?}");
+        self.revision += 1;
+        self.cluster = invariants::apply(&self.cluster, &plan, self.revision);
+        (plan, report)
+    }
+
+    /// The nodes do as they are told: what should go is gone, what should run serves.
+    fn obey(&mut self) {
+        let all: Vec<Row<Allocation>> = self.cluster.allocations().values().cloned().collect();
+        for row in all {
+            if row.intent == Intent::Remove {
+                self.cluster.remove_allocation(row.id);
+                continue;
+            }
+            let state =
+                if row.intent == Intent::Run { AllocationState::Running } else { AllocationState::Stopped };
+            self.status(row.id, state);
+        }
+        let volumes: Vec<Row<Volume>> = self.cluster.volumes.values().cloned().collect();
+        for row in volumes.into_iter().filter(|row| row.node.is_some()) {
+            if row.deleting {
+                self.cluster.volumes.remove(&row.key);
+                continue;
+            }
+            let volume = Volume { exists: true, ..(*row.value).clone() };
+            let row = self.row(volume);
+            self.cluster.volumes.insert(row.key.clone(), row);
+        }
+    }
+
+    fn status(&mut self, id: AllocationId, state: AllocationState) {
+        let mut allocation = (*self.cluster.allocations()[&id].value).clone();
+        allocation.status = AllocationStatus::new(state);
+        let row = self.row(allocation);
+        self.cluster.put_allocation(row);
+    }
+
+    /// Plans and obeys until nothing changes.
+    fn settle(&mut self) -> PlanReport {
+        for _ in 0..200 {
+            let (plan, report) = self.plan();
+            if plan.steps.is_empty() {
+                return report;
+            }
+            self.obey();
+        }
+        panic!("it never settles");
+    }
+
+    fn active(&self, name: &str) -> Vec<&Row<Allocation>> {
+        self.cluster.allocations_of(&key(name)).filter(|row| row.intent == Intent::Run).collect()
+    }
+}
+
+fn node_id(n: usize) -> NodeId {
+    NodeId::from_random(1000 + n as u128)
+}
+
+fn shop() -> StackKey {
+    "default/shop".parse().unwrap()
+}
+
+fn key(name: &str) -> WorkloadKey {
+    shop().workload(name.parse().unwrap())
+}
+
+fn network(spec: &mut WorkloadSpec) {
+    spec.networks.insert("default".parse().unwrap(), Default::default());
+}
+
+fn mount(spec: &mut WorkloadSpec) {
+    spec.mounts.push(MountSpec { volume: "data".parse().unwrap(), target: "/data".into(), read_only: false });
+}
+
+fn publish(port: u16) -> impl FnOnce(&mut WorkloadSpec) {
+    move |spec| {
+        let target = ContainerPort { port: 80, protocol: Default::default() };
+        spec.ports.push(PortSpec { target, published: Some(port), host_ip: None });
+    }
+}
+
+#[test]
+fn replicas_are_placed_on_the_least_loaded_node_and_say_why() {
+    let mut scene = Scene::with_nodes(&[(1, 1), (4, 8)]);
+    scene.workload("web", 3, |_| {});
+    let (_, report) = scene.plan();
+    assert_eq!(report.placed.len(), 3);
+    assert!(report.placed.iter().all(|p| p.node == node_id(1)));
+    assert_eq!(report.placed[0].why, "node-1 is the least loaded of 2 nodes that fit, 92.5 % left there");
+    assert!(scene.plan().0.steps.is_empty(), "planning again changes nothing");
+}
+
+#[test]
+fn what_shares_a_network_shares_a_node() {
+    let mut scene = Scene::with_nodes(&[(2, 4), (2, 4), (2, 4)]);
+    for name in ["web", "api", "db"] {
+        scene.workload(name, 2, network);
+    }
+    scene.settle();
+    let nodes: BTreeSet<NodeId> = scene.cluster.allocations().values().map(|a| a.node).collect();
+    assert_eq!(nodes.len(), 1);
+}
+
+#[test]
+fn refusals_are_counted_by_reason() {
+    let mut scene = Scene::with_nodes(&[(1, 1), (1, 1), (1, 1), (8, 64)]);
+    scene.node(2, |n| n.eligibility = Eligibility::Cordoned);
+    scene.node(3, |n| n.approval = Approval::Pending);
+    scene.workload("big", 1, |s| s.resources.reserved_memory = Some(Bytes(4 << 30)));
+    let (plan, report) = scene.plan();
+    assert!(plan.steps.is_empty());
+    assert_eq!(report.pending[0].why, "none of 4 nodes fits (1: not approved, 1: cordoned, 2: memory)");
+}
+
+#[test]
+fn data_binds_its_users_also_while_its_node_is_away() {
+    let mut scene = Scene::with_nodes(&[(2, 4), (8, 32)]);
+    scene.node(1, |n| n.eligibility = Eligibility::Cordoned);
+    scene.workload("db", 1, mount);
+    scene.settle();
+    scene.node(1, |n| n.eligibility = Eligibility::Eligible);
+    scene.change("db", |w| w.replicas = 0);
+    scene.settle();
+    scene.node(0, |n| n.presence.state = PresenceState::Disconnected);
+    scene.change("db", |w| w.replicas = 1);
+    let (plan, report) = scene.plan();
+    assert!(plan.steps.is_empty());
+    assert_eq!(
+        report.pending[0].why,
+        "the data of volume data is on node-0, but that node cannot hold it: not connected"
+    );
+    scene.node(0, |n| n.presence.state = PresenceState::Connected);
+    scene.settle();
+    assert_eq!(scene.active("db")[0].node, node_id(0));
+}
+
+#[test]
+fn a_node_that_left_gives_its_work_to_others_and_keeps_its_data_unreplaced() {
+    let mut scene = Scene::with_nodes(&[(4, 8), (4, 8)]);
+    scene.workload("db", 1, mount);
+    scene.workload("web", 2, |_| {});
+    scene.settle();
+    let home = scene.active("db")[0].node;
+    let other = if home == node_id(0) { 1 } else { 0 };
+    scene.node(1 - other, |n| n.approval = Approval::Revoked);
+    let report = scene.settle();
+    assert!(scene.active("web").iter().all(|a| a.node == node_id(other)));
+    assert!(scene.active("db").is_empty());
+    let why = &report.pending[0].why;
+    assert!(
+        why.starts_with("the data of volume data is on node-") && why.ends_with("which has left the cluster"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_new_version_replaces_one_replica_at_a_time_and_stops_when_it_does_not_come_up() {
+    let mut scene = Scene::with_nodes(&[(4, 8)]);
+    scene.workload("web", 3, |_| {});
+    scene.settle();
+    scene.workload("web", 3, |s| s.image = "new".into());
+    let (plan, report) = scene.plan();
+    assert_eq!(plan.steps.iter().filter(|s| matches!(s, Step::Create(_))).count(), 1);
+    assert_eq!(report.pending[0].slots, [2, 3]);
+    let new = scene.active("web").iter().find(|a| a.generation == 2).unwrap().id;
+    assert!(scene.cluster.allocations()[&new].replaces.is_some());
+    scene.status(new, AllocationState::BackingOff);
+    assert!(scene.plan().0.steps.is_empty(), "a version that does not come up takes no second replica");
+    scene.obey();
+    scene.settle();
+    assert!(scene.active("web").iter().all(|a| a.generation == 2) && scene.active("web").len() == 3);
+}
+
+#[test]
+fn scale_stop_start_restart_and_removal() {
+    let mut scene = Scene::with_nodes(&[(4, 8)]);
+    scene.stack();
+    scene.workload("web", 3, |_| {});
+    scene.settle();
+    let first = scene.active("web")[0].id;
+    scene.change("web", |w| w.replicas = 1);
+    scene.settle();
+    assert_eq!(scene.active("web").len(), 1);
+    scene.change("web", |w| w.desired = DesiredState::Stop);
+    scene.settle();
+    assert_eq!(scene.cluster.allocations().len(), 1);
+    assert!(scene.active("web").is_empty());
+    scene.change("web", |w| {
+        w.desired = DesiredState::Run;
+        w.restart = 4;
+    });
+    scene.settle();
+    assert_eq!(scene.active("web")[0].restart, 4);
+    assert!(scene.cluster.allocations().contains_key(&first) || scene.active("web").len() == 1);
+    scene.cluster.remove_workload(&key("web"));
+    let stack = Stack { deleting: true, ..(*scene.cluster.stacks[&shop()].value).clone() };
+    let row = scene.row(stack);
+    scene.cluster.stacks.insert(shop(), row);
+    scene.settle();
+    assert!(scene.cluster.allocations().is_empty() && scene.cluster.stacks.is_empty());
+}
+
+#[test]
+fn a_port_is_given_once() {
+    let mut scene = Scene::with_nodes(&[(4, 8)]);
+    scene.workload("a", 1, publish(8080));
+    scene.workload("b", 1, publish(8080));
+    let report = scene.settle();
+    assert_eq!(report.pending[0].why, "the only node does not fit (1: port 8080 taken)");
+    scene.workload("a", 1, publish(8081));
+    scene.settle();
+    assert_eq!((scene.active("a").len(), scene.active("b").len()), (1, 1));
+}
+
+#[test]
+fn a_volume_to_delete_goes_and_another_stays() {
+    let mut scene = Scene::with_nodes(&[(4, 8)]);
+    scene.workload("db", 1, mount);
+    scene.settle();
+    scene.cluster.remove_workload(&key("db"));
+    scene.settle();
+    assert_eq!(scene.cluster.volumes.len(), 1, "data outlives its users");
+    let volume = shop().volume("data".parse().unwrap());
+    let row = Volume { deleting: true, ..(*scene.cluster.volumes[&volume].value).clone() };
+    let row = scene.row(row);
+    scene.cluster.volumes.insert(volume, row);
+    scene.workload("db", 1, mount);
+    let (_, report) = scene.plan();
+    assert_eq!(report.pending[0].why, "volume data is being deleted");
+}
+
+/// What people and nodes do.
+#[derive(Clone, Debug)]
+enum Act {
+    Deploy(usize, u32, u8),
+    Scale(usize, u32),
+    Stop(usize),
+    Remove(usize),
+    Presence(usize, bool),
+    Approval(usize, Approval),
+    Cordon(usize, bool),
+    Obey,
+    Fail(usize),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let approval =
+        prop_oneof![Just(Approval::Approved), Just(Approval::Revoked), Just(Approval::Quarantined)];
+    prop_oneof![
+        (0usize..4, 0u32..5, 0u8..16).prop_map(|(w, r, f)| Act::Deploy(w, r, f)),
+        (0usize..4, 0u32..6).prop_map(|(w, r)| Act::Scale(w, r)),
+        (0usize..4).prop_map(Act::Stop),
+        (0usize..4).prop_map(Act::Remove),
+        (0usize..3, any::<bool>()).prop_map(|(n, up)| Act::Presence(n, up)),
+        (0usize..3, approval).prop_map(|(n, a)| Act::Approval(n, a)),
+        (0usize..3, any::<bool>()).prop_map(|(n, c)| Act::Cordon(n, c)),
+        Just(Act::Obey),
+        (0usize..8).prop_map(Act::Fail),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Every plan keeps the invariants, planning again changes nothing, and once people and nodes
+    /// are quiet, every slot is filled or said to be pending.
+    #[test]
+    fn it_plans_well(acts in proptest::collection::vec(act(), 1..40)) {
+        let names = ["a", "b", "c", "d"];
+        let mut scene = Scene::with_nodes(&[(2, 2), (1, 1), (4, 8)]);
+        scene.stack();
+        for act in acts {
+            match act {
+                Act::Deploy(w, replicas, features) => scene.workload(names[w], replicas, |s| {
+                    if features & 1 != 0 { network(s); }
+                    if features & 2 != 0 { mount(s); }
+                    if features & 4 != 0 { s.resources.reserved_memory = Some(Bytes::from_mib(700)); }
+                    if features & 8 != 0 { publish(8080 + u16::from(features & 1))(s); }
+                }),
+                Act::Scale(w, r) if scene.cluster.workloads().contains_key(&key(names[w])) => scene.change(names[w], |w| w.replicas = r),
+                Act::Stop(w) if scene.cluster.workloads().contains_key(&key(names[w])) => scene.change(names[w], |w| w.desired = match w.desired {
+                    DesiredState::Run => DesiredState::Stop,
+                    DesiredState::Stop => DesiredState::Run,
+                }),
+                Act::Scale(..) | Act::Stop(_) => {}
+                Act::Remove(w) => scene.cluster.remove_workload(&key(names[w])),
+                Act::Presence(n, up) => scene.node(n, |n| n.presence.state = if up { PresenceState::Connected } else { PresenceState::Disconnected }),
+                Act::Approval(n, approval) => scene.node(n, |n| n.approval = approval),
+                Act::Cordon(n, cordon) => scene.node(n, |n| n.eligibility = if cordon { Eligibility::Cordoned } else { Eligibility::Eligible }),
+                Act::Obey => scene.obey(),
+                Act::Fail(n) => {
+                    let ids: Vec<_> = scene.cluster.allocations().keys().copied().collect();
+                    if let Some(id) = ids.get(n) {
+                        scene.status(*id, AllocationState::Failed);
+                    }
+                }
+            }
+            scene.plan();
+            // What a plan frees (a replica replaced by a smaller one) the next may use; then it is over.
+            let _ = (scene.plan(), scene.plan());
+            let (again, _) = scene.plan();
+            prop_assert!(again.steps.is_empty(), "planning again changes nothing: {again:#?}");
+        }
+        let report = scene.settle();
+        for row in scene.cluster.workloads().values().filter(|w| w.desired == DesiredState::Run) {
+            let pending: usize = report.pending.iter().filter(|p| p.workload == row.key).map(|p| p.slots.len()).sum();
+            let filled = scene.cluster.allocations_of(&row.key)
+                .filter(|a| a.intent == Intent::Run && a.generation == row.generation).count();
+            prop_assert_eq!(filled + pending, row.replicas as usize, "{}: {:#?}", row.key, report);
+        }
+    }
+}
