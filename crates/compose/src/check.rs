@@ -14,17 +14,32 @@ use lattice_model::{
     WorkloadName,
     spec::{Dependency, DependencyCondition, PortSpec, Protocol, RestartPolicy, StackSpec},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// Checks the services against each other and puts the stack together.
-pub(crate) fn stack(reader: &mut Reader<'_>, mut drafts: Vec<Draft>, volumes: &Volumes, networks: &Networks) -> StackSpec {
+pub(crate) fn stack(
+    reader: &mut Reader<'_>,
+    mut drafts: Vec<Draft>,
+    volumes: &Volumes,
+    networks: &Networks,
+) -> StackSpec {
     let mut spec = StackSpec::default();
     for draft in &drafts {
         for mount in &draft.mounts {
             let name = &mount.value.volume;
             match volumes.get(name) {
                 Some((_, volume)) => drop(spec.volumes.insert(name.clone(), volume.clone())),
-                None => unknown(reader, mount, "volume", name.as_str(), volumes.keys().map(|n| n.as_str()), "volumes"),
+                None => unknown(
+                    reader,
+                    mount,
+                    "volume",
+                    name.as_str(),
+                    volumes.keys().map(|n| n.as_str()),
+                    "volumes",
+                ),
             }
         }
         for used in &draft.networks {
@@ -32,13 +47,33 @@ pub(crate) fn stack(reader: &mut Reader<'_>, mut drafts: Vec<Draft>, volumes: &V
             match networks.get(name) {
                 Some((_, network)) => drop(spec.networks.insert(name.clone(), network.clone())),
                 // It exists without being declared.
-                None if name.as_str() == DEFAULT_NETWORK => drop(spec.networks.insert(name.clone(), Default::default())),
-                None => unknown(reader, used, "network", name.as_str(), networks.keys().map(|n| n.as_str()), "networks"),
+                None if name.as_str() == DEFAULT_NETWORK => {
+                    drop(spec.networks.insert(name.clone(), Default::default()))
+                }
+                None => unknown(
+                    reader,
+                    used,
+                    "network",
+                    name.as_str(),
+                    networks.keys().map(|n| n.as_str()),
+                    "networks",
+                ),
             }
         }
     }
-    unused(reader, "volumes", volumes.iter().filter(|(n, _)| !spec.volumes.contains_key(*n)).map(|(n, v)| (n.as_str(), v.0)));
-    unused(reader, "networks", networks.iter().filter(|(n, _)| !spec.networks.contains_key(*n)).map(|(n, v)| (n.as_str(), v.0)));
+    // A mount that was refused says nothing about its volume.
+    if !reader.problems.failed() {
+        unused(
+            reader,
+            "volumes",
+            volumes.iter().filter(|(n, _)| !spec.volumes.contains_key(*n)).map(|(n, v)| (n.as_str(), v.0)),
+        );
+        unused(
+            reader,
+            "networks",
+            networks.iter().filter(|(n, _)| !spec.networks.contains_key(*n)).map(|(n, v)| (n.as_str(), v.0)),
+        );
+    }
     dependencies(reader, &mut drafts);
     cycles(reader, &drafts);
     ports(reader, &drafts);
@@ -54,7 +89,8 @@ fn unknown<'c, T>(
     known: impl Iterator<Item = &'c str>,
     top: &str,
 ) {
-    let hint = match nearest(name, known) {
+    let near = if reader.problems.is_full() { None } else { nearest(name, known) };
+    let hint = match near {
         Some(near) => format!("Did you mean `{near}`?"),
         None => format!("Add `{}:` under the top-level `{top}`", show(name)),
     };
@@ -65,7 +101,13 @@ fn unknown<'c, T>(
 fn unused<'n>(reader: &mut Reader<'_>, top: &str, names: impl Iterator<Item = (&'n str, crate::yaml::Span)>) {
     for (name, span) in names {
         let message = "no service uses it; it is not created";
-        reader.problems.warn(Code::Ignored, span, format!("{top}.{name}"), message, "Remove it, or use it in a service");
+        reader.problems.warn(
+            Code::Ignored,
+            span,
+            format!("{top}.{name}"),
+            message,
+            "Remove it, or use it in a service",
+        );
     }
 }
 
@@ -82,7 +124,10 @@ fn dependencies(reader: &mut Reader<'_>, drafts: &mut [Draft]) {
             let (name, Dependency { condition, required }) = &at.value;
             if !names.contains(name) {
                 if *required {
-                    let hint = match nearest(name.as_str(), names.iter().map(|n| n.as_str())) {
+                    let full = reader.problems.is_full();
+                    let near =
+                        if full { None } else { nearest(name.as_str(), names.iter().map(|n| n.as_str())) };
+                    let hint = match near {
                         Some(near) => format!("Did you mean `{near}`?"),
                         None => "Add the service, or remove the dependency".into(),
                     };
@@ -90,19 +135,35 @@ fn dependencies(reader: &mut Reader<'_>, drafts: &mut [Draft]) {
                     reader.error(Code::Reference, at.span, &at.path, message, hint);
                 } else {
                     draft.spec.depends_on.remove(name);
-                    let message = format!("there is no service `{name}`, and it is not required; nothing waits for it");
-                    reader.problems.warn(Code::Ignored, at.span, &at.path, message, "Remove it, or add the service");
+                    let message =
+                        format!("there is no service `{name}`, and it is not required; nothing waits for it");
+                    reader.problems.warn(
+                        Code::Ignored,
+                        at.span,
+                        &at.path,
+                        message,
+                        "Remove it, or add the service",
+                    );
                 }
                 continue;
             }
             match condition {
                 DependencyCondition::ServiceStarted => {}
                 DependencyCondition::ServiceHealthy if health_off.contains(name) => {
-                    let message = format!("it waits for `{name}` to be healthy, whose health check is switched off");
-                    reader.error(Code::Conflict, at.span, &at.path, message, "Give that service a health check, or wait for service_started");
+                    let message =
+                        format!("it waits for `{name}` to be healthy, whose health check is switched off");
+                    reader.error(
+                        Code::Conflict,
+                        at.span,
+                        &at.path,
+                        message,
+                        "Give that service a health check, or wait for service_started",
+                    );
                 }
                 DependencyCondition::ServiceHealthy => {}
-                DependencyCondition::ServiceCompletedSuccessfully => drop(completes.insert(name.clone(), at.clone())),
+                DependencyCondition::ServiceCompletedSuccessfully => {
+                    drop(completes.insert(name.clone(), at.clone()))
+                }
             }
         }
     }
@@ -113,7 +174,10 @@ fn dependencies(reader: &mut Reader<'_>, drafts: &mut [Draft]) {
             // its writer relied on.
             (None, _) => draft.spec.restart = RestartPolicy::Never,
             (Some(_), RestartPolicy::Always) => {
-                let message = format!("it waits for `{}` to complete, which is started again whenever it ends", draft.name);
+                let message = format!(
+                    "it waits for `{}` to complete, which is started again whenever it ends",
+                    draft.name
+                );
                 let hint = format!("Write `restart: on-failure` or `restart: \"no\"` on `{}`", draft.name);
                 reader.error(Code::Conflict, at.span, &at.path, message, hint);
             }
@@ -123,7 +187,8 @@ fn dependencies(reader: &mut Reader<'_>, drafts: &mut [Draft]) {
 }
 
 fn cycles(reader: &mut Reader<'_>, drafts: &[Draft]) {
-    let index: BTreeMap<&WorkloadName, usize> = drafts.iter().enumerate().map(|(i, d)| (&d.name, i)).collect();
+    let index: BTreeMap<&WorkloadName, usize> =
+        drafts.iter().enumerate().map(|(i, d)| (&d.name, i)).collect();
     // 0 unseen, 1 on the way, 2 done.
     let mut state = vec![0u8; drafts.len()];
     for start in 0..drafts.len() {
@@ -149,10 +214,21 @@ fn cycles(reader: &mut Reader<'_>, drafts: &[Draft]) {
                 }
                 1 => {
                     let from = way.iter().position(|(i, _)| *i == to).unwrap_or(0);
-                    let mut names: Vec<&str> = way[from..].iter().map(|(i, _)| drafts[*i].name.as_str()).collect();
+                    let mut names: Vec<&str> =
+                        way[from..].iter().map(|(i, _)| drafts[*i].name.as_str()).collect();
                     names.push(drafts[to].name.as_str());
+                    if names.len() > 20 {
+                        let cut = names.len() - 3;
+                        names.splice(10..cut, ["…"]);
+                    }
                     let message = format!("services wait for each other in a circle: {}", names.join(" → "));
-                    reader.error(Code::Conflict, edge.span, &edge.path, message, "Remove one of these dependencies");
+                    reader.error(
+                        Code::Conflict,
+                        edge.span,
+                        &edge.path,
+                        message,
+                        "Remove one of these dependencies",
+                    );
                 }
                 _ => {}
             }
@@ -161,14 +237,18 @@ fn cycles(reader: &mut Reader<'_>, drafts: &[Draft]) {
 }
 
 fn ports(reader: &mut Reader<'_>, drafts: &[Draft]) {
-    let mut taken: BTreeMap<(Protocol, u16), Vec<(usize, &Placed<PortSpec>)>> = BTreeMap::new();
+    // The first of each address; found by address, since a file may hold a hundred thousand.
+    type Holders<'d> = BTreeMap<Option<IpAddr>, (usize, &'d Placed<PortSpec>)>;
+    let any = [None, Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED))];
+    let mut taken: BTreeMap<(Protocol, u16), Holders<'_>> = BTreeMap::new();
     for (index, draft) in drafts.iter().enumerate() {
         let mut free: BTreeSet<&PortSpec> = BTreeSet::new();
         for port in &draft.ports {
             let PortSpec { target, published, host_ip } = &port.value;
             let Some(published) = *published else {
                 if !free.insert(&port.value) {
-                    let message = format!("the container's port {} is published twice in the same way", target.port);
+                    let message =
+                        format!("the container's port {} is published twice in the same way", target.port);
                     reader.error(Code::Conflict, port.span, &port.path, message, "Remove one of the two");
                 }
                 continue;
@@ -185,7 +265,12 @@ fn ports(reader: &mut Reader<'_>, drafts: &[Draft]) {
                 reader.error(Code::Conflict, port.span, &port.path, message, hint);
             }
             let holders = taken.entry((target.protocol, published)).or_default();
-            if let Some((other, first)) = holders.iter().find(|(_, p)| collide(p.value.host_ip, *host_ip)) {
+            let exact = holders.get(host_ip).or_else(|| {
+                let wide = any.iter().filter(|ip| collide(**ip, *host_ip)).find_map(|ip| holders.get(ip));
+                let is_wide = any.contains(host_ip);
+                wide.or_else(|| holders.values().find(|(_, p)| is_wide && collide(p.value.host_ip, *host_ip)))
+            });
+            if let Some((other, first)) = exact {
                 let whose = if *other == index {
                     "this service".to_owned()
                 } else {
@@ -196,9 +281,15 @@ fn ports(reader: &mut Reader<'_>, drafts: &[Draft]) {
                     target.protocol.as_str(),
                     first.span.line
                 );
-                reader.error(Code::Conflict, port.span, &port.path, message, "Choose another port, or leave the node's port out");
+                reader.error(
+                    Code::Conflict,
+                    port.span,
+                    &port.path,
+                    message,
+                    "Choose another port, or leave the node's port out",
+                );
             }
-            holders.push((index, port));
+            holders.entry(*host_ip).or_insert((index, port));
         }
     }
 }

@@ -187,7 +187,8 @@ impl Lines<'_> {
             }
         }
         let Some(close) = close else {
-            let message = format!("the value of {} begins with {quote} and has no {quote} at its end", show(key));
+            let message =
+                format!("the value of {} begins with {quote} and has no {quote} at its end", show(key));
             problems.error(Code::Syntax, opened, "", message, "Close the quote");
             // What follows cannot be told apart from the value.
             self.at = self.text.len();
@@ -226,7 +227,13 @@ impl Lines<'_> {
             Ok(Expanded { text, unset }) => {
                 for (name, _) in unset {
                     let message = format!("the variable {} is not set; it becomes empty", show(&name));
-                    problems.warn(Code::Variable, at, key, message, "Set it before, or write `$$` or single quotes for a dollar sign");
+                    problems.warn(
+                        Code::Variable,
+                        at,
+                        key,
+                        message,
+                        "Set it before, or write `$$` or single quotes for a dollar sign",
+                    );
                 }
                 Some(text)
             }
@@ -299,6 +306,9 @@ mod tests {
         let unset = |_: &str| None;
         let file = parse_env(Source { name: ".env", text: b"A=$B" }, &unset).unwrap();
         assert_eq!(file.warnings.len(), 1);
-        assert_eq!(format!("{:?}", EnvFile { warnings: Vec::new(), ..file }), "EnvFile { names: [\"A\"], warnings: [] }");
+        assert_eq!(
+            format!("{:?}", EnvFile { warnings: Vec::new(), ..file }),
+            "EnvFile { names: [\"A\"], warnings: [] }"
+        );
     }
 }

@@ -25,7 +25,10 @@ pub(crate) enum Fault {
     /// `${…` without `}`, or with something else after the name than an operator.
     Unclosed,
     /// `${NAME?message}` and there is no value.
-    Missing { name: String, message: String },
+    Missing {
+        name: String,
+        message: String,
+    },
     TooDeep,
     TooLarge,
 }
@@ -271,15 +274,22 @@ impl Walk<'_, '_, '_> {
             Ok(Expanded { text: new, unset }) => {
                 for (name, at) in unset {
                     let message = format!("the variable {} is not set; it becomes empty", show(&name));
-                    let hint = "Set it in the environment or in `.env`, or write a default: `${NAME:-default}`";
-                    self.problems.warn(Code::Variable, place(node.span, text, style, at), path, message, hint);
+                    let hint =
+                        "Set it in the environment or in `.env`, or write a default: `${NAME:-default}`";
+                    self.problems.warn(
+                        Code::Variable,
+                        place(node.span, text, style, at),
+                        path,
+                        message,
+                        hint,
+                    );
                 }
                 node.with(Value::Scalar(new.into(), Style::Text))
             }
             Err((at, fault)) => {
                 let (code, message, hint) = fault.describe();
                 self.problems.error(code, place(node.span, text, style, at), path, message, hint);
-                node.with(Value::Scalar("".into(), Style::Text))
+                node.with(Value::Scalar("".into(), Style::Broken))
             }
         }
     }
@@ -291,8 +301,13 @@ fn place(span: Span, text: &str, style: Style, at: usize) -> Span {
     let count = |n: usize| u32::try_from(n).unwrap_or(0);
     match style {
         Style::Plain => Span { column: span.column + count(before.chars().count()), ..span },
-        Style::Literal => Span { line: span.line + 1 + count(before.matches('\n').count()), column: 1, ..span },
-        Style::Text => span,
+        // The parser's place is the first line that is not blank.
+        Style::Literal => Span {
+            line: span.line + count(before.trim_start_matches('\n').matches('\n').count()),
+            column: 1,
+            ..span
+        },
+        Style::Text | Style::Broken => span,
     }
 }
 
@@ -356,7 +371,9 @@ mod tests {
         for text in ["$", "a $ b", "$1", "$-", "100%$"] {
             assert_eq!(expand(text), Err(Fault::NoName), "{text}");
         }
-        for text in ["${", "${}", "${A", "${A:-", "${A!}", "${A:}", "${A:=x}", "${1}", "${NONE:-${A}", "${ A }"] {
+        for text in
+            ["${", "${}", "${A", "${A:-", "${A!}", "${A:}", "${A:=x}", "${1}", "${NONE:-${A}", "${ A }"]
+        {
             assert_eq!(expand(text), Err(Fault::Unclosed), "{text}");
         }
         let missing = |message: &str| Err(Fault::Missing { name: "NONE".into(), message: message.into() });

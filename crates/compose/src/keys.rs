@@ -29,9 +29,17 @@ pub(crate) const TOP: Table = Table {
     compose: &["include", "models", "secrets", "configs"],
     reason: |key| {
         Some(match key {
-            "include" => ("the parts of a file are not put together yet", "Copy the included services into this file"),
-            "secrets" => ("secrets are not delivered yet", "Pass the value by a variable: `environment: {KEY: ${KEY:?}}`"),
-            "configs" => ("configs are not delivered yet", "Put the file into the image, or pass it by an environment variable"),
+            "include" => {
+                ("the parts of a file are not put together yet", "Copy the included services into this file")
+            }
+            "secrets" => (
+                "secrets are not delivered yet",
+                "Pass the value by a variable: `environment: {KEY: ${KEY:?}}`",
+            ),
+            "configs" => (
+                "configs are not delivered yet",
+                "Put the file into the image, or pass it by an environment variable",
+            ),
             "models" => ("Lattice runs no models by itself", "Run a model server as a service"),
             _ => return None,
         })
@@ -40,20 +48,102 @@ pub(crate) const TOP: Table = Table {
 
 pub(crate) const SERVICE: Table = Table {
     supported: &[
-        "image", "command", "entrypoint", "environment", "ports", "expose", "volumes", "networks", "network_mode",
-        "depends_on", "healthcheck", "restart", "deploy", "labels", "stop_grace_period", "x-lattice",
+        "image",
+        "command",
+        "entrypoint",
+        "environment",
+        "ports",
+        "expose",
+        "volumes",
+        "networks",
+        "network_mode",
+        "depends_on",
+        "healthcheck",
+        "restart",
+        "deploy",
+        "labels",
+        "stop_grace_period",
+        "x-lattice",
     ],
     compose: &[
-        "develop", "annotations", "attach", "build", "blkio_config", "cap_add", "cap_drop", "cgroup", "cgroup_parent",
-        "configs", "container_name", "cpu_count", "cpu_percent", "cpu_shares", "cpu_quota", "cpu_period",
-        "cpu_rt_period", "cpu_rt_runtime", "cpus", "cpuset", "credential_spec", "device_cgroup_rules", "devices",
-        "dns", "dns_opt", "dns_search", "domainname", "env_file", "label_file", "extends", "provider",
-        "external_links", "extra_hosts", "gpus", "group_add", "hostname", "init", "ipc", "isolation", "links",
-        "logging", "mac_address", "mem_limit", "mem_reservation", "mem_swappiness", "memswap_limit", "models",
-        "oom_kill_disable", "oom_score_adj", "pid", "pids_limit", "platform", "pre_start", "post_start", "pre_stop",
-        "privileged", "profiles", "pull_policy", "pull_refresh_after", "read_only", "runtime", "scale",
-        "security_opt", "shm_size", "secrets", "sysctls", "stdin_open", "stop_signal", "storage_opt", "tmpfs", "tty",
-        "ulimits", "use_api_socket", "user", "uts", "userns_mode", "volumes_from", "working_dir",
+        "develop",
+        "annotations",
+        "attach",
+        "build",
+        "blkio_config",
+        "cap_add",
+        "cap_drop",
+        "cgroup",
+        "cgroup_parent",
+        "configs",
+        "container_name",
+        "cpu_count",
+        "cpu_percent",
+        "cpu_shares",
+        "cpu_quota",
+        "cpu_period",
+        "cpu_rt_period",
+        "cpu_rt_runtime",
+        "cpus",
+        "cpuset",
+        "credential_spec",
+        "device_cgroup_rules",
+        "devices",
+        "dns",
+        "dns_opt",
+        "dns_search",
+        "domainname",
+        "env_file",
+        "label_file",
+        "extends",
+        "provider",
+        "external_links",
+        "extra_hosts",
+        "gpus",
+        "group_add",
+        "hostname",
+        "init",
+        "ipc",
+        "isolation",
+        "links",
+        "logging",
+        "mac_address",
+        "mem_limit",
+        "mem_reservation",
+        "mem_swappiness",
+        "memswap_limit",
+        "models",
+        "oom_kill_disable",
+        "oom_score_adj",
+        "pid",
+        "pids_limit",
+        "platform",
+        "pre_start",
+        "post_start",
+        "pre_stop",
+        "privileged",
+        "profiles",
+        "pull_policy",
+        "pull_refresh_after",
+        "read_only",
+        "runtime",
+        "scale",
+        "security_opt",
+        "shm_size",
+        "secrets",
+        "sysctls",
+        "stdin_open",
+        "stop_signal",
+        "storage_opt",
+        "tmpfs",
+        "tty",
+        "ulimits",
+        "use_api_socket",
+        "user",
+        "uts",
+        "userns_mode",
+        "volumes_from",
+        "working_dir",
     ],
     reason: service_reason,
 };
@@ -93,7 +183,9 @@ fn service_reason(key: &str) -> Option<(&'static str, &'static str)> {
             "the engine's socket gives away the whole computer",
             "Remove it; use Lattice's API with a token instead",
         ),
-        "volumes_from" => ("mounts are not taken over from other services", "Name each volume under `volumes`"),
+        "volumes_from" => {
+            ("mounts are not taken over from other services", "Name each volume under `volumes`")
+        }
         "links" | "external_links" => (
             "links are the old way to name another service",
             "Remove it: services on the same network reach each other by name; give other names under `networks: {…: {aliases: […]}}`",
@@ -110,31 +202,56 @@ fn service_reason(key: &str) -> Option<(&'static str, &'static str)> {
             "further files are not read yet",
             "Write the values under `environment` or `labels`; variables come from `.env` by `${NAME}`",
         ),
-        "extends" => ("services are not put together yet", "Use a YAML anchor: `x-base: &base {…}` and `<<: *base`"),
-        "profiles" => ("profiles are not selected yet", "Move the service to a file of its own and deploy it when wanted"),
-        "secrets" => ("secrets are not delivered yet", "Pass the value by a variable: `environment: {KEY: ${KEY:?}}`"),
-        "configs" => ("configs are not delivered yet", "Put the file into the image, or pass it by an environment variable"),
+        "extends" => {
+            ("services are not put together yet", "Use a YAML anchor: `x-base: &base {…}` and `<<: *base`")
+        }
+        "profiles" => (
+            "profiles are not selected yet",
+            "Move the service to a file of its own and deploy it when wanted",
+        ),
+        "secrets" => {
+            ("secrets are not delivered yet", "Pass the value by a variable: `environment: {KEY: ${KEY:?}}`")
+        }
+        "configs" => (
+            "configs are not delivered yet",
+            "Put the file into the image, or pass it by an environment variable",
+        ),
         "scale" => ("there is one place for it", "Write `deploy: {replicas: N}`"),
         "cpus" | "cpu_count" | "cpu_percent" | "cpu_shares" | "cpu_quota" | "cpu_period" => {
             ("there is one place for it", "Write `deploy: {resources: {limits: {cpus: \"0.5\"}}}`")
         }
         "mem_limit" => ("there is one place for it", "Write `deploy: {resources: {limits: {memory: 512m}}}`"),
-        "mem_reservation" => ("there is one place for it", "Write `deploy: {resources: {reservations: {memory: 256m}}}`"),
+        "mem_reservation" => {
+            ("there is one place for it", "Write `deploy: {resources: {reservations: {memory: 256m}}}`")
+        }
         "pids_limit" => ("there is one place for it", "Write `deploy: {resources: {limits: {pids: 100}}}`"),
-        "cpuset" | "cpu_rt_period" | "cpu_rt_runtime" | "mem_swappiness" | "memswap_limit" | "oom_kill_disable"
-        | "oom_score_adj" | "blkio_config" | "storage_opt" => (
+        "cpuset" | "cpu_rt_period" | "cpu_rt_runtime" | "mem_swappiness" | "memswap_limit"
+        | "oom_kill_disable" | "oom_score_adj" | "blkio_config" | "storage_opt" => (
             "the node's owner decides how the computer is shared",
             "Remove it; set limits under `deploy: {resources: {limits: {…}}}`",
         ),
-        "tmpfs" | "shm_size" => ("file systems in memory are not mounted yet", "Remove it, or use a named volume"),
+        "tmpfs" | "shm_size" => {
+            ("file systems in memory are not mounted yet", "Remove it, or use a named volume")
+        }
         "logging" => ("Lattice keeps the logs itself", "Remove it; read them by `lattice logs`"),
-        "runtime" | "isolation" | "credential_spec" => ("the node chooses how containers are run", "Remove it"),
+        "runtime" | "isolation" | "credential_spec" => {
+            ("the node chooses how containers are run", "Remove it")
+        }
         "provider" => ("what runs outside of containers is not managed", "Run it as a service with an image"),
         "models" => ("Lattice runs no models by itself", "Run a model server as a service"),
-        "develop" => ("it describes development on one machine, and nodes do not see your files", "Remove it, or keep it in a file for development"),
-        "stdin_open" | "tty" | "attach" => ("services run in the background", "Remove it; use `lattice exec` for a terminal"),
-        "mac_address" => ("addresses are given by the node", "Remove it; let services find each other by name"),
-        "pull_policy" | "pull_refresh_after" => ("images are pinned when a stack is deployed", "Remove it and deploy again for a newer image"),
+        "develop" => (
+            "it describes development on one machine, and nodes do not see your files",
+            "Remove it, or keep it in a file for development",
+        ),
+        "stdin_open" | "tty" | "attach" => {
+            ("services run in the background", "Remove it; use `lattice exec` for a terminal")
+        }
+        "mac_address" => {
+            ("addresses are given by the node", "Remove it; let services find each other by name")
+        }
+        "pull_policy" | "pull_refresh_after" => {
+            ("images are pinned when a stack is deployed", "Remove it and deploy again for a newer image")
+        }
         _ => return None,
     })
 }
@@ -150,11 +267,16 @@ pub(crate) const DEPLOY: Table = Table {
     compose: &["endpoint_mode", "labels", "rollback_config", "update_config", "restart_policy", "placement"],
     reason: |key| {
         Some(match key {
-            "restart_policy" => ("there is one place for it", "Write `restart: always`, `on-failure:3` or `\"no\"` on the service"),
+            "restart_policy" => (
+                "there is one place for it",
+                "Write `restart: always`, `on-failure:3` or `\"no\"` on the service",
+            ),
             "labels" => ("labels are kept on containers only", "Write them under the service's `labels`"),
             "placement" => ("nodes are chosen by pool", "Write `x-lattice: {pool: NAME}` on the service"),
             "endpoint_mode" => ("a service's name resolves to its replicas", "Remove it"),
-            "update_config" | "rollback_config" => ("how an update proceeds cannot be chosen yet", "Remove it"),
+            "update_config" | "rollback_config" => {
+                ("how an update proceeds cannot be chosen yet", "Remove it")
+            }
             _ => return None,
         })
     },
@@ -163,7 +285,8 @@ pub(crate) const DEPLOY: Table = Table {
 pub(crate) const RESOURCES: Table =
     Table { supported: &["limits", "reservations"], compose: &[], reason: no_reason };
 
-pub(crate) const LIMITS: Table = Table { supported: &["cpus", "memory", "pids"], compose: &[], reason: no_reason };
+pub(crate) const LIMITS: Table =
+    Table { supported: &["cpus", "memory", "pids"], compose: &[], reason: no_reason };
 
 pub(crate) const RESERVATIONS: Table = Table {
     supported: &["cpus", "memory"],
@@ -171,7 +294,9 @@ pub(crate) const RESERVATIONS: Table = Table {
     reason: |key| {
         Some(match key {
             "devices" => ("GPUs cannot be asked for yet", "Remove it and run on the processors"),
-            "generic_resources" => ("nodes offer processors and memory only", "Choose nodes by `x-lattice: {pool: NAME}`"),
+            "generic_resources" => {
+                ("nodes offer processors and memory only", "Choose nodes by `x-lattice: {pool: NAME}`")
+            }
             _ => return None,
         })
     },
@@ -203,7 +328,16 @@ pub(crate) const MOUNT_VOLUME: Table = Table {
 
 pub(crate) const SERVICE_NETWORK: Table = Table {
     supported: &["aliases"],
-    compose: &["interface_name", "ipv4_address", "ipv6_address", "link_local_ips", "mac_address", "driver_opts", "priority", "gw_priority"],
+    compose: &[
+        "interface_name",
+        "ipv4_address",
+        "ipv6_address",
+        "link_local_ips",
+        "mac_address",
+        "driver_opts",
+        "priority",
+        "gw_priority",
+    ],
     reason: |key| {
         Some(match key {
             "ipv4_address" | "ipv6_address" | "link_local_ips" | "mac_address" => {
@@ -227,7 +361,10 @@ pub(crate) const VOLUME: Table = Table {
                 "Remove it; Lattice creates the volume and keeps it when the stack is deployed again",
             ),
             "name" => ("a volume's name is its key, within its stack", "Remove it, or rename the key"),
-            _ => ("the node keeps volumes on its own disk", "Remove it; use a client of the remote storage inside a service"),
+            _ => (
+                "the node keeps volumes on its own disk",
+                "Remove it; use a client of the remote storage inside a service",
+            ),
         })
     },
 };
@@ -287,7 +424,10 @@ impl Reader<'_> {
         if table.compose.contains(&key) {
             let (message, hint) = match (table.reason)(key) {
                 Some((reason, hint)) => (format!("not supported: {reason}"), hint),
-                None => ("Compose knows it; Lattice does not support it yet".into(), "Remove it if the service runs without"),
+                None => (
+                    "Compose knows it; Lattice does not support it yet".into(),
+                    "Remove it if the service runs without",
+                ),
             };
             self.error(Code::NotSupported, entry.key, at, message, hint);
             return;
@@ -315,8 +455,21 @@ mod tests {
     #[test]
     fn lists_do_not_overlap_and_reasons_have_keys() {
         let tables = [
-            TOP, SERVICE, HEALTHCHECK, DEPLOY, RESOURCES, LIMITS, RESERVATIONS, PORT, MOUNT, MOUNT_VOLUME,
-            SERVICE_NETWORK, DEPENDENCY, VOLUME, NETWORK, LATTICE,
+            TOP,
+            SERVICE,
+            HEALTHCHECK,
+            DEPLOY,
+            RESOURCES,
+            LIMITS,
+            RESERVATIONS,
+            PORT,
+            MOUNT,
+            MOUNT_VOLUME,
+            SERVICE_NETWORK,
+            DEPENDENCY,
+            VOLUME,
+            NETWORK,
+            LATTICE,
         ];
         for table in tables {
             for key in table.compose {

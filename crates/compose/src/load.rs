@@ -45,7 +45,11 @@ impl fmt::Debug for Loaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, spec, warnings } = self;
         let services: Vec<_> = spec.workloads.keys().collect();
-        f.debug_struct("Loaded").field("name", name).field("services", &services).field("warnings", warnings).finish()
+        f.debug_struct("Loaded")
+            .field("name", name)
+            .field("services", &services)
+            .field("warnings", warnings)
+            .finish()
     }
 }
 
@@ -83,7 +87,7 @@ pub fn load(files: &[Source<'_>], options: &Options<'_>) -> Result<Loaded, Compo
     match (reader.problems.finish(), name) {
         (Ok(warnings), Some(name)) => Ok(Loaded { name, spec, warnings }),
         (Err(errors), _) => Err(errors),
-        // `stack_name` notes an error whenever it yields none.
+        // Whenever there is no name, an error was noted by `stack_name` or by the expansion.
         (Ok(warnings), None) => Err(ComposeErrors(warnings)),
     }
 }
@@ -133,21 +137,30 @@ fn stack_name(
         (Some(given), ..) => (given.to_owned(), top, false),
         (None, Some(entry), _) => {
             let Value::Scalar(text, _) = &*entry.value.value else {
-                problems.error(Code::Invalid, entry.value.span, path, "expected a text", "Write `name: my-stack`");
+                problems.error(
+                    Code::Invalid,
+                    entry.value.span,
+                    path,
+                    "expected a text",
+                    "Write `name: my-stack`",
+                );
                 return None;
             };
             match expander.expand(text) {
                 Ok(expanded) => (expanded.text, entry.value.span, true),
-                Err((_, fault)) => {
-                    let (code, message, hint) = fault.describe();
-                    problems.error(code, entry.value.span, path, message, hint);
-                    return None;
-                }
+                // Said by the expansion of the whole tree, which comes next.
+                Err(_) => return None,
             }
         }
         (None, None, Some(folder)) => (folder.to_owned(), top, false),
         (None, None, None) => {
-            problems.error(Code::Invalid, top, "", "the stack has no name", "Write `name: my-stack`, or give a name");
+            problems.error(
+                Code::Invalid,
+                top,
+                "",
+                "the stack has no name",
+                "Write `name: my-stack`, or give a name",
+            );
             return None;
         }
     };
@@ -157,7 +170,11 @@ fn stack_name(
             "`{}` cannot name a stack: lower-case letters, digits, `-` and `_` can, beginning with a letter or digit",
             show(&text)
         );
-        let hint = if normal.is_empty() { "Write `name: my-stack`, or give a name".into() } else { format!("Write `{}`", show(&normal)) };
+        let hint = if normal.is_empty() {
+            "Write `name: my-stack`, or give a name".into()
+        } else {
+            format!("Write `{}`", show(&normal))
+        };
         problems.error(Code::Invalid, span, if from_file { "name" } else { "" }, message, hint);
         return None;
     }

@@ -17,12 +17,22 @@ const MAX_MOUNTS: usize = 100;
 
 const NAME_IT: &str = "Name it: `- data:/path` here, and `data:` under the top-level `volumes`";
 
-/// What stands before the colon.
+/// Whether a source is a path, where a volume's name is a single word.
 fn is_host_path(source: &str) -> bool {
-    let drive = source.as_bytes();
-    source.starts_with(['.', '/', '~', '\\'])
-        || source.contains(['/', '\\'])
-        || (drive.len() >= 2 && drive[0].is_ascii_alphabetic() && drive[1] == b':')
+    source.starts_with(['.', '~']) || source.contains(['/', '\\'])
+}
+
+/// Where the source ends. In `C:\data:/data` and `C:/data:/data` the first colon belongs to a
+/// drive; `c:/data` alone is a volume with a short name.
+fn source_end(text: &str) -> Option<usize> {
+    let first = text.find(':')?;
+    let drive = first == 1 && text.starts_with(|c: char| c.is_ascii_alphabetic());
+    let second = text[first + 1..].find(':').map(|at| first + 1 + at);
+    match (drive, text.as_bytes().get(first + 1), second) {
+        (true, Some(b'\\'), second) => Some(second.unwrap_or(text.len())),
+        (true, Some(b'/'), Some(second)) if text[second + 1..].starts_with('/') => Some(second),
+        _ => Some(first),
+    }
 }
 
 impl Reader<'_> {
@@ -40,13 +50,15 @@ impl Reader<'_> {
                 break;
             }
             let mount = match &*item.value {
+                _ if item.is_broken() => None,
                 Value::Scalar(text, _) => self.short_mount(text, item.span, &at),
                 Value::Mapping(entries) => self.long_mount(entries, item.span, &at),
                 Value::Sequence(_) => self.expected(item, &at, "a mount", "Write `- name:/path`"),
             };
             let Some(mount) = mount else { continue };
             if let Some(first) = targets.insert(mount.target.clone(), item.span.line) {
-                let message = format!("{} is mounted twice; the first is on line {first}", show(&mount.target));
+                let message =
+                    format!("{} is mounted twice; the first is on line {first}", show(&mount.target));
                 self.error(Code::Conflict, item.span, at, message, "Remove one, or mount it elsewhere");
                 continue;
             }
@@ -58,17 +70,24 @@ impl Reader<'_> {
     fn refuse_bind(&mut self, source: &str, span: Span, path: &Path<'_>) {
         let (message, hint) = if source.ends_with("docker.sock") || source.ends_with("podman.sock") {
             (
-                "not supported: the engine's socket gives away the whole computer that somebody lends".to_owned(),
+                "not supported: the engine's socket gives away the whole computer that somebody lends"
+                    .to_owned(),
                 "Remove it; use Lattice's API with a token instead",
             )
         } else if source.starts_with("./") || source.starts_with("../") || source == "." {
             (
-                format!("not supported yet: `{}` is a folder of yours, and the service runs on another computer", show(source)),
+                format!(
+                    "not supported yet: `{}` is a folder of yours, and the service runs on another computer",
+                    show(source)
+                ),
                 "Copy it into the image, or use a named volume: `- data:/path`",
             )
         } else {
             (
-                format!("not supported: `{}` is a path of the host, and hosts are other people's computers", show(source)),
+                format!(
+                    "not supported: `{}` is a path of the host, and hosts are other people's computers",
+                    show(source)
+                ),
                 "Use a named volume: `- data:/path`, and `data:` under the top-level `volumes`",
             )
         };
@@ -92,9 +111,7 @@ impl Reader<'_> {
     }
 
     fn short_mount(&mut self, text: &str, span: Span, path: &Path<'_>) -> Option<MountSpec> {
-        // `C:\data:/data`: the first colon belongs to the drive.
-        let from = if text.get(1..3).is_some_and(|t| t == ":\\" || t == ":/") && text.starts_with(|c: char| c.is_ascii_alphabetic()) { 2 } else { 0 };
-        let Some(colon) = text[from..].find(':').map(|at| at + from) else {
+        let Some(colon) = source_end(text) else {
             if text.starts_with('/') {
                 self.refuse_anonymous(span, path);
             } else {
@@ -103,7 +120,7 @@ impl Reader<'_> {
             }
             return None;
         };
-        let (source, rest) = (&text[..colon], &text[colon + 1..]);
+        let (source, rest) = (&text[..colon], text.get(colon + 1..).unwrap_or_default());
         if source.starts_with('/') && !rest.starts_with('/') {
             self.refuse_anonymous(span, path);
             return None;
@@ -159,7 +176,13 @@ impl Reader<'_> {
             }
             "tmpfs" => {
                 let message = "not supported yet: file systems in memory are not mounted";
-                self.error(Code::NotSupported, kind_at, path, message, "Use a named volume, or the container's own file system");
+                self.error(
+                    Code::NotSupported,
+                    kind_at,
+                    path,
+                    message,
+                    "Use a named volume, or the container's own file system",
+                );
                 return None;
             }
             "npipe" | "cluster" | "image" => {
@@ -186,7 +209,13 @@ impl Reader<'_> {
                     && self.boolean(&entry.value, &at.key("nocopy")) == Some(true)
                 {
                     let message = "not supported yet: a new volume begins with what the image has there";
-                    self.error(Code::NotSupported, entry.key, at.key("nocopy"), message, "Remove it, or mount where the image has nothing");
+                    self.error(
+                        Code::NotSupported,
+                        entry.key,
+                        at.key("nocopy"),
+                        message,
+                        "Remove it, or mount where the image has nothing",
+                    );
                 }
             }
         }
@@ -201,7 +230,13 @@ impl Reader<'_> {
             return None;
         };
         if !entries.contains_key("target") {
-            self.error(Code::Invalid, span, path, "the mount has no `target`", "Write `target: /path`, absolute inside the container");
+            self.error(
+                Code::Invalid,
+                span,
+                path,
+                "the mount has no `target`",
+                "Write `target: /path`, absolute inside the container",
+            );
         }
         let (target, target_at) = text(self, "target")?;
         let volume = if is_host_path(&source) {

@@ -94,6 +94,7 @@ impl Reader<'_> {
         for (index, item) in self.list(node, path).unwrap_or_default().iter().enumerate() {
             let at = path.index(index);
             match &*item.value {
+                _ if item.is_broken() => {}
                 Value::Mapping(entries) => self.long_port(entries, item.span, &at, &mut ports),
                 Value::Scalar(text, _) => match short(text) {
                     Ok(form) => self.expand(form, item.span, &at, &mut ports),
@@ -105,7 +106,13 @@ impl Reader<'_> {
             }
             if ports.len() > MAX_PORTS {
                 let message = format!("the service publishes more than {MAX_PORTS} ports");
-                self.error(Code::Limit, item.span, at, message, "Publish the few that are needed from outside; services of the stack reach every port");
+                self.error(
+                    Code::Limit,
+                    item.span,
+                    at,
+                    message,
+                    "Publish the few that are needed from outside; services of the stack reach every port",
+                );
                 ports.truncate(MAX_PORTS);
                 break;
             }
@@ -140,7 +147,13 @@ impl Reader<'_> {
         }
     }
 
-    fn long_port(&mut self, entries: &Mapping, span: Span, path: &Path<'_>, ports: &mut Vec<Placed<PortSpec>>) {
+    fn long_port(
+        &mut self,
+        entries: &Mapping,
+        span: Span,
+        path: &Path<'_>,
+        ports: &mut Vec<Placed<PortSpec>>,
+    ) {
         self.check_keys(entries, path, &keys::PORT);
         for key in ["name", "app_protocol"] {
             if let Some(entry) = entries.get(key) {
@@ -153,7 +166,12 @@ impl Reader<'_> {
             match self.text(&entry.value, &at) {
                 None | Some("host" | "ingress") => {}
                 Some(_) => {
-                    self.expected::<()>(&entry.value, &at, "`host` or `ingress`", "Remove it: both publish on the node here");
+                    self.expected::<()>(
+                        &entry.value,
+                        &at,
+                        "`host` or `ingress`",
+                        "Remove it: both publish on the node here",
+                    );
                 }
             }
         }
@@ -173,8 +191,9 @@ impl Reader<'_> {
         let cell = std::cell::RefCell::new(&mut form);
         let wrong = |what: &str, text: &str| format!("`{}` is no {what} (1 to 65535)", show(text));
         let ok = field("target", &|text| {
-            cell.borrow_mut().target =
-                range(text).filter(|r| r.0 > 0 && r.0 == r.1).ok_or_else(|| wrong("port of the container", text))?;
+            cell.borrow_mut().target = range(text)
+                .filter(|r| r.0 > 0 && r.0 == r.1)
+                .ok_or_else(|| wrong("port of the container", text))?;
             Ok(())
         }) & field("published", &|text| {
             cell.borrow_mut().published = match text {
@@ -190,7 +209,13 @@ impl Reader<'_> {
             Ok(())
         });
         if !entries.contains_key("target") {
-            self.error(Code::Invalid, span, path, "the port has no `target`", "Write `target: 80`, the port inside the container");
+            self.error(
+                Code::Invalid,
+                span,
+                path,
+                "the port has no `target`",
+                "Write `target: 80`, the port inside the container",
+            );
         } else if ok {
             self.expand(form, span, path, ports);
         }
@@ -210,13 +235,27 @@ impl Reader<'_> {
                 }
                 Ok(_) => {
                     let hint = "Write `ports` to publish one on the node";
-                    self.error(Code::Invalid, item.span, at, "`expose` takes ports of the container only", hint);
+                    self.error(
+                        Code::Invalid,
+                        item.span,
+                        at,
+                        "`expose` takes ports of the container only",
+                        hint,
+                    );
                 }
-                Err(message) => self.error(Code::Invalid, item.span, at, message, "Write `3000`, `53/udp` or `3000-3005`"),
+                Err(message) => {
+                    self.error(Code::Invalid, item.span, at, message, "Write `3000`, `53/udp` or `3000-3005`")
+                }
             }
             if exposed.len() > MAX_PORTS {
                 let message = format!("the service exposes more than {MAX_PORTS} ports");
-                self.error(Code::Limit, item.span, path, message, "Services of the stack reach every port; name the important ones");
+                self.error(
+                    Code::Limit,
+                    item.span,
+                    path,
+                    message,
+                    "Services of the stack reach every port; name the important ones",
+                );
                 break;
             }
         }

@@ -101,12 +101,8 @@ impl Problem {
         let column = (self.column as usize).saturating_sub(1);
         // A long line is shown from somewhat before the place.
         let from = if column > WIDTH - 20 { column - 20 } else { 0 };
-        let shown: String = line
-            .chars()
-            .skip(from)
-            .take(WIDTH)
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .collect();
+        let shown: String =
+            line.chars().skip(from).take(WIDTH).map(|c| if c.is_control() { ' ' } else { c }).collect();
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());
         let pad = " ".repeat(column - from);
@@ -123,8 +119,7 @@ pub struct ComposeErrors(pub Vec<Problem>);
 impl ComposeErrors {
     /// Every problem with its source line; `source` gives the text of a file by its name.
     pub fn render<'s>(&self, source: impl Fn(&str) -> Option<&'s str>) -> String {
-        let each =
-            |p: &Problem| source(&p.file).map_or_else(|| p.to_string(), |text| p.render(text));
+        let each = |p: &Problem| source(&p.file).map_or_else(|| p.to_string(), |text| p.render(text));
         self.0.iter().map(each).collect::<Vec<_>>().join("\n\n")
     }
 }
@@ -243,7 +238,7 @@ impl Problems {
             self.dropped += all.len() - MAX_PROBLEMS;
             all.truncate(MAX_PROBLEMS);
         }
-        all.sort_by(|a, b| (order(a), a.line, a.column).cmp(&(order(b), b.line, b.column)));
+        all.sort_by_key(|p| (order(p), p.line, p.column));
         if self.dropped > 0 {
             all.push(Problem {
                 file: files.first().cloned().unwrap_or_default(),

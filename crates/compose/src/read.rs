@@ -69,6 +69,9 @@ impl Reader<'_> {
 
     /// "must be X, and is Y"; yields nothing, for the end of a reader.
     pub(crate) fn expected<T>(&mut self, node: &Node, path: &Path<'_>, what: &str, hint: &str) -> Option<T> {
+        if node.is_broken() {
+            return None;
+        }
         let is = match &*node.value {
             Value::Scalar(text, _) if !node.is_null() && text.is_empty() => "empty".to_owned(),
             Value::Scalar(text, _) if !node.is_null() => format!("`{}`", show(text)),
@@ -95,7 +98,7 @@ impl Reader<'_> {
     /// A single value as its text; null is refused.
     pub(crate) fn text<'n>(&mut self, node: &'n Node, path: &Path<'_>) -> Option<&'n str> {
         match &*node.value {
-            Value::Scalar(text, _) if !node.is_null() => Some(text),
+            Value::Scalar(text, _) if !node.is_null() && !node.is_broken() => Some(text),
             _ => self.expected(node, path, "a text", ""),
         }
     }
@@ -139,7 +142,11 @@ impl Reader<'_> {
     }
 
     /// A value of the model, with the model's own words for what is wrong.
-    pub(crate) fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, node: &Node, path: &Path<'_>) -> Option<T> {
+    pub(crate) fn parsed<T: FromStr<Err: fmt::Display>>(
+        &mut self,
+        node: &Node,
+        path: &Path<'_>,
+    ) -> Option<T> {
         let text = self.text(node, path)?;
         self.named(text, node.span, path)
     }
@@ -169,7 +176,7 @@ impl Reader<'_> {
     pub(crate) fn pairs(&mut self, node: &Node, path: &Path<'_>) -> BTreeMap<String, (Span, Option<String>)> {
         let mut pairs = BTreeMap::new();
         match &*node.value {
-            _ if node.is_null() => {}
+            _ if node.is_null() || node.is_broken() => {}
             Value::Mapping(entries) => {
                 for (key, entry) in entries {
                     let at = path.key(key);
@@ -178,7 +185,12 @@ impl Reader<'_> {
                         Value::Scalar(text, Style::Plain) => Some(canonical(text)),
                         Value::Scalar(text, _) => Some(text.to_string()),
                         _ => {
-                            self.expected::<()>(&entry.value, &at, "a single value", "Quote it if it was meant as text");
+                            self.expected::<()>(
+                                &entry.value,
+                                &at,
+                                "a single value",
+                                "Quote it if it was meant as text",
+                            );
                             continue;
                         }
                     };
@@ -191,14 +203,18 @@ impl Reader<'_> {
                 for (index, item) in items.iter().enumerate() {
                     let at = path.index(index);
                     let Some(text) = self.text(item, &at) else { continue };
-                    let (key, value) = text.split_once('=').map_or((text, None), |(k, v)| (k, Some(v.to_owned())));
+                    let (key, value) =
+                        text.split_once('=').map_or((text, None), |(k, v)| (k, Some(v.to_owned())));
                     if self.pair_key(key, item.span, &at) {
                         pairs.insert(key.to_owned(), (item.span, value));
                     }
                 }
             }
             Value::Scalar(..) => {
-                self.expected::<()>(node, path, "a mapping (`KEY: value`) or a list (`- KEY=value`)", "");
+                // The text is not shown: it may be a secret.
+                let message =
+                    "expected a mapping (`KEY: value`) or a list (`- KEY=value`), found a single value";
+                self.error(Code::Invalid, node.span, path, message, "");
             }
         }
         pairs
@@ -206,7 +222,7 @@ impl Reader<'_> {
 
     fn pair_key(&mut self, key: &str, span: Span, path: &Path<'_>) -> bool {
         let fault = if key.trim().is_empty() {
-            "the part before `=` is empty"
+            "the key is empty"
         } else if key.contains(['=', '\0', '\n']) {
             "a key cannot contain `=`, a line break or NUL"
         } else {
@@ -221,8 +237,17 @@ impl Reader<'_> {
         let mut labels = BTreeMap::new();
         for (key, (span, value)) in self.pairs(node, path) {
             if key == "lattice" || key.starts_with("lattice.") {
-                let message = format!("the label {} is refused: Lattice finds its own containers by this prefix", show(&key));
-                self.error(Code::NotSupported, span, path.key(&key), message, "Choose another name for the label");
+                let message = format!(
+                    "the label {} is refused: Lattice finds its own containers by this prefix",
+                    show(&key)
+                );
+                self.error(
+                    Code::NotSupported,
+                    span,
+                    path.key(&key),
+                    message,
+                    "Choose another name for the label",
+                );
                 continue;
             }
             labels.insert(key, value.unwrap_or_default());

@@ -67,7 +67,9 @@ pub(crate) fn shell_words(text: &str) -> Result<Vec<String>, String> {
             }
             (None, ' ' | '\t' | '\r' | '\n') => words.extend(word.take()),
             (None, ';' | '&' | '|' | '<' | '>' | '(' | ')' | '`') => {
-                return Err(format!("`{c}` stands outside of quotes, and no shell is there to understand it"));
+                return Err(format!(
+                    "`{c}` stands outside of quotes, and no shell is there to understand it"
+                ));
             }
             (None, c) => word.get_or_insert_default().push(c),
         }
@@ -102,7 +104,9 @@ pub(crate) fn image_fault(text: &str) -> Option<&'static str> {
         Some(at) => (&name[..last + at], Some(&name[last + at + 1..])),
         None => (name, None),
     };
-    if tag.is_some_and(|tag| tag.is_empty() || tag.len() > 128 || tag.starts_with(['.', '-']) || tag.contains([':', '+'])) {
+    if tag.is_some_and(|tag| {
+        tag.is_empty() || tag.len() > 128 || tag.starts_with(['.', '-']) || tag.contains([':', '+'])
+    }) {
         return Some("after the last `:` a tag is expected");
     }
     let mut parts = repository.split('/').peekable();
@@ -144,7 +148,9 @@ pub(crate) fn container_path(text: &str) -> Result<String, &'static str> {
     }
     match parts.first() {
         None => Err("a volume cannot replace the container's whole file system `/`"),
-        Some(&"proc" | &"sys" | &"dev") => Err("/proc, /sys and /dev belong to the kernel and cannot be mounted over"),
+        Some(&"proc" | &"sys" | &"dev") => {
+            Err("/proc, /sys and /dev belong to the kernel and cannot be mounted over")
+        }
         Some(_) => Ok(format!("/{}", parts.join("/"))),
     }
 }
@@ -160,6 +166,9 @@ pub(crate) fn nearest<'c>(text: &str, candidates: impl IntoIterator<Item = &'c s
     };
     candidates
         .into_iter()
+        // Enough for every honest file.
+        .take(500)
+        .filter(|c| c.len().abs_diff(text.len()) <= 4)
         .map(|c| (distance(&text, &c.to_ascii_lowercase().replace('-', "_")), c))
         .filter(|(d, _)| *d <= allowed)
         .min_by_key(|(d, _)| *d)
@@ -230,9 +239,13 @@ mod tests {
     #[test]
     fn images() {
         let digest = format!("app@sha256:{}", "0a".repeat(32));
-        for text in
-            ["nginx", "postgres:15-alpine", "localhost:5000/a/b:v1", "ghcr.io/org/App-Not".to_lowercase().as_str(), &digest]
-        {
+        for text in [
+            "nginx",
+            "postgres:15-alpine",
+            "localhost:5000/a/b:v1",
+            "ghcr.io/org/App-Not".to_lowercase().as_str(),
+            &digest,
+        ] {
             assert_eq!(image_fault(text), None, "{text}");
         }
         for text in ["", "a b", "Nginx", "nginx:", "a//b", "/a", "a@sha256:12", "a:b:c", "-a", "http://x/y"] {

@@ -84,11 +84,18 @@ impl Reader<'_> {
             let at = at.index(index);
             let Some(alias) = self.text(item, &at) else { continue };
             let label = |l: &str| {
-                (1..=63).contains(&l.len()) && l.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+                (1..=63).contains(&l.len())
+                    && l.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
             };
             if alias.len() > 253 || !alias.split('.').all(label) {
                 let message = format!("`{}` cannot be a name in the network", show(alias));
-                self.error(Code::Invalid, item.span, at, message, "Use letters, digits, `-` and `_`, with dots between parts");
+                self.error(
+                    Code::Invalid,
+                    item.span,
+                    at,
+                    message,
+                    "Use letters, digits, `-` and `_`, with dots between parts",
+                );
                 continue;
             }
             attachment.aliases.insert(alias.to_owned());
@@ -122,16 +129,25 @@ impl Reader<'_> {
         self.error(Code::NotSupported, entry.value.span, path, format!("not supported: {message}"), hint);
     }
 
-    pub(crate) fn depends_on(&mut self, node: &Node, path: &Path<'_>) -> Vec<Placed<(WorkloadName, Dependency)>> {
+    pub(crate) fn depends_on(
+        &mut self,
+        node: &Node,
+        path: &Path<'_>,
+    ) -> Vec<Placed<(WorkloadName, Dependency)>> {
         let mut found: Vec<Placed<(WorkloadName, Dependency)>> = Vec::new();
         match &*node.value {
             _ if node.is_null() => {}
             Value::Sequence(items) => {
                 for (index, item) in items.iter().enumerate() {
                     let at = path.index(index);
-                    let dependency = Dependency { condition: DependencyCondition::ServiceStarted, required: true };
+                    let dependency =
+                        Dependency { condition: DependencyCondition::ServiceStarted, required: true };
                     if let Some(name) = self.parsed(item, &at) {
-                        found.push(Placed { value: (name, dependency), span: item.span, path: at.to_string() });
+                        found.push(Placed {
+                            value: (name, dependency),
+                            span: item.span,
+                            path: at.to_string(),
+                        });
                     }
                 }
             }
@@ -141,7 +157,11 @@ impl Reader<'_> {
                     let name = self.named(key, entry.key, &at);
                     let dependency = self.dependency(&entry.value, &at);
                     if let (Some(name), Some(dependency)) = (name, dependency) {
-                        found.push(Placed { value: (name, dependency), span: entry.key, path: at.to_string() });
+                        found.push(Placed {
+                            value: (name, dependency),
+                            span: entry.key,
+                            path: at.to_string(),
+                        });
                     }
                 }
             }
@@ -153,14 +173,21 @@ impl Reader<'_> {
     }
 
     fn dependency(&mut self, node: &Node, path: &Path<'_>) -> Option<Dependency> {
-        const HINT: &str = "Write `condition: service_started`, `service_healthy` or `service_completed_successfully`";
+        const HINT: &str =
+            "Write `condition: service_started`, `service_healthy` or `service_completed_successfully`";
         let map = self.mapping(node, path)?;
         self.check_keys(map, path, &keys::DEPENDENCY);
         if let Some(entry) = map.get("restart")
             && self.boolean(&entry.value, &path.key("restart")) == Some(true)
         {
             let message = "not supported yet: a service is not restarted with another";
-            self.error(Code::NotSupported, entry.key, path.key("restart"), message, "Remove it; let the service connect again by itself");
+            self.error(
+                Code::NotSupported,
+                entry.key,
+                path.key("restart"),
+                message,
+                "Remove it; let the service connect again by itself",
+            );
         }
         let required = match map.get("required") {
             Some(entry) => self.boolean(&entry.value, &path.key("required"))?,
@@ -206,7 +233,8 @@ impl Reader<'_> {
             Some(entry) => self.health_test(&entry.value, &path.key("test"))?,
             None => {
                 let message = "the health check has no `test`";
-                let hint = "Write `test: [\"CMD\", …]`; the image's own check is not known here, so repeat it";
+                let hint =
+                    "Write `test: [\"CMD\", …]`; the image's own check is not known here, so repeat it";
                 self.error(Code::Invalid, node.span, path, message, hint);
                 return None;
             }
@@ -243,7 +271,13 @@ impl Reader<'_> {
                 None | Some("replicated") => {}
                 Some("global" | "global-job" | "replicated-job") => {
                     let message = "not supported yet: only `replicated` is";
-                    self.error(Code::NotSupported, entry.value.span, at, message, "Write `mode: replicated` and a number of `replicas`");
+                    self.error(
+                        Code::NotSupported,
+                        entry.value.span,
+                        at,
+                        message,
+                        "Write `mode: replicated` and a number of `replicas`",
+                    );
                 }
                 Some(_) => {
                     self.expected::<()>(&entry.value, &at, "`replicated`", "");
@@ -282,8 +316,14 @@ impl Reader<'_> {
             out.pids_limit = self.integer(&entry.value, &at_limits.key("pids"), 1, 1 << 22);
         }
         out.reserved_cpu = self.amount(reservations.get("cpus"), &at_reservations.key("cpus"), Cpu(0));
-        out.reserved_memory = self.amount(reservations.get("memory"), &at_reservations.key("memory"), Bytes(0));
-        self.reserved_within(reservations.get("cpus"), &at_reservations.key("cpus"), out.reserved_cpu, out.cpu_limit);
+        out.reserved_memory =
+            self.amount(reservations.get("memory"), &at_reservations.key("memory"), Bytes(0));
+        self.reserved_within(
+            reservations.get("cpus"),
+            &at_reservations.key("cpus"),
+            out.reserved_cpu,
+            out.cpu_limit,
+        );
         let memory = (out.reserved_memory, out.memory_limit);
         self.reserved_within(reservations.get("memory"), &at_reservations.key("memory"), memory.0, memory.1);
     }
@@ -313,7 +353,13 @@ impl Reader<'_> {
             && reserved > limit
         {
             let message = format!("{reserved} is reserved, which is more than the limit of {limit}");
-            self.error(Code::Conflict, entry.value.span, path, message, "Lower the reservation or raise the limit");
+            self.error(
+                Code::Conflict,
+                entry.value.span,
+                path,
+                message,
+                "Lower the reservation or raise the limit",
+            );
         }
     }
 }

@@ -1,12 +1,11 @@
 //! The file as a whole: services, volumes, networks.
 
 use crate::{
-    check,
-    keys,
+    check, keys,
     problem::{Code, show},
     read::{Path, Reader},
     service::Draft,
-    yaml::{Entry, Mapping, Node, Span},
+    yaml::{Entry, Mapping, Node, Span, Value},
 };
 use lattice_model::{
     NetworkName, VolumeName,
@@ -40,13 +39,25 @@ impl Reader<'_> {
         let path = Path::Root.key("services");
         let Some(entry) = top.get("services").filter(|e| !e.value.is_null()) else {
             let at = top.get("services").map_or(top_at, |e| e.key);
-            self.error(Code::Invalid, at, path, "the file has no services", "Write `services: {web: {image: nginx}}`");
+            self.error(
+                Code::Invalid,
+                at,
+                path,
+                "the file has no services",
+                "Write `services: {web: {image: nginx}}`",
+            );
             return Vec::new();
         };
         let Some(map) = self.mapping(&entry.value, &path) else { return Vec::new() };
         let count = map.keys().filter(|k| !k.starts_with("x-")).count();
         if count == 0 {
-            self.error(Code::Invalid, entry.key, path, "the file has no services", "Write `services: {web: {image: nginx}}`");
+            self.error(
+                Code::Invalid,
+                entry.key,
+                path,
+                "the file has no services",
+                "Write `services: {web: {image: nginx}}`",
+            );
         }
         if count > MAX_WORKLOADS {
             let message = format!("the file has {count} services; the most is {MAX_WORKLOADS}");
@@ -87,21 +98,13 @@ impl Reader<'_> {
     }
 
     fn volume(&mut self, map: &Mapping, path: &Path<'_>) -> VolumeSpec {
-        // What Compose writes out by default changes nothing, so it is let through.
-        let mut map = map.clone();
-        let plain = |e: &Entry, text: &str| matches!(&*e.value.value, crate::yaml::Value::Scalar(t, _) if **t == *text);
-        for (key, default) in [("driver", "local"), ("external", "false")] {
-            if map.get(key).is_some_and(|e| plain(e, default)) {
-                map.shift_remove(key);
-            }
-        }
-        self.check_keys(&map, path, &keys::VOLUME);
+        self.check_keys(&without(map, &[("driver", "local"), ("external", "false")]), path, &keys::VOLUME);
         let labels = map.get("labels").map(|e| self.labels(&e.value, &path.key("labels")));
         VolumeSpec { labels: labels.unwrap_or_default() }
     }
 
     fn network(&mut self, map: &Mapping, path: &Path<'_>) -> NetworkSpec {
-        self.check_keys(map, path, &keys::NETWORK);
+        self.check_keys(&without(map, &[("external", "false")]), path, &keys::NETWORK);
         let mut spec = NetworkSpec::default();
         if let Some(entry) = map.get("internal") {
             spec.internal = self.boolean(&entry.value, &path.key("internal")).unwrap_or_default();
@@ -113,11 +116,28 @@ impl Reader<'_> {
             && let Some(driver) = self.text(&entry.value, &path.key("driver"))
             && driver != "bridge"
         {
-            let message = format!("not supported: the driver `{}`, since the node builds the network", show(driver));
-            self.error(Code::NotSupported, entry.value.span, path.key("driver"), message, "Remove it: services on different nodes reach each other anyway once they can be placed so");
+            let message =
+                format!("not supported: the driver `{}`, since the node builds the network", show(driver));
+            self.error(
+                Code::NotSupported,
+                entry.value.span,
+                path.key("driver"),
+                message,
+                "Remove it, or write `bridge`",
+            );
         }
         spec
     }
+}
+
+/// Leaves out what merely writes a default down: it changes nothing.
+fn without(map: &Mapping, defaults: &[(&str, &str)]) -> Mapping {
+    let is = |entry: &Entry, text: &str| matches!(&*entry.value.value, Value::Scalar(t, _) if **t == *text);
+    let plain = |key: &str, entry: &Entry| defaults.iter().any(|(k, text)| *k == key && is(entry, text));
+    map.iter()
+        .filter(|(key, entry)| !plain(key, entry))
+        .map(|(key, entry)| (key.clone(), entry.clone()))
+        .collect()
 }
 
 /// Names that a file may refer to.

@@ -44,6 +44,8 @@ pub(crate) enum Style {
     Text,
     /// `|`: its lines can be counted.
     Literal,
+    /// Its variables could not be expanded, which was said: nothing more is said about it.
+    Broken,
 }
 
 #[derive(Clone, Debug)]
@@ -95,6 +97,10 @@ impl Node {
             if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(&*self.value, Value::Scalar(_, Style::Broken))
+    }
+
     pub(crate) fn kind(&self) -> &'static str {
         match &*self.value {
             Value::Scalar(..) if self.is_null() => "empty",
@@ -130,6 +136,10 @@ pub(crate) fn parse(file: u16, text: &str, problems: &mut Problems) -> Option<No
             Ok((event, span)) => builder.event(event, span)?,
             Err(error) => {
                 let span = Span::at(file, error.marker());
+                // The scanner reads ahead and has a bound of its own.
+                if error.info().contains("recursion limit") {
+                    return builder.too_deep(span);
+                }
                 let message = format!("this is no YAML: {}", show(error.info()));
                 let hint = "Check the indentation (spaces, no tabs), the colons and the quotes here and on the line before";
                 builder.problems.error(Code::Syntax, span, "", message, hint);
@@ -140,7 +150,13 @@ pub(crate) fn parse(file: u16, text: &str, problems: &mut Problems) -> Option<No
     match builder.root {
         Some(root) if !root.is_null() => Some(root),
         _ => {
-            problems.error(Code::Invalid, top, "", "the file is empty", "Write at least one service with an image");
+            problems.error(
+                Code::Invalid,
+                top,
+                "",
+                "the file is empty",
+                "Write at least one service with an image",
+            );
             None
         }
     }
@@ -166,7 +182,12 @@ struct Frame {
 
 enum Open {
     Sequence(Vec<Node>),
-    Mapping { entries: Mapping, merges: Vec<Node>, merged_at: Option<Span>, key: Option<(Arc<str>, Span, bool)> },
+    Mapping {
+        entries: Mapping,
+        merges: Vec<Node>,
+        merged_at: Option<Span>,
+        key: Option<(Arc<str>, Span, bool)>,
+    },
 }
 
 impl Builder<'_> {
@@ -178,14 +199,24 @@ impl Builder<'_> {
                 self.documents += 1;
                 if self.documents > 1 {
                     let hint = "Keep one document per file and remove what follows `---`";
-                    return self.fail(Code::Syntax, span, "there is more than one YAML document in the file", hint);
+                    return self.fail(
+                        Code::Syntax,
+                        span,
+                        "there is more than one YAML document in the file",
+                        hint,
+                    );
                 }
                 Some(())
             }
             Event::Alias(id) => {
                 let Some(node) = self.anchors.get(&id).cloned() else {
                     let hint = "Let the alias name an anchor that is complete before it";
-                    return self.fail(Code::Syntax, span, "this alias stands inside of what it refers to", hint);
+                    return self.fail(
+                        Code::Syntax,
+                        span,
+                        "this alias stands inside of what it refers to",
+                        hint,
+                    );
                 };
                 self.deliver(node)
             }
@@ -217,7 +248,10 @@ impl Builder<'_> {
                         Value::Mapping(entries)
                     }
                 };
-                self.complete(frame.anchor, Node { span: frame.span, value: Arc::new(value), size: frame.size })
+                self.complete(
+                    frame.anchor,
+                    Node { span: frame.span, value: Arc::new(value), size: frame.size },
+                )
             }
         }
     }
@@ -234,12 +268,18 @@ impl Builder<'_> {
             (true, "str") => Some(true),
             (true, "int" | "float" | "bool" | "null" | "seq" | "map") => Some(false),
             (false, "reset" | "override") => {
-                let message = format!("the tag !{} is not supported yet: it needs several files", show(&tag.suffix));
+                let message =
+                    format!("the tag !{} is not supported yet: it needs several files", show(&tag.suffix));
                 self.fail(Code::NotSupported, span, message, "Write the merged result into one file")
             }
             _ => {
                 let message = format!("the tag {} means nothing in a Compose file", show(&tag.to_string()));
-                self.fail(Code::Syntax, span, message, "Remove the tag, or quote the text if it was meant as text")
+                self.fail(
+                    Code::Syntax,
+                    span,
+                    message,
+                    "Remove the tag, or quote the text if it was meant as text",
+                )
             }
         }
     }
@@ -253,9 +293,14 @@ impl Builder<'_> {
         self.charge(Size { nodes: 1, ..Size::default() }, span)
     }
 
-    fn too_deep(&mut self, span: Span) -> Option<()> {
+    fn too_deep<T>(&mut self, span: Span) -> Option<T> {
         let message = format!("it is nested more than {MAX_DEPTH} levels deep");
-        self.fail(Code::Limit, span, message, "A Compose file needs about six levels; check for repeated aliases")
+        self.fail(
+            Code::Limit,
+            span,
+            message,
+            "A Compose file needs about six levels; check for repeated aliases",
+        )
     }
 
     fn charge(&mut self, size: Size, span: Span) -> Option<()> {
@@ -290,7 +335,24 @@ impl Builder<'_> {
         self.attach(node)
     }
 
+    /// The keys that lead to where the reader stands.
+    fn path(&self) -> String {
+        let mut path = String::new();
+        for frame in &self.stack {
+            match &frame.kind {
+                Open::Sequence(items) => path.push_str(&format!("[{}]", items.len())),
+                Open::Mapping { key: Some((key, ..)), .. } => {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    path.push_str(&format!("{dot}{}", show(key)));
+                }
+                Open::Mapping { key: None, .. } => {}
+            }
+        }
+        path
+    }
+
     fn attach(&mut self, node: Node) -> Option<()> {
+        let mut twice = None;
         let Some(frame) = self.stack.last_mut() else {
             self.root = Some(node);
             return Some(());
@@ -302,7 +364,12 @@ impl Builder<'_> {
                 None => {
                     let Value::Scalar(text, style) = &*node.value else {
                         let message = format!("a key is {}, where only text can be one", node.kind());
-                        return self.fail(Code::Syntax, node.span, message, "Quote it if braces or brackets were meant as text");
+                        return self.fail(
+                            Code::Syntax,
+                            node.span,
+                            message,
+                            "Quote it if braces or brackets were meant as text",
+                        );
                     };
                     *key = Some((text.clone(), node.span, *style == Style::Plain));
                 }
@@ -316,13 +383,14 @@ impl Builder<'_> {
                         entries.entry(text.clone()).or_insert(Entry { key: span, value: node });
                         first
                     };
-                    if let Some(first) = first {
-                        let message =
-                            format!("the key {} stands twice; the first is on line {}", show(&text), first.line);
-                        self.problems.error(Code::DuplicateKey, span, "", message, "Remove one of the two");
-                    }
+                    twice = first.map(|first| (text, span, first.line));
                 }
             },
+        }
+        if let Some((key, span, line)) = twice {
+            let message = format!("the key `{}` stands twice; the first is on line {line}", show(&key));
+            let path = self.path();
+            self.problems.error(Code::DuplicateKey, span, path, message, "Remove one of the two");
         }
         Some(())
     }
@@ -342,7 +410,8 @@ impl Builder<'_> {
             _ => {
                 let message = format!("`<<` merges {}, where only a mapping can be merged", from.kind());
                 let hint = "Let it be an alias of a mapping, or a list of such aliases";
-                self.problems.error(Code::Invalid, from.span, "", message, hint);
+                let path = self.path();
+                self.problems.error(Code::Invalid, from.span, path, message, hint);
             }
         }
     }
