@@ -7,6 +7,7 @@
 //!   nothing behind in the batch. When the database itself fails, the batch is rolled back and
 //!   each command is tried alone, so that one that finds no room spoils no other.
 //! - `apply`, `lease`: what the writer does inside a commit.
+//! - `checkpoint`: a thread that folds the write-ahead log into the file beside the writer.
 //! - `read`: at most four reading connections, each read one snapshot.
 //! - `open`, `schema`: lock, permissions, migrations.
 //!
@@ -16,6 +17,7 @@
 //! would let it in between two commits).
 
 mod apply;
+mod checkpoint;
 mod lease;
 mod open;
 mod read;

@@ -2,6 +2,7 @@
 
 use super::{
     OpenError, SqliteOptions,
+    checkpoint::Checkpointer,
     lease::LeaseOp,
     open::{self, Lock},
     read::Readers,
@@ -38,8 +39,10 @@ impl SqliteStore {
         let path = path.as_ref();
         let (lock, connection) = open::open(path, &options)?;
         let lock = Arc::new(lock);
-        let writer =
-            Writer::new(connection, options.clock).map_err(|error| OpenError::database(path, error))?;
+        let database = |error| OpenError::database(path, error);
+        let checkpointer =
+            Checkpointer::start(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        let writer = Writer::new(connection, checkpointer, options.clock).map_err(database)?;
         let feed = writer.feed();
         let (commands, queue) = mpsc::channel(QUEUE);
         let held = Arc::clone(&lock);

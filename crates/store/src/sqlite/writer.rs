@@ -6,6 +6,7 @@
 
 use super::{
     apply::apply,
+    checkpoint::Checkpointer,
     lease::{LeaseOp, Leases},
     read::{cluster, head, number, position},
     store_error,
@@ -27,6 +28,9 @@ const BATCH: usize = 512;
 const BATCH_BYTES: usize = 16 << 20;
 /// How many revisions are compacted between two batches, so that writers wait only briefly.
 const COMPACT_STEP: u64 = 512;
+
+/// After how many changed rows the checkpointer is woken; some 8 to 16 MiB of write-ahead log.
+const CHECKPOINT_ROWS: usize = 2048;
 
 /// What the writer is asked, with where the answer goes.
 pub(super) enum Command {
@@ -58,6 +62,9 @@ enum Fault {
 pub(super) struct Writer {
     db: Connection,
     feed: Arc<Feed>,
+    checkpointer: Checkpointer,
+    /// Rows changed since the checkpointer was woken.
+    unfolded: usize,
     clock: Arc<dyn Clock>,
     head: Revision,
     leases: Leases,
@@ -66,11 +73,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(mut db: Connection, clock: Arc<dyn Clock>) -> rusqlite::Result<Self> {
+    pub(super) fn new(
+        mut db: Connection,
+        checkpointer: Checkpointer,
+        clock: Arc<dyn Clock>,
+    ) -> rusqlite::Result<Self> {
         let leases = Leases::load(&db, &*clock)?;
         let head = head(&db.transaction()?)?.0;
         let feed = Arc::new(Feed::new(head));
-        Ok(Self { db, feed, clock, head, leases, compactions: Vec::new(), failed: None })
+        let compactions = Vec::new();
+        Ok(Self { db, feed, checkpointer, unfolded: 0, clock, head, leases, compactions, failed: None })
     }
 
     pub(super) fn feed(&self) -> Arc<Feed> {
@@ -117,8 +129,9 @@ impl Writer {
             self.compact_step();
         }
         commands.close();
-        let Self { db, feed, .. } = self;
+        let Self { db, feed, checkpointer, .. } = self;
         feed.close();
+        checkpointer.stop();
         if let Err((_, error)) = db.close() {
             tracing::warn!(%error, "the store's database was not closed cleanly; it recovers when it is opened");
         }
@@ -136,6 +149,11 @@ impl Writer {
         }
         match self.commit(&batch) {
             Ok((outputs, changes)) => {
+                self.unfolded += changes.iter().map(|change| change.events.len()).sum::<usize>();
+                if self.unfolded >= CHECKPOINT_ROWS {
+                    self.unfolded = 0;
+                    self.checkpointer.wake();
+                }
                 // Watchers first, so that nobody holds an answer that a watch has not got.
                 if !changes.is_empty() {
                     self.feed.publish(changes);
