@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `client` | [`Docker`]: the calls of the port |
 //! | `wire` | HTTP over the socket, and what bollard is not used for |
+//! | `exec` | a running command's terminal and exit code |
 //! | `stream` | events, logs and exec as they come |
 //! | `cache` | which containers have to be inspected again |
 //! | `words` | the model's words into Docker's and back |
@@ -19,6 +20,7 @@
 
 mod cache;
 mod client;
+mod exec;
 mod fault;
 mod stream;
 mod wire;

@@ -164,7 +164,7 @@ async fn an_engine_goes_and_comes_back() {
 /// `--no-capture` to see the figures.
 #[tokio::test]
 async fn the_port_costs_next_to_nothing() {
-    const ROUNDS: usize = 12;
+    const ROUNDS: usize = 8;
     Stage::run(docker(), IMAGE, async |stage| {
         let (mut port, mut by_hand) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {

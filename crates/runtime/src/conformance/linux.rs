@@ -49,7 +49,7 @@ pub async fn names_resolve_on_each_network(runtime: Arc<dyn Runtime>, image: &st
         let fetch = async |from: &ContainerId, name: &str| {
             let url = format!("http://{name}/");
             // The server may take a moment to listen.
-            let script = "for i in $(seq 100); do wget -q -T 5 -O- \"$0\" && exit; sleep 0.1; done; exit 1";
+            let script = "for i in $(seq 100); do wget -q -O- \"$0\" && exit; sleep 0.1; done; exit 1";
             stage.exec(from, &["sh", "-c", script, &url]).await
         };
         for name in ["web", "api"] {

@@ -3,6 +3,7 @@
 
 use super::{
     cache::{Cache, Summary},
+    exec::DockerExec,
     fault::{fault, pull_fault},
     stream,
     wire::{Wire, query_value},
@@ -11,18 +12,15 @@ use super::{
 use crate::{
     error::{Result, RuntimeError},
     port::{
-        EngineEvent, EngineInfo, ExecConfig, ExecControl, ExecSession, LogChunk, LogOptions, PullProgress,
-        Runtime, TerminalSize, Usage,
+        EngineEvent, EngineInfo, ExecConfig, ExecControl as _, ExecSession, LogChunk, LogOptions,
+        PullProgress, Runtime, Usage,
     },
 };
 use async_trait::async_trait;
 use bollard::{
     API_DEFAULT_VERSION, BollardRequest,
     errors::Error,
-    models::{
-        ContainerInspectResponse, ContainerStatsResponse, ExecInspectResponse, NetworkConnectRequest,
-        VolumeCreateRequest,
-    },
+    models::{ContainerInspectResponse, ContainerStatsResponse, NetworkConnectRequest, VolumeCreateRequest},
     query_parameters as query,
 };
 use futures::{
@@ -47,7 +45,7 @@ use tokio::sync::{Mutex, watch};
 use tokio_util::io::ReaderStream;
 
 /// For what an engine answers from its memory.
-const QUICK: Duration = Duration::from_secs(30);
+pub(super) const QUICK: Duration = Duration::from_secs(30);
 /// For what it does on disk and in the kernel; a laptop that has just woken is slow.
 const SLOW: Duration = Duration::from_secs(120);
 /// For a pull: the longest time without any news.
@@ -121,12 +119,12 @@ impl Docker {
         &self.inner.api
     }
 
-    fn wire(&self) -> &Wire {
+    pub(super) fn wire(&self) -> &Wire {
         &self.inner.wire
     }
 
     /// The call's result within `limit`; `what` is for people.
-    async fn within<T>(
+    pub(super) async fn within<T>(
         &self,
         limit: Duration,
         what: impl FnOnce() -> String,
@@ -177,13 +175,6 @@ impl Docker {
             }
         };
         gone_is_fine(self.within(SLOW, || format!("removing container {}", id.0), wait).await)
-    }
-
-    async fn exec_code(&self, exec: &str) -> Result<Option<i64>> {
-        let path = format!("/exec/{exec}/json");
-        let call = self.wire().call::<ExecInspectResponse, ()>(Method::GET, &path, None);
-        let found = self.within(QUICK, || "command in a container".to_owned(), call).await?;
-        Ok(if found.running == Some(true) { None } else { found.exit_code })
     }
 }
 
@@ -590,7 +581,7 @@ impl Runtime for Docker {
         let bytes = ReaderStream::with_capacity(read, 16 << 10).boxed();
         let socket = self.wire().socket().to_owned();
         let output = if tty { stream::plain(bytes, socket) } else { stream::frames(bytes, socket) };
-        let control = DockerExec { docker: self.clone(), exec };
+        let control = DockerExec::new(self.clone(), exec);
         if let Some(size) = size.filter(|_| tty) {
             control.resize(size).await?;
         }
@@ -611,37 +602,6 @@ impl Runtime for Docker {
             memory: Bytes(memory.usage.unwrap_or(0).saturating_sub(cache.unwrap_or(0))),
             memory_limit: Bytes(memory.limit.unwrap_or(0)),
             pids: stats.pids_stats.and_then(|pids| pids.current).unwrap_or(0),
-        })
-    }
-}
-
-struct DockerExec {
-    docker: Docker,
-    exec: String,
-}
-
-#[async_trait]
-impl ExecControl for DockerExec {
-    async fn resize(&self, size: TerminalSize) -> Result<()> {
-        let path = format!("/exec/{}/resize?h={}&w={}", self.exec, size.rows, size.columns);
-        let call = self.docker.wire().request::<()>(Method::POST, &path, None, false);
-        self.docker.within(QUICK, || "size of a terminal".to_owned(), call).await.map(drop)
-    }
-
-    async fn exit_code(&self) -> Result<i64> {
-        const LIMIT: Duration = Duration::from_secs(10);
-        let mut pause = std::time::Duration::from_millis(2);
-        let wait = async {
-            loop {
-                if let Some(code) = self.docker.exec_code(&self.exec).await? {
-                    return Ok(code);
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(std::time::Duration::from_millis(250));
-            }
-        };
-        tokio::time::timeout(LIMIT.as_std(), wait).await.unwrap_or_else(|_| {
-            Err(RuntimeError::Timeout { what: "the command still runs".to_owned(), after: LIMIT })
         })
     }
 }

@@ -56,7 +56,10 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         // Of its own for each registry, so that no engine has the layer already.
-        let layer = tar(format!("{address} {:?}", std::time::SystemTime::now()).as_bytes());
+        let mut content = format!("{address} {:?}", std::time::SystemTime::now()).into_bytes();
+        // Large enough that engines find it worth telling how far they are.
+        content.resize(8 << 20, 0);
+        let layer = tar(&content);
         let config = serde_json::json!({
             "architecture": "amd64", "os": "linux", "config": {},
             "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
@@ -87,8 +90,9 @@ async fn serve(mut stream: TcpStream, image: Arc<Image>) {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
+            // Engines try TLS first, and take a closed connection for a no.
+            Ok(0x16) | Err(_) => return,
             Ok(byte) => request.push(byte),
-            Err(_) => return,
         }
     }
     let text = String::from_utf8_lossy(&request).into_owned();
