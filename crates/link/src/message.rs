@@ -1,0 +1,379 @@
+//! What travels, as types of this crate: bounded and validated where it enters (`wire`).
+
+use crate::error::Refusal;
+use bytes::Bytes;
+use lattice_model::{
+    AllocationId, ClusterId, Duration, GoalId, NodeId, NodeName, SealedGoal, Timestamp, TokenId,
+    report::{AllocationStatus, Report},
+    resource::{Capacity, NodeFacts},
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt};
+use zeroize::Zeroizing;
+
+/// The protocols that one side speaks, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProtocolRange {
+    /// The oldest.
+    pub min: u32,
+    /// The newest.
+    pub max: u32,
+}
+
+/// Bytes that nobody may see; `Debug` hides them, and their memory is wiped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Wraps the bytes.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(Zeroizing::new(bytes.into()))
+    }
+
+    /// The bytes.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({} bytes)", self.0.len())
+    }
+}
+
+/// An agent asks to become a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JoinRequest {
+    /// What it speaks.
+    pub protocol: ProtocolRange,
+    /// Its version.
+    pub agent_version: String,
+    /// The token that somebody gave to it.
+    pub token_id: TokenId,
+    /// The secret part of the token.
+    pub token_secret: Secret,
+    /// A certificate signing request by its own key.
+    pub csr_der: Vec<u8>,
+    /// The key, as SubjectPublicKeyInfo.
+    pub public_key: Vec<u8>,
+    /// What it wants to be called; the server picks a name otherwise.
+    pub name: Option<NodeName>,
+    /// What it says about its machine: evidence for people, never for authorisation.
+    pub facts: NodeFacts,
+    /// What it can hold.
+    pub capacity: Capacity,
+}
+
+/// What becomes of a request to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinUpdate {
+    /// A person has to decide.
+    Pending {
+        /// The id that the node has and keeps.
+        node: NodeId,
+        /// Of its key, as the person will compare it.
+        fingerprint: String,
+        /// What the person does to approve.
+        hint: String,
+    },
+    /// It is a node.
+    Approved(Approved),
+    /// It is not.
+    Refused(Refusal),
+}
+
+/// Everything that a new node needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approved {
+    /// Its id.
+    pub node: NodeId,
+    /// The cluster that it belongs to.
+    pub cluster: ClusterId,
+    /// Its first certificate.
+    pub certificate: Certificate,
+    /// The ratchet to show at the first hello.
+    pub ratchet: Secret,
+}
+
+/// A node's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The leaf first, then intermediates; each in DER.
+    pub chain_der: Vec<Vec<u8>>,
+    /// When it ends, by the server's clock.
+    pub not_after: Timestamp,
+}
+
+/// A node proves its registered key to get a new certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenewRequest {
+    /// Which node.
+    pub node: NodeId,
+    /// The server's challenge, as it gave it.
+    pub challenge: Vec<u8>,
+    /// Over the challenge and the request, by the registered key.
+    pub signature: Vec<u8>,
+    /// A certificate signing request by the registered key.
+    pub csr_der: Vec<u8>,
+}
+
+/// What an agent says in a session. A session begins with [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AgentMessage {
+    /// What happened, in the order of `seq`; see [`crate::wire::MAX_REPORTS`].
+    Reports(Vec<Reported>),
+    /// It lives.
+    Heartbeat(Heartbeat),
+    /// It has the goal on disk and works towards it.
+    GoalAccepted(GoalId),
+    /// It has the next ratchet on disk.
+    RatchetStored,
+}
+
+/// A report, also one of a kind that this version does not know: it is kept, acknowledged and
+/// shown as what it is, or an old server would make a new agent repeat it for ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// One that this version knows.
+    Known(Report),
+    /// One that it does not.
+    Unknown {
+        /// As of a report.
+        seq: u64,
+        /// As of a report.
+        at: Timestamp,
+        /// Its JSON.
+        kind: String,
+    },
+}
+
+impl Reported {
+    /// Its number.
+    pub const fn seq(&self) -> u64 {
+        match self {
+            Self::Known(report) => report.seq,
+            Self::Unknown { seq, .. } => *seq,
+        }
+    }
+}
+
+/// The first message of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// What the agent speaks.
+    pub protocol: ProtocolRange,
+    /// Its version.
+    pub agent_version: String,
+    /// What it can do beyond its version, by name.
+    pub capabilities: Vec<String>,
+    /// About its machine.
+    pub facts: NodeFacts,
+    /// What it lends.
+    pub capacity: Capacity,
+    /// The highest goal that it ever accepted, with the hash of its bytes.
+    pub goal: Option<(GoalId, [u8; 32])>,
+    /// The ratchet of the last session; empty before the first.
+    pub ratchet: Secret,
+    /// Differs after each boot of the machine.
+    pub boot_id: String,
+    /// What runs now. At most [`crate::wire::MAX_STATUSES`].
+    pub statuses: BTreeMap<AllocationId, AllocationStatus>,
+    /// Which reports wait.
+    pub outbox: OutboxMark,
+}
+
+/// Names one outbox: an agent that lost its outbox begins another, whose numbers start anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OutboxId(pub u128);
+
+/// Which reports wait in an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxMark {
+    /// Which outbox.
+    pub id: OutboxId,
+    /// The oldest number that waits; `next` when none does.
+    pub first: u64,
+    /// The number that the next report will get.
+    pub next: u64,
+}
+
+/// That an agent lives, and how busy its machine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// By the agent's clock.
+    pub at: Timestamp,
+    /// Processors in use, in thousandths of a core.
+    pub cpu_millis: u32,
+    /// Memory in use, in bytes.
+    pub memory_bytes: u64,
+    /// Disk space free where the engine keeps its data, in bytes.
+    pub disk_free_bytes: u64,
+    /// Allocations that run.
+    pub running: u32,
+}
+
+/// What a server says in a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerMessage {
+    /// The first one.
+    Welcome(Welcome),
+    /// What should be.
+    Goal(SealedGoal),
+    /// The reports up to this number took effect and may be forgotten.
+    Ack(u64),
+    /// Answer a request over the bulk connection.
+    OpenStream(OpenStream),
+    /// Something for the log of the agent and its owner.
+    Notice(Notice),
+    /// The last one.
+    Goodbye(Refusal),
+}
+
+/// The server takes the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// The negotiated protocol.
+    pub protocol: u32,
+    /// The server's version.
+    pub server_version: String,
+    /// How often it wants to hear of the agent.
+    pub heartbeat: Duration,
+    /// Store it, then say [`AgentMessage::RatchetStored`].
+    pub ratchet_next: Option<Secret>,
+    /// The reports up to this number, of the outbox in Hello, took effect.
+    pub ack_up_to: u64,
+    /// E.g. that the agent is below the enforced minimum version.
+    pub notice: Option<Notice>,
+}
+
+/// Something worth to be known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// For programs; as [`Refusal::code`].
+    pub code: String,
+    /// What is the case.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// Names a stream between one server and one agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// The server asks for a stream; the agent dials the bulk connection and answers there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenStream {
+    /// To be said in the first frame.
+    pub stream: StreamId,
+    /// What is asked.
+    pub request: StreamRequest,
+}
+
+/// What a stream is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamRequest {
+    /// The output of a container: [`channel::STDOUT`] and [`channel::STDERR`] up.
+    Logs(LogsRequest),
+    /// A command in a container: [`channel::STDIN`] down, output up.
+    Exec(ExecRequest),
+}
+
+/// What to read of a container's output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogsRequest {
+    /// Of which allocation.
+    pub allocation: AllocationId,
+    /// Go on with what is written from now on.
+    #[serde(default)]
+    pub follow: bool,
+    /// Only the last lines; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<u32>,
+    /// Only what was written since, by the node's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Each line begins with its instant.
+    #[serde(default)]
+    pub timestamps: bool,
+}
+
+/// What to run in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// In which allocation.
+    pub allocation: AllocationId,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Give it a terminal.
+    #[serde(default)]
+    pub tty: bool,
+    /// Give it what comes on [`channel::STDIN`].
+    #[serde(default)]
+    pub stdin: bool,
+    /// The terminal's columns and rows at the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<(u16, u16)>,
+    /// The user to run it as; the container's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Where to run it; the container's when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Additional environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+/// The channels of a stream.
+pub mod channel {
+    /// To the container.
+    pub const STDIN: u8 = 0;
+    /// From the container.
+    pub const STDOUT: u8 = 1;
+    /// From the container.
+    pub const STDERR: u8 = 2;
+    /// To the agent: a JSON [`super::TerminalSize`].
+    pub const CONTROL: u8 = 3;
+}
+
+/// The terminal was resized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Columns.
+    pub columns: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+/// One piece of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BulkFrame {
+    /// The first one.
+    Open(StreamId),
+    /// At most [`crate::wire::MAX_BULK`] bytes.
+    Data {
+        /// Which of [`channel`].
+        channel: u8,
+        /// What.
+        bytes: Bytes,
+    },
+    /// No more data on this channel in this direction.
+    End(u8),
+    /// The last one.
+    Close(BulkEnd),
+}
+
+/// How a stream ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BulkEnd {
+    /// All was said.
+    Done,
+    /// The command ended with this code.
+    Exit(i64),
+    /// It could not be done.
+    Failed(Refusal),
+}
