@@ -1,3 +1,40 @@
-//! Under construction.
+//! `lattice`: the command line, and the server when asked for (`up`, `server`).
+//!
+//! [`args`] defines every flag once; [`commands`] has a file per subject; what is pure and worth
+//! testing alone stands beside: [`resolve`] (names), [`table`], [`progress`] (how a deployment
+//! fares), [`parse`] (what people type in flags). Data goes to stdout, everything else to stderr.
 
-fn main() {}
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod args;
+mod commands;
+mod context;
+mod error;
+mod parse;
+mod progress;
+mod resolve;
+mod show;
+mod table;
+mod terminal;
+mod up;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let serves = matches!(cli.command, Command::Up(_) | Command::Server(_));
+    let filter = EnvFilter::try_from_env("LATTICE_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(if serves { "info" } else { "warn" }));
+    fmt().with_env_filter(filter).with_writer(std::io::stderr).finish().init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return error::report(&error.into()),
+    };
+    let result = runtime.block_on(commands::run(cli));
+    // A read of standard input that nobody waits for any more must not hold up the end.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|error| error::report(&error))
+}

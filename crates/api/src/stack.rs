@@ -140,6 +140,16 @@ pub struct RunRequest {
     pub spec: WorkloadSpec,
 }
 
+impl RunRequest {
+    /// The stack that it stands for: one service of the stack's name, and the networks it attaches to.
+    pub fn stack_spec(&self) -> StackSpec {
+        let networks = self.spec.networks.keys().map(|name| (name.clone(), NetworkSpec::default())).collect();
+        // A stack's name is a service's name too: both have one grammar.
+        let workloads = WorkloadName::new(self.name.as_str()).map(|name| (name, self.spec.clone()));
+        StackSpec { workloads: workloads.into_iter().collect(), volumes: BTreeMap::new(), networks }
+    }
+}
+
 /// What a deployment did, or would do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeployResult {
@@ -599,6 +609,8 @@ mod tests {
         };
         let json = serde_json::to_string(&request).unwrap();
         assert_eq!(serde_json::from_str::<RunRequest>(&json).unwrap(), request);
+        let stack = request.stack_spec();
+        assert_eq!(stack.workloads.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["run-1"]);
         assert!(serde_json::from_str::<DeployRequest>(r#"{"spec":{"workloads":{}},"x":1}"#).is_err());
     }
 }

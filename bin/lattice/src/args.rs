@@ -1,0 +1,549 @@
+//! Every flag, once: it feeds the parser and the help.
+
+use crate::{
+    parse::{self, Publish},
+    up::{ServerArgs, UpArgs},
+};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lattice_model::{
+    Bytes, Cpu, Duration, NodeName, PoolName, ProjectName, SecretName, StackName, TokenId,
+    spec::RestartPolicy,
+};
+use std::path::PathBuf;
+
+const AFTER_HELP: &str = "\
+Names: `web` where it is unique, `shop/web` (stack/service), `default/shop/web` with the project, \
+`web#2` for one replica, or the first characters of an allocation's id.
+
+Exit codes: 0 done · 1 failed · 2 not understood · 3 no such thing · 4 the server cannot be reached · \
+130 interrupted. `exec` ends with the command's own code.
+
+Environment: LATTICE_HOME (state of the server on this machine), LATTICE_SERVER, LATTICE_TOKEN, \
+LATTICE_TOKEN_FILE, LATTICE_PROJECT, LATTICE_LOG (what is logged), NO_COLOR.";
+
+/// Your own cloud from the computers you have.
+#[derive(Debug, Parser)]
+#[command(name = "lattice", version, after_help = AFTER_HELP, max_term_width = 100, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The server: http://127.0.0.1:7400 or unix:/path [default: the socket of this machine's server].
+    #[arg(long, global = true, env = "LATTICE_SERVER", value_name = "URL", help_heading = "Global options")]
+    pub(crate) server: Option<String>,
+    /// A file with an API token; the socket needs none.
+    #[arg(
+        long,
+        global = true,
+        env = "LATTICE_TOKEN_FILE",
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    pub(crate) token_file: Option<PathBuf>,
+    /// The project. Listings show all projects where it is absent, everything else takes `default`.
+    #[arg(
+        long,
+        global = true,
+        env = "LATTICE_PROJECT",
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
+    pub(crate) project: Option<ProjectName>,
+    /// How data is written: `json` is the API's own words.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        value_name = "FORMAT",
+        help_heading = "Global options"
+    )]
+    pub(crate) output: Format,
+}
+
+/// How data is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the control plane and make this machine a node.
+    Up(UpArgs),
+    /// Run the control plane alone.
+    Server(ServerArgs),
+    /// Show how the cluster is doing.
+    Status,
+    /// Join tokens: what a computer needs to ask to join.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// API tokens: what a person or a program needs to use the API from elsewhere.
+    #[command(subcommand)]
+    ApiToken(ApiTokenCommand),
+    /// Computers of the cluster, and those that ask to join.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Deploy a Compose file as a stack, and follow it until it runs.
+    Deploy(DeployArgs),
+    /// Run one image as a stack of its own.
+    Run(RunArgs),
+    /// List what runs, where, and on which ports.
+    Ps(PsArgs),
+    /// Show what containers wrote.
+    Logs(LogsArgs),
+    /// Run a command inside a container.
+    Exec(ExecArgs),
+    /// Let stopped services or whole stacks run again.
+    Start(TargetsArgs),
+    /// Stop services or whole stacks, and keep their containers and data.
+    Stop(TargetsArgs),
+    /// Restart the containers of services or whole stacks.
+    Restart(TargetsArgs),
+    /// Change how many replicas of services run.
+    Scale(ScaleArgs),
+    /// Remove a stack; its volumes stay unless said.
+    Rm(RmArgs),
+    /// Volumes: data, and where it is.
+    #[command(subcommand)]
+    Volume(VolumeCommand),
+    /// Secrets of a project; their values are never shown.
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Show what happened.
+    Events(EventsArgs),
+    /// Show who changed what.
+    Audit(AuditArgs),
+    /// Say why a service is where it is, or why it does not run.
+    Explain(ExplainArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a join token; it is shown this once, on stdout.
+    Create(TokenCreateArgs),
+    /// List join tokens without their secrets.
+    Ls,
+    /// Make join tokens useless. Nodes that have joined stay.
+    Rm(IdsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreateArgs {
+    /// The pool that nodes join [default: default].
+    #[arg(long)]
+    pub(crate) pool: Option<PoolName>,
+    /// How long it works: 30m, 1h, 7d.
+    #[arg(long, value_parser = parse::duration, default_value = "1h", value_name = "SPAN")]
+    pub(crate) ttl: Duration,
+    /// How many nodes may join with it.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) uses: u32,
+    /// Approve whoever joins with it without asking. Keep such a token as you keep a key.
+    #[arg(long)]
+    pub(crate) auto_approve: bool,
+    /// What it is for.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) description: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdsArgs {
+    /// Ids, as the listing shows them; the first characters are enough.
+    #[arg(required = true)]
+    pub(crate) ids: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApiTokenCommand {
+    /// Make an API token; it is shown this once, on stdout.
+    Create(ApiTokenCreateArgs),
+    /// List API tokens without their secrets.
+    Ls,
+    /// Make API tokens useless.
+    Rm(IdsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApiTokenCreateArgs {
+    /// Who or what uses it; audit entries show this.
+    pub(crate) name: String,
+    /// Let it look and change nothing.
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// How long it works: 1h, 30d [default: for ever].
+    #[arg(long, value_parser = parse::duration, value_name = "SPAN")]
+    pub(crate) ttl: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List nodes.
+    Ls,
+    /// Show one node with all that is known of it.
+    Show(NodeArgs),
+    /// Take nodes into the cluster that ask to join; shows what the decision rests on first.
+    Approve(ApproveArgs),
+    /// Turn away nodes that ask to join.
+    Reject(ReasonArgs),
+    /// Throw nodes out: their link is cut and their certificates are worth nothing.
+    Revoke(ReasonArgs),
+    /// Give nodes no new work; what runs stays.
+    Cordon(NodesArgs),
+    /// Give nodes new work again.
+    Uncordon(NodesArgs),
+    /// Forget nodes that are rejected, revoked or empty.
+    Rm(NodesArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// A name, an id, or an id's first characters.
+    pub(crate) node: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodesArgs {
+    /// Names, ids, or first characters of ids.
+    #[arg(required = true)]
+    pub(crate) nodes: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    /// Names, ids, or first characters of ids.
+    #[arg(required = true)]
+    pub(crate) nodes: Vec<String>,
+    /// Another name than the node proposed.
+    #[arg(long)]
+    pub(crate) name: Option<NodeName>,
+    /// Another pool than its token says.
+    #[arg(long)]
+    pub(crate) pool: Option<PoolName>,
+    /// The key's fingerprint as the owner reads it out; refused where the node has another.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) fingerprint: Option<String>,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReasonArgs {
+    /// Names, ids, or first characters of ids.
+    #[arg(required = true)]
+    pub(crate) nodes: Vec<String>,
+    /// Why; the owner sees it.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployArgs {
+    /// A Compose file; several are laid over each other [default: compose.yaml, compose.yml,
+    /// docker-compose.yaml or docker-compose.yml in this folder].
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The stack's name [default: the file's `name`, else the folder's name].
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A file with variables [default: .env beside the Compose file].
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub(crate) env_files: Vec<PathBuf>,
+    /// Only say what would change.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WaitArgs {
+    /// Follow until everything runs and is healthy, or one thing failed (the default).
+    #[arg(long, overrides_with = "no_wait")]
+    pub(crate) wait: bool,
+    /// Do not follow.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// How long to follow at the most; the deployment itself goes on.
+    #[arg(long, value_parser = parse::duration, default_value = "5m", value_name = "SPAN")]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The stack's and service's name [default: the image's, with four digits].
+    #[arg(long)]
+    pub(crate) name: Option<StackName>,
+    /// An environment variable: NAME=VALUE, or NAME to pass on this shell's.
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// A port: [[ADDRESS:]PORT:]CONTAINER_PORT[/udp].
+    #[arg(short, long, value_parser = parse::publish, value_name = "PORT")]
+    pub(crate) publish: Vec<Publish>,
+    /// What happens when it ends: no, on-failure[:TIMES] or always.
+    #[arg(long, value_parser = parse::restart, default_value = "always", value_name = "POLICY")]
+    pub(crate) restart: RestartPolicy,
+    /// The most memory: 512m, 2g.
+    #[arg(short, long)]
+    pub(crate) memory: Option<Bytes>,
+    /// The most processors: 0.5, 2.
+    #[arg(long)]
+    pub(crate) cpus: Option<Cpu>,
+    /// The pool whose nodes may run it.
+    #[arg(long)]
+    pub(crate) pool: Option<PoolName>,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+    /// The image.
+    pub(crate) image: String,
+    /// The command and its arguments [default: the image's].
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Also show what has ended or is on its way out.
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only this stack.
+    pub(crate) stack: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Go on as more is written.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only the last so many lines of each replica.
+    #[arg(short = 'n', long, value_name = "LINES")]
+    pub(crate) tail: Option<u64>,
+    /// Only what was written in the last: 10m, 2h.
+    #[arg(long, value_parser = parse::duration, value_name = "SPAN")]
+    pub(crate) since: Option<Duration>,
+    /// Say when each line was written.
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// A service, one replica of it, or an allocation.
+    pub(crate) target: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExecArgs {
+    /// Pass standard input on.
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the command a terminal.
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// An environment variable: NAME=VALUE, or NAME to pass on this shell's.
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Run as another user than the container's: USER[:GROUP].
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// A service, one replica of it, or an allocation.
+    pub(crate) target: String,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TargetsArgs {
+    /// Services or stacks.
+    #[arg(required = true)]
+    pub(crate) targets: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScaleArgs {
+    /// How many: web=3.
+    #[arg(required = true, value_parser = parse::scale, value_name = "SERVICE=REPLICAS")]
+    pub(crate) targets: Vec<(String, u32)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// Stacks.
+    #[arg(required = true)]
+    pub(crate) stacks: Vec<String>,
+    /// Delete the data of its volumes too, for ever.
+    #[arg(long)]
+    pub(crate) volumes: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Do not wait until it is gone.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// List volumes.
+    Ls,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecretCommand {
+    /// Set a secret from a file, standard input, or a prompt; never from the command line.
+    Set(SecretSetArgs),
+    /// List secrets without their values.
+    Ls,
+    /// Delete secrets.
+    Rm(SecretRmArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretSetArgs {
+    /// Its name within the project.
+    pub(crate) name: SecretName,
+    /// Take the value from here, byte by byte [default: standard input].
+    #[arg(short, long)]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretRmArgs {
+    /// Their names.
+    #[arg(required = true)]
+    pub(crate) names: Vec<SecretName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Go on as more happens; with `-o json` one event a line.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// How many of the past to show.
+    #[arg(short = 'n', long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+    /// Only those of a stack.
+    #[arg(long)]
+    pub(crate) stack: Option<String>,
+    /// Only those of a node.
+    #[arg(long)]
+    pub(crate) node: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// How many of the past to show.
+    #[arg(short = 'n', long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The service.
+    pub(crate) service: String,
+}
+
+/// Finds an id by its first characters.
+pub(crate) fn by_prefix(ids: impl Iterator<Item = TokenId>, text: &str) -> Vec<TokenId> {
+    let wanted = text.to_ascii_lowercase().replace('-', "");
+    ids.filter(|id| !wanted.is_empty() && id.uuid().simple().to_string().starts_with(&wanted)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn every_command_has_help() {
+        fn check(command: &mut clap::Command, path: &str) {
+            let help = command.render_long_help().to_string();
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(about.len() > 5 && help.contains("Usage:"), "{path} has no help");
+            for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+                assert!(arg.get_help().is_some(), "{path}: {} has no help", arg.get_id());
+            }
+            for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
+                let path = format!("{path} {}", sub.get_name());
+                check(sub, &path);
+            }
+        }
+        let mut command = Cli::command();
+        command.build();
+        check(&mut command, "lattice");
+    }
+
+    #[test]
+    fn definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_of_containers_keep_their_flags() {
+        let Command::Exec(exec) = parse("lattice exec -it shop/web psql -U app -c x").unwrap().command else {
+            panic!("another command")
+        };
+        assert!(exec.interactive && exec.tty);
+        assert_eq!((exec.target.as_str(), exec.command.join(" ").as_str()), ("shop/web", "psql -U app -c x"));
+
+        let line = "lattice run -p 8080:80 -e A=b --memory 64m --restart on-failure:3 nginx nginx -g x";
+        let Command::Run(run) = parse(line).unwrap().command else { panic!("another command") };
+        assert_eq!((run.image.as_str(), run.command.join(" ").as_str()), ("nginx", "nginx -g x"));
+        assert_eq!(run.memory, Some(Bytes::from_mib(64)));
+        assert_eq!(run.restart, RestartPolicy::OnFailure { max_retries: Some(3) });
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let cli = parse("lattice ps -a -o json --project lab").unwrap();
+        assert_eq!(
+            (cli.global.output, cli.global.project.as_ref().map(|p| p.as_str())),
+            (Format::Json, Some("lab"))
+        );
+        let Command::Deploy(deploy) =
+            parse("lattice deploy -f a.yaml -f b.yaml --no-wait --timeout 90s").unwrap().command
+        else {
+            panic!("another command")
+        };
+        assert_eq!(
+            (deploy.files.len(), deploy.wait.no_wait, deploy.wait.timeout),
+            (2, true, Duration::from_secs(90))
+        );
+        let Command::Scale(scale) = parse("lattice scale shop/web=3 db=0").unwrap().command else {
+            panic!("another command")
+        };
+        assert_eq!(scale.targets, [("shop/web".into(), 3), ("db".into(), 0)]);
+        for wrong in [
+            "lattice scale web",
+            "lattice scale web=-1",
+            "lattice token create --uses 0",
+            "lattice token create --ttl soon",
+            "lattice ps --project no/good",
+            "lattice secret set name value",
+            "lattice",
+        ] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ids_are_found_by_their_beginning() {
+        let ids = [TokenId::from_random(1 << 100), TokenId::from_random(0xabcd << 112)];
+        let text = ids[1].to_string();
+        assert_eq!(by_prefix(ids.into_iter(), &text[..6]), [ids[1]]);
+        assert_eq!(by_prefix(ids.into_iter(), &text.to_uppercase()), [ids[1]]);
+        assert_eq!(by_prefix(ids.into_iter(), ""), []);
+    }
+}

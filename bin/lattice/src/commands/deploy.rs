@@ -1,0 +1,368 @@
+//! `deploy` and `run`.
+
+use crate::{
+    args::{DeployArgs, RunArgs, WaitArgs},
+    commands::{
+        follow::{Outcome, follow},
+        ps::stack_table,
+    },
+    context::Context,
+    error::{CliError, FAILED, INTERRUPTED},
+    parse,
+    table::{Style, clean},
+    terminal::{self, note},
+};
+use anyhow::Context as _;
+use lattice_api::{
+    Change, ChangeKind, ChangedThing, DeployQuery, DeployRequest, DeployResult, RunRequest, StackDetail,
+};
+use lattice_compose::{Loaded, Options, Source, load, normalize_project_name, parse_env};
+use lattice_model::{
+    NetworkName, StackKey, StackName,
+    spec::{Attachment, WorkloadSpec},
+};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{ErrorKind, Read},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// What a Compose file is called where nobody says.
+const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+
+/// `lattice deploy`.
+pub(crate) async fn deploy(ctx: &Context, args: DeployArgs) -> anyhow::Result<ExitCode> {
+    let (loaded, source) = read(&args)?;
+    let key = StackKey { project: ctx.project_or_default(), stack: loaded.name };
+    let request = DeployRequest { spec: loaded.spec, source: Some(source) };
+    let result = ctx.client.deploy(&key, &DeployQuery { dry_run: args.dry_run }, &request).await?;
+    let plan = plan(&result, terminal::colours(&std::io::stderr()));
+    if args.dry_run {
+        // Here the plan is what was asked for.
+        if ctx.is_json() {
+            ctx.json(&result)?;
+        } else {
+            terminal::data(plan.as_bytes())?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    terminal::note_raw(plan.as_bytes());
+    finish(ctx, &key, &result, &args.wait).await
+}
+
+/// `lattice run`.
+pub(crate) async fn run(ctx: &Context, args: RunArgs) -> anyhow::Result<ExitCode> {
+    let name = match args.name {
+        Some(name) => name,
+        None => {
+            made_up_name(&args.image, getrandom::u32().map_err(|e| anyhow::anyhow!("no randomness: {e}"))?)?
+        }
+    };
+    let mut spec = WorkloadSpec::of_image(args.image);
+    spec.environment =
+        parse::environment(&args.env, |name| std::env::var(name).ok()).map_err(CliError::Usage)?;
+    spec.command = (!args.command.is_empty()).then_some(args.command);
+    spec.ports = args.publish;
+    spec.restart = args.restart;
+    spec.resources.memory_limit = args.memory;
+    spec.resources.cpu_limit = args.cpus;
+    spec.pool = args.pool;
+    spec.networks.insert(NetworkName::new("default")?, Attachment::default());
+    let key = StackKey { project: ctx.project_or_default(), stack: name.clone() };
+    let request = RunRequest { project: Some(key.project.clone()), name, spec };
+    let result = ctx.client.run(&request).await?;
+    terminal::note_raw(plan(&result, terminal::colours(&std::io::stderr())).as_bytes());
+    finish(ctx, &key, &result, &args.wait).await
+}
+
+/// `nginx-3f2a` for `registry.example/team/nginx:1.27`.
+fn made_up_name(image: &str, random: u32) -> anyhow::Result<StackName> {
+    let last = image.rsplit('/').next().unwrap_or_default();
+    let base = last.split(['@', ':']).next().unwrap_or_default();
+    let base: String = normalize_project_name(base).chars().take(40).collect();
+    let base = if base.is_empty() { "run".into() } else { base };
+    Ok(StackName::new(format!("{base}-{:04x}", random & 0xffff))?)
+}
+
+/// Reads the files that a deployment is made from; shows warnings.
+fn read(args: &DeployArgs) -> anyhow::Result<(Loaded, String)> {
+    let paths = if args.files.is_empty() { vec![find()?] } else { args.files.clone() };
+    let mut texts = Vec::new();
+    for path in &paths {
+        texts.push((path.display().to_string(), bounded(path)?));
+    }
+    let sources: Vec<_> = texts.iter().map(|(name, text)| Source { name, text }).collect();
+    let folder = std::path::absolute(&paths[0])?.parent().map(Path::to_path_buf).unwrap_or_default();
+    let environment = |name: &str| std::env::var(name).ok();
+    let variables = env_files(args, &folder, &environment)?;
+    let lookup = |name: &str| environment(name).or_else(|| variables.get(name).cloned());
+    let fallback = folder.file_name().map(|name| normalize_project_name(&name.to_string_lossy()));
+    let options = Options {
+        name: args.name.as_deref(),
+        fallback_name: fallback.as_deref().filter(|name| !name.is_empty()),
+        variables: &lookup,
+    };
+    let text_of = |name: &str| {
+        texts.iter().find(|(file, _)| file == name).and_then(|(_, text)| std::str::from_utf8(text).ok())
+    };
+    match load(&sources, &options) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                note(
+                    &text_of(&warning.file).map_or_else(|| warning.to_string(), |text| warning.render(text)),
+                );
+            }
+            let source = texts.iter().map(|(_, text)| String::from_utf8_lossy(text)).collect::<Vec<_>>();
+            Ok((loaded, source.join("\n---\n")))
+        }
+        Err(errors) => {
+            let count = errors.0.len();
+            note(&errors.render(text_of));
+            note("");
+            let things = if count == 1 { "1 problem".into() } else { format!("{count} problems") };
+            Err(CliError::Failed(format!("the Compose file has {things}; nothing was deployed")).into())
+        }
+    }
+}
+
+/// Variables of `--env-file`, later ones first; else of `.env` beside the Compose file, if there is one.
+fn env_files(
+    args: &DeployArgs,
+    folder: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let implied = folder.join(".env");
+    let paths: Vec<&Path> = if !args.env_files.is_empty() {
+        args.env_files.iter().map(PathBuf::as_path).collect()
+    } else if implied.exists() {
+        vec![&implied]
+    } else {
+        Vec::new()
+    };
+    let mut variables = BTreeMap::new();
+    for path in paths {
+        let (name, text) = (path.display().to_string(), bounded(path)?);
+        match parse_env(Source { name: &name, text: &text }, environment) {
+            Ok(file) => {
+                for warning in &file.warnings {
+                    note(&warning.to_string());
+                }
+                variables.extend(file.values);
+            }
+            Err(errors) => {
+                // Without source lines: they may hold secrets.
+                note(&errors.to_string());
+                return Err(CliError::Failed(format!("{name} cannot be read; nothing was deployed")).into());
+            }
+        }
+    }
+    Ok(variables)
+}
+
+fn find() -> Result<PathBuf, CliError> {
+    FILES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| CliError::NotFound {
+        what: "Compose file",
+        name: FILES[0].into(),
+        hint: "name one with -f, or go to its folder".into(),
+    })
+}
+
+/// A file up to one byte more than a Compose file may have, so that the loader sees that it is too large.
+fn bounded(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let read =
+        File::open(path).and_then(|f| f.take(lattice_compose::MAX_BYTES as u64 + 1).read_to_end(&mut text));
+    match read {
+        Ok(_) => Ok(text),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(CliError::NotFound {
+            what: "file",
+            name: path.display().to_string(),
+            hint: "check the path".into(),
+        }
+        .into()),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    }
+}
+
+/// What a deployment changes, as people read it.
+fn plan(result: &DeployResult, colour: bool) -> String {
+    let mut text = String::new();
+    let mut line = |style: Style, line: String| {
+        text.push_str(&style.paint(&clean(&line), colour));
+        text.push('\n');
+    };
+    let (verb, key) =
+        (if result.dry_run { "would become" } else { "is" }, format!("{}/{}", result.project, result.stack));
+    line(Style::Plain, format!("{key} {verb} version {}", result.version));
+    let mut changes: Vec<&Change> = result.changes.iter().collect();
+    changes.sort_by_key(|change| (change.what, change.name.as_str()));
+    let mut unchanged = 0;
+    for change in changes {
+        let (sign, style) = match change.kind {
+            ChangeKind::Create => ('+', Style::Good),
+            ChangeKind::Update => ('~', Style::Warn),
+            ChangeKind::Remove => ('-', Style::Bad),
+            ChangeKind::Unchanged => {
+                unchanged += 1;
+                continue;
+            }
+        };
+        let what = match change.what {
+            ChangedThing::Workload => "service",
+            ChangedThing::Volume => "volume",
+            ChangedThing::Network => "network",
+        };
+        line(style, format!("  {sign} {what} {}", change.name));
+        for detail in &change.details {
+            line(Style::Dim, format!("      {detail}"));
+        }
+    }
+    if unchanged > 0 {
+        line(Style::Dim, format!("    {unchanged} unchanged"));
+    }
+    if result.dry_run {
+        for placement in &result.placements {
+            line(
+                Style::Plain,
+                format!(
+                    "  {}#{} on {}: {}",
+                    placement.workload, placement.slot, placement.node, placement.why
+                ),
+            );
+        }
+    }
+    for slot in &result.pending {
+        let hint = if slot.hint.is_empty() { String::new() } else { format!(" ({})", slot.hint) };
+        line(Style::Warn, format!("  {}#{} finds no node: {}{hint}", slot.workload, slot.slot, slot.why));
+    }
+    for warning in &result.warnings {
+        line(Style::Warn, format!("  warning: {warning}"));
+    }
+    text
+}
+
+/// Follows a deployment to its end, and shows what came of it.
+async fn finish(
+    ctx: &Context,
+    key: &StackKey,
+    result: &DeployResult,
+    wait: &WaitArgs,
+) -> anyhow::Result<ExitCode> {
+    if wait.no_wait {
+        note(&format!("`lattice ps {}` shows how it fares", key.stack));
+        if ctx.is_json() {
+            ctx.json(result)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    match follow(ctx, key, result.revision, wait.timeout.as_std()).await? {
+        Outcome::Ready(stack) => {
+            show(ctx, &stack)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Failed(stack, failed) => {
+            show(ctx, &stack)?;
+            for (service, reason) in &failed {
+                note(&format!(
+                    "{service}: {reason}\n  `lattice logs {}/{service}` shows what it wrote, `lattice explain {}/{service}` why",
+                    key.stack, key.stack
+                ));
+            }
+            let names: Vec<_> = failed.iter().map(|(name, _)| name.as_str()).collect();
+            note(&format!("error: {key} does not run as it should: {} failed", names.join(", ")));
+            Ok(ExitCode::from(FAILED))
+        }
+        Outcome::TimedOut(stack) => {
+            if let Some(stack) = &stack {
+                show(ctx, stack)?;
+            }
+            note(&format!(
+                "error: {key} is not ready after {}. The deployment goes on: `lattice ps {}` shows it, `lattice explain SERVICE` says what it waits for",
+                wait.timeout, key.stack
+            ));
+            Ok(ExitCode::from(FAILED))
+        }
+        Outcome::Interrupted => {
+            note(&format!(
+                "\nThe deployment of {key} goes on. `lattice ps {0}` shows it, `lattice rm {0}` takes it back",
+                key.stack
+            ));
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
+
+fn show(ctx: &Context, stack: &StackDetail) -> anyhow::Result<()> {
+    if ctx.is_json() {
+        ctx.json(stack)
+    } else {
+        ctx.table(&stack_table(&stack.workloads), "The stack has no service.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lattice_api::{PendingSlot, Placement};
+
+    #[test]
+    fn names_are_made_of_images() {
+        for (image, name) in [
+            ("nginx", "nginx-00ff"),
+            ("registry.example:5000/Team/My_App:1.2@sha256:abc", "my_app-00ff"),
+            ("…", "run-00ff"),
+        ] {
+            assert_eq!(made_up_name(image, 0xff).unwrap().as_str(), name);
+        }
+        assert!(made_up_name(&"x".repeat(300), 1).is_ok());
+    }
+
+    #[test]
+    fn a_plan() {
+        let change = |kind, what, name: &str, details: &[&str]| Change {
+            kind,
+            what,
+            name: name.into(),
+            details: details.iter().map(|d| (*d).to_owned()).collect(),
+        };
+        let result = DeployResult {
+            project: "default".parse().unwrap(),
+            stack: "shop".parse().unwrap(),
+            version: 3,
+            revision: 9,
+            dry_run: true,
+            changes: vec![
+                change(ChangeKind::Unchanged, ChangedThing::Network, "default", &[]),
+                change(ChangeKind::Create, ChangedThing::Volume, "data", &[]),
+                change(ChangeKind::Update, ChangedThing::Workload, "web", &["image: a:1 -> a:2"]),
+                change(ChangeKind::Remove, ChangedThing::Workload, "old", &[]),
+            ],
+            placements: vec![Placement {
+                workload: "web".parse().unwrap(),
+                slot: 1,
+                node: "laptop".parse().unwrap(),
+                why: "most free memory".into(),
+            }],
+            pending: vec![PendingSlot {
+                workload: "web".parse().unwrap(),
+                slot: 2,
+                why: "1 node: memory".into(),
+                hint: "add a node".into(),
+            }],
+            warnings: vec!["port 80 is\u{1b} taken".into()],
+        };
+        insta::assert_snapshot!(plan(&result, false), @r"
+        default/shop would become version 3
+          - service old
+          ~ service web
+              image: a:1 -> a:2
+          + volume data
+            1 unchanged
+          web#1 on laptop: most free memory
+          web#2 finds no node: 1 node: memory (add a node)
+          warning: port 80 is  taken
+        ");
+    }
+}

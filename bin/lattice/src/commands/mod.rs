@@ -1,0 +1,65 @@
+//! What each command does, a file per subject.
+
+mod deploy;
+mod events;
+mod exec;
+mod follow;
+mod logs;
+mod node;
+mod ps;
+mod secret;
+mod status;
+mod token;
+mod workload;
+
+use crate::{
+    args::{Cli, Command, VolumeCommand},
+    context::Context,
+    up,
+};
+use std::process::ExitCode;
+
+/// Carries out what was typed.
+///
+/// # Errors
+/// What [`error::report`](crate::error::report) shows.
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { global, command } = cli;
+    let command = match command {
+        Command::Up(args) => return up::up(args).await,
+        Command::Server(args) => return up::server(args).await,
+        other => other,
+    };
+    let ctx = Context::new(&global)?;
+    match command {
+        // Both returned above.
+        Command::Up(_) | Command::Server(_) => {}
+        Command::Status => status::status(&ctx).await?,
+        Command::Token(command) => token::join(&ctx, command).await?,
+        Command::ApiToken(command) => token::api(&ctx, command).await?,
+        Command::Node(command) => return node::run(&ctx, command).await,
+        Command::Deploy(args) => return deploy::deploy(&ctx, args).await,
+        Command::Run(args) => return deploy::run(&ctx, args).await,
+        Command::Ps(args) => ps::ps(&ctx, args).await?,
+        Command::Logs(args) => return logs::logs(&ctx, args).await,
+        Command::Exec(args) => return exec::exec(&ctx, args).await,
+        Command::Start(args) => workload::each(&ctx, &args.targets, workload::Verb::Start).await?,
+        Command::Stop(args) => workload::each(&ctx, &args.targets, workload::Verb::Stop).await?,
+        Command::Restart(args) => workload::each(&ctx, &args.targets, workload::Verb::Restart).await?,
+        Command::Scale(args) => workload::scale(&ctx, &args.targets).await?,
+        Command::Rm(args) => return workload::rm(&ctx, args).await,
+        Command::Volume(VolumeCommand::Ls) => ps::volumes(&ctx).await?,
+        Command::Secret(command) => secret::run(&ctx, command).await?,
+        Command::Events(args) => return events::events(&ctx, args).await,
+        Command::Audit(args) => events::audit(&ctx, args).await?,
+        Command::Explain(args) => status::explain(&ctx, args).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends when somebody presses Ctrl-C. Where that cannot be noticed, the system ends us itself.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,233 @@
+//! How a deployment fares: what the workloads of a stack say together, and a line for each.
+
+use crate::{
+    show,
+    table::{Style, clean, cut},
+};
+use lattice_api::{StackDetail, WorkloadState, WorkloadView};
+use lattice_model::{AllocationId, report::AllocationState};
+use std::collections::BTreeMap;
+
+/// A container that ended so often since the deployment began is given up on.
+const MAX_RESTARTS: u32 = 3;
+/// The most characters of a line's reason.
+const MAX_REASON: usize = 100;
+
+/// Whether to go on following.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Something is still on its way.
+    Waiting,
+    /// Everything is as it should be.
+    Ready,
+    /// These services will not get there by themselves, with the reason.
+    Failed(Vec<(String, String)>),
+}
+
+/// Watches a stack settle.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// How often each container had been restarted when it was first seen.
+    baseline: BTreeMap<AllocationId, u32>,
+}
+
+impl Progress {
+    /// What the stack says now.
+    pub(crate) fn step(&mut self, stack: &StackDetail) -> Verdict {
+        let mut failed = Vec::new();
+        let mut settled = true;
+        for workload in &stack.workloads {
+            let looping = self.looping(workload);
+            if workload.state == WorkloadState::Failed || looping {
+                let reason = workload.reason().unwrap_or_else(|| match exit_code(workload) {
+                    Some(code) => format!("it ended with exit code {code}"),
+                    None => "no reason was reported".into(),
+                });
+                let times = if looping { "it ends again and again: " } else { "" };
+                failed.push((workload.name.to_string(), format!("{times}{}", clean(&reason))));
+            }
+            settled &= workload.state.is_settled();
+        }
+        match (failed.is_empty(), settled) {
+            (false, _) => Verdict::Failed(failed),
+            (true, true) => Verdict::Ready,
+            (true, false) => Verdict::Waiting,
+        }
+    }
+
+    fn looping(&mut self, workload: &WorkloadView) -> bool {
+        let mut looping = false;
+        for allocation in workload.allocations.iter().filter(|a| a.generation == workload.generation) {
+            let restarts = allocation.status.restarts;
+            let before = *self.baseline.entry(allocation.id).or_insert(restarts);
+            looping |= allocation.status.state == AllocationState::BackingOff
+                && restarts.saturating_sub(before) >= MAX_RESTARTS;
+        }
+        looping
+    }
+}
+
+fn exit_code(workload: &WorkloadView) -> Option<i64> {
+    workload.allocations.iter().find_map(|a| a.status.exit_code.filter(|code| *code != 0))
+}
+
+/// A line for each workload: what it is called, how many serve, where it stands.
+pub(crate) fn lines(stack: &StackDetail, colour: bool) -> Vec<String> {
+    let width = stack.workloads.iter().map(|w| w.name.as_str().len()).max().unwrap_or(0);
+    stack
+        .workloads
+        .iter()
+        .map(|w| {
+            let state = show::workload_style(w.state).paint(w.state.as_str(), colour);
+            let mut line = format!("  {:width$}  {}/{} {state}", w.name.as_str(), w.serving, w.replicas);
+            let detail = detail(w);
+            if !detail.is_empty() {
+                line.push_str("  ");
+                line.push_str(&Style::Dim.paint(&cut(&clean(&detail), MAX_REASON), colour));
+            }
+            line
+        })
+        .collect()
+}
+
+/// What its replicas do that do not serve yet: `pulling on laptop: 40 %`.
+fn detail(workload: &WorkloadView) -> String {
+    if let Some(pending) = workload.pending.first() {
+        let hint = if pending.hint.is_empty() { String::new() } else { format!(" ({})", pending.hint) };
+        return format!("{}{hint}", pending.why);
+    }
+    let current = workload
+        .allocations
+        .iter()
+        .find(|a| a.generation == workload.generation && !a.is_going() && !a.is_serving());
+    match (current, workload.state) {
+        (Some(a), state)
+            if state != WorkloadState::Stopped && a.status.state != AllocationState::Completed =>
+        {
+            let reason = a.status.reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
+            let what = match a.status.state {
+                AllocationState::Running => "not healthy yet".to_owned(),
+                state => state.to_string(),
+            };
+            format!("{what} on {}{reason}", a.node)
+        }
+        (None, WorkloadState::Progressing) if workload.allocations.iter().any(|a| a.is_going()) => {
+            "the former containers are on their way out".into()
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolve::tests::allocation;
+    use lattice_api::{PendingSlot, StackView};
+    use lattice_model::{
+        OwnerName, StackId, Timestamp,
+        goal::DesiredState,
+        report::Health,
+        resource::{Intent, Workload},
+        spec::WorkloadSpec,
+    };
+
+    fn workload(name: &str, change: impl FnOnce(&mut lattice_api::AllocationView)) -> WorkloadView {
+        let key = format!("default/shop/{name}");
+        let mut view = allocation(&key, 1, 1, Intent::Run);
+        change(&mut view);
+        let row = Workload {
+            key: key.parse().unwrap(),
+            spec: WorkloadSpec::of_image("nginx").into(),
+            generation: 1,
+            replicas: 1,
+            desired: DesiredState::Run,
+            restart: 0,
+        };
+        WorkloadView::of(&row, vec![view], vec![])
+    }
+
+    fn stack(workloads: Vec<WorkloadView>) -> StackDetail {
+        StackDetail {
+            stack: StackView {
+                id: StackId::from_random(1),
+                project: "default".parse().unwrap(),
+                name: "shop".parse().unwrap(),
+                owner: OwnerName::admin(),
+                version: 1,
+                deployed_at: Timestamp(0),
+                deleting: false,
+                workloads: 1,
+                settled: 0,
+            },
+            workloads,
+            volumes: vec![],
+            networks: BTreeMap::new(),
+            source: None,
+        }
+    }
+
+    #[test]
+    fn ready_when_all_serve() {
+        let mut progress = Progress::default();
+        let starting = workload("web", |a| a.status.health = Health::Starting);
+        assert_eq!(progress.step(&stack(vec![workload("db", |_| {}), starting])), Verdict::Waiting);
+        assert_eq!(
+            progress.step(&stack(vec![workload("db", |_| {}), workload("web", |_| {})])),
+            Verdict::Ready
+        );
+        assert_eq!(progress.step(&stack(vec![])), Verdict::Ready);
+    }
+
+    #[test]
+    fn given_up_on_with_the_reason() {
+        let mut progress = Progress::default();
+        let failed = workload("web", |a| {
+            a.status.state = AllocationState::Failed;
+            a.status.reason = Some("there is no image nginx:0".into());
+        });
+        assert_eq!(
+            progress.step(&stack(vec![failed])),
+            Verdict::Failed(vec![("web".into(), "there is no image nginx:0".into())])
+        );
+        let looping = |restarts| {
+            stack(vec![workload("web", |a| {
+                a.status.state = AllocationState::BackingOff;
+                a.status.restarts = restarts;
+                a.status.exit_code = Some(7);
+            })])
+        };
+        let mut progress = Progress::default();
+        assert_eq!(progress.step(&looping(40)), Verdict::Waiting, "what happened before does not count");
+        assert_eq!(progress.step(&looping(42)), Verdict::Waiting);
+        assert_eq!(
+            progress.step(&looping(43)),
+            Verdict::Failed(vec![(
+                "web".into(),
+                "it ends again and again: it ended with exit code 7".into()
+            )])
+        );
+    }
+
+    #[test]
+    fn a_line_for_each() {
+        let mut pending = workload("worker", |_| {});
+        pending.allocations.clear();
+        pending.pending = vec![PendingSlot {
+            workload: "worker".parse().unwrap(),
+            slot: 1,
+            why: "2 nodes: not enough memory".into(),
+            hint: "add a node".into(),
+        }];
+        (pending.state, pending.serving) = (WorkloadState::Pending, 0);
+        let pulling = workload("web", |a| {
+            a.status.state = AllocationState::Pulling;
+            a.status.reason = Some("40 %".into());
+        });
+        let text = lines(&stack(vec![workload("db", |_| {}), pulling, pending]), false).join("\n");
+        insta::assert_snapshot!(text, @r"
+          db      1/1 running
+          web     0/1 progressing  pulling on laptop: 40 %
+          worker  0/1 pending  2 nodes: not enough memory (add a node)
+        ");
+    }
+}
