@@ -48,6 +48,8 @@
 //! # }
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+// Without a side there are only the pure parts, and much below them is not used.
+#![cfg_attr(not(all(feature = "server", feature = "client")), allow(dead_code))]
 
 mod backoff;
 #[cfg(any(feature = "server", feature = "client"))]

@@ -177,7 +177,7 @@ pub struct Hello {
     pub ratchet: Secret,
     /// Differs after each boot of the machine.
     pub boot_id: String,
-    /// What runs now. At most [`crate::wire::MAX_STATUSES`].
+    /// What runs now. The first [`crate::wire::MAX_STATUSES`] travel; report the others.
     pub statuses: BTreeMap<AllocationId, AllocationStatus>,
     /// Which reports wait.
     pub outbox: OutboxMark,

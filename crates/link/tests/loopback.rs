@@ -129,6 +129,30 @@ async fn a_server_that_goes_says_so_and_its_successor_is_found() {
 }
 
 #[tokio::test]
+async fn a_killed_server_is_noticed_at_once() {
+    let ca = Arc::new(Ca::new());
+    let machine = tokio::runtime::Runtime::new().unwrap();
+    let (ca2, gateway) = (ca.clone(), Arc::new(Recorder::default()));
+    let start = async move { Running::start_at(&ca2, limits(), "127.0.0.1:0".parse().unwrap(), gateway).await };
+    let server = machine.spawn(start).await.unwrap();
+    let dialer = Arc::new(dialer(server.addr, ca.client(Some(&ca))));
+    let (_, mut session) = soon("welcome", client::connect(&dialer, hello())).await.unwrap();
+    let mut stream = BulkDialer::new(dialer.clone()).open(StreamId(1)).await.unwrap();
+    // All its tasks and sockets go, and nobody says goodbye.
+    machine.shutdown_background();
+    let killed = Instant::now();
+    let error = soon("the agent notices", session.recv.recv()).await.unwrap_err();
+    assert!(matches!(error, LinkError::Closed(_)), "{error:?}");
+    let error = soon("the stream ends", stream.recv.recv()).await.unwrap_err();
+    assert!(matches!(error, LinkError::Closed(_)), "{error:?}");
+    assert!(killed.elapsed() < dialer.keepalive.interval, "{:?}", killed.elapsed());
+    let addr = server.addr;
+    let server = Running::start_at(&ca, limits(), addr, server.gateway).await;
+    soon("welcome", client::connect(&dialer, hello())).await.unwrap();
+    server.end().await;
+}
+
+#[tokio::test]
 async fn a_cut_link_is_noticed_on_both_sides() {
     let ca = Ca::new();
     let server = Running::start(&ca, Limits { keepalive: quick(), ..limits() }).await;
@@ -205,7 +229,10 @@ async fn bulk_does_not_delay_the_session() {
 
     let mut refused = bulk.open(StreamId(13)).await.unwrap();
     let frame = soon("a refusal", refused.recv.recv()).await.unwrap();
-    assert!(matches!(&frame, Some(BulkFrame::Close(BulkEnd::Failed(r))) if r.code == "no_stream"), "{frame:?}");
+    assert!(
+        matches!(&frame, Some(BulkFrame::Close(BulkEnd::Failed(r))) if r.code == "no_stream"),
+        "{frame:?}"
+    );
     assert!(bulk.is_connected());
     drop(refused);
     until("the bulk connection is closed", || server.connections.len() == 1).await;
@@ -301,7 +328,8 @@ async fn a_revoked_node_is_cut_at_once() {
         false
     });
     let leaves = leaves.into_inner().unwrap();
-    let revoked = leaves.iter().find(|leaf| leaves.iter().filter(|l| l == leaf).count() == 2).unwrap().clone();
+    let revoked =
+        leaves.iter().find(|leaf| leaves.iter().filter(|l| l == leaf).count() == 2).unwrap().clone();
     assert_eq!(server.connections.cut(|peer| peer.leaf() == revoked), 2);
     let error = soon("the session ends", session.recv.recv()).await.unwrap_err();
     assert!(matches!(error, LinkError::Closed(_)), "{error:?}");

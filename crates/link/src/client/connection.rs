@@ -132,7 +132,9 @@ impl Connection {
             _ => code::RPC,
         };
         match bulk::failed(status, &self.ended).await {
-            LinkError::Malformed(WireError::Rpc(message)) => LinkError::Refused(Refusal::new(code, message, "")),
+            LinkError::Malformed(WireError::Rpc(message)) => {
+                LinkError::Refused(Refusal::new(code, message, ""))
+            }
             other => self.named(other),
         }
     }

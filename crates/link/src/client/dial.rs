@@ -134,14 +134,12 @@ impl Dialer {
     }
 
     async fn dial_one(&self, address: &Address) -> Result<Connection, LinkError> {
-        let unreachable = |problem: String| {
-            LinkError::Unreachable(vec![Attempt { address: address.to_string(), problem }])
-        };
+        let unreachable =
+            |problem: String| LinkError::Unreachable(vec![Attempt { address: address.to_string(), problem }]);
         let tcp = match &self.proxy {
             None => self.tcp(&address.host, address.port).await.map_err(|e| unreachable(e.to_string()))?,
             Some(proxy) => {
-                let failed =
-                    |problem| LinkError::Proxy { proxy: proxy.to_string(), status: None, problem };
+                let failed = |problem| LinkError::Proxy { proxy: proxy.to_string(), status: None, problem };
                 let (host, port) = proxy.target();
                 let mut tcp = self.tcp(host, port).await.map_err(|e| failed(e.to_string()))?;
                 let authority = address.to_string();

@@ -53,7 +53,8 @@ impl FromStr for Proxy {
         let rest = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let (credentials, host) = match rest.rsplit_once('@') {
             Some((credentials, host)) => {
-                let credentials = percent_decode(credentials).ok_or(fail("has credentials that are not text"))?;
+                let credentials =
+                    percent_decode(credentials).ok_or(fail("has credentials that are not text"))?;
                 (Some(Zeroizing::new(credentials)), host)
             }
             None => (None, rest),
@@ -109,8 +110,7 @@ impl Proxy {
 
     /// Asks for a tunnel to `authority` (`host:port`) over a fresh connection to the proxy.
     pub(super) async fn tunnel(&self, tcp: &mut TcpStream, authority: &str) -> Result<(), LinkError> {
-        let failed =
-            |status, problem: String| LinkError::Proxy { proxy: self.to_string(), status, problem };
+        let failed = |status, problem: String| LinkError::Proxy { proxy: self.to_string(), status, problem };
         let mut request = Zeroizing::new(format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n"));
         if let Some(credentials) = &self.credentials {
             let encoded = Zeroizing::new(BASE64_STANDARD.encode(credentials.as_bytes()));

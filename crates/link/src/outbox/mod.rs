@@ -177,13 +177,15 @@ impl Outbox {
                 if count > 0 {
                     let before: Option<u64> = match episode {
                         Some(seq) => tx
-                            .query_row("SELECT dropped FROM report WHERE seq = ?1", [signed(seq)], |row| row.get(0))
+                            .query_row("SELECT dropped FROM report WHERE seq = ?1", [signed(seq)], |row| {
+                                row.get(0)
+                            })
                             .optional()?,
                         None => None,
                     };
                     let total = before.unwrap_or(0) + count;
-                    let overflow =
-                        serde_json::to_vec(&ReportKind::OutboxOverflowed { dropped: total }).unwrap_or_default();
+                    let overflow = serde_json::to_vec(&ReportKind::OutboxOverflowed { dropped: total })
+                        .unwrap_or_default();
                     let seq = match (before, episode) {
                         (Some(_), Some(seq)) => {
                             let old: usize = tx.query_row(
@@ -233,8 +235,9 @@ impl Outbox {
     /// # Errors
     /// [`OutboxError::Storage`] when the file cannot be read.
     pub fn unacked(&mut self, after: u64, limit: usize) -> Result<Vec<Reported>> {
-        let mut query =
-            self.db.prepare_cached("SELECT seq, at, kind FROM report WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
+        let mut query = self
+            .db
+            .prepare_cached("SELECT seq, at, kind FROM report WHERE seq > ?1 ORDER BY seq LIMIT ?2")?;
         let mut rows = query.query(params![signed(after), limit])?;
         let (mut reports, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.next()? {
@@ -270,8 +273,7 @@ impl Outbox {
         let bytes: usize = tx
             .prepare_cached("SELECT coalesce(sum(length(kind)), 0) FROM report WHERE seq <= ?1")?
             .query_row([signed(up_to)], |row| row.get(0))?;
-        let removed =
-            tx.prepare_cached("DELETE FROM report WHERE seq <= ?1")?.execute([signed(up_to)])?;
+        let removed = tx.prepare_cached("DELETE FROM report WHERE seq <= ?1")?.execute([signed(up_to)])?;
         tx.commit()?;
         self.entries -= removed;
         self.bytes -= bytes + removed * Entry::OVERHEAD;
@@ -286,8 +288,7 @@ impl Outbox {
     /// # Errors
     /// [`OutboxError::Storage`] when the file cannot be read.
     pub fn mark(&self) -> Result<OutboxMark> {
-        let first: Option<u64> =
-            self.db.query_row("SELECT min(seq) FROM report", [], |row| row.get(0))?;
+        let first: Option<u64> = self.db.query_row("SELECT min(seq) FROM report", [], |row| row.get(0))?;
         Ok(OutboxMark { id: self.id, first: first.unwrap_or(self.next), next: self.next })
     }
 
@@ -311,7 +312,9 @@ fn load(db: &Connection) -> Result<Vec<Entry>> {
     let mut query =
         db.prepare_cached("SELECT seq, length(kind), subject, gone, dropped FROM report ORDER BY seq")?;
     let rows = query.query_map([], |row| {
-        let id = row.get::<_, Option<[u8; 16]>>(2)?.map(|id| lattice_model::AllocationId::new(uuid::Uuid::from_bytes(id)));
+        let id = row
+            .get::<_, Option<[u8; 16]>>(2)?
+            .map(|id| lattice_model::AllocationId::new(uuid::Uuid::from_bytes(id)));
         Ok(Entry {
             seq: row.get(0)?,
             bytes: row.get::<_, usize>(1)? + Entry::OVERHEAD,

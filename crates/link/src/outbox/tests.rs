@@ -57,7 +57,9 @@ fn one_overflow_is_one_report_until_it_is_sent() {
         assert!(all.windows(2).all(|w| w[0].seq() < w[1].seq()));
         all.iter()
             .filter_map(|report| match report {
-                Reported::Known(Report { kind: ReportKind::OutboxOverflowed { dropped }, .. }) => Some(*dropped),
+                Reported::Known(Report { kind: ReportKind::OutboxOverflowed { dropped }, .. }) => {
+                    Some(*dropped)
+                }
                 _ => None,
             })
             .collect()
@@ -90,7 +92,9 @@ fn replaced_states_go_first() {
     let all = outbox.unacked(0, 100).unwrap();
     assert_eq!(all[0].seq(), 1, "what nothing replaces is still there");
     let last = all.last().unwrap();
-    assert!(matches!(last, Reported::Known(Report { kind: ReportKind::Allocation { status, .. }, .. }) if status.state == AllocationState::Running));
+    assert!(
+        matches!(last, Reported::Known(Report { kind: ReportKind::Allocation { status, .. }, .. }) if status.state == AllocationState::Running)
+    );
 }
 
 #[test]
@@ -117,7 +121,7 @@ enum Step {
     Send(usize, usize),
     /// The server's acknowledgement arrives.
     Ack,
-    /// The agent dies and starts again.
+    /// The agent is killed and starts again from what was on disk at that moment.
     Crash,
 }
 
@@ -134,7 +138,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn every_report_takes_effect_once_and_in_order(steps in prop::collection::vec(step(), 0..40)) {
-        let dir = tempfile::tempdir().unwrap();
+        let mut dir = tempfile::tempdir().unwrap();
         let mut outbox = open(&dir, Bound::default());
         let mut server = Dedup::resume(None, &outbox.mark().unwrap());
         let (mut pushed, mut effects) = (Vec::new(), Vec::new());
@@ -163,7 +167,17 @@ proptest! {
                     take(&mut server, &mut effects, reports);
                 }
                 Step::Ack => { outbox.ack(server.last).unwrap(); }
-                Step::Crash => { drop(outbox); outbox = open(&dir, Bound::default()); }
+                Step::Crash => {
+                    // Closing would tidy up; a copy of the files while it is open is what kill -9 leaves.
+                    let after = tempfile::tempdir().unwrap();
+                    for file in std::fs::read_dir(dir.path()).unwrap() {
+                        let file = file.unwrap();
+                        std::fs::copy(file.path(), after.path().join(file.file_name())).unwrap();
+                    }
+                    drop(outbox);
+                    dir = after;
+                    outbox = open(&dir, Bound::default());
+                }
             }
         }
         loop {

@@ -69,8 +69,7 @@ pub(super) async fn run(shared: Arc<Shared>, tcp: TcpStream, addr: SocketAddr, t
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADERS)
         .header_table_size(1 << 10);
-    let mut connection =
-        std::pin::pin!(http.serve_connection(TokioIo::new(stream), Router(context.clone())));
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), Router(context.clone())));
     let mut first_call = std::pin::pin!(sleep(limits.first_message_timeout));
     let mut end_of_life = std::pin::pin!(tokio::time::sleep_until(
         Instant::now().checked_add(life).unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30))
@@ -108,11 +107,11 @@ async fn handshake(
 ) -> Result<TlsStream<TcpStream>, CloseReason> {
     sleep(wait).await;
     let transport = |error: &dyn std::fmt::Display| CloseReason::Transport(error.to_string());
-    let _running = match timeout(shared.limits.max_handshake_wait, shared.admission.handshakes.acquire()).await
-    {
-        Ok(Ok(permit)) => permit,
-        _ => return Err(transport(&"no handshake was free in time")),
-    };
+    let _running =
+        match timeout(shared.limits.max_handshake_wait, shared.admission.handshakes.acquire()).await {
+            Ok(Ok(permit)) => permit,
+            _ => return Err(transport(&"no handshake was free in time")),
+        };
     tcp.set_nodelay(true).map_err(|e| transport(&e))?;
     let accept = TlsAcceptor::from((shared.tls)()).accept(tcp).into_fallible();
     match timeout(shared.limits.handshake_timeout, accept).await {

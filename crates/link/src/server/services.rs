@@ -105,8 +105,9 @@ impl enrollment_server::Enrollment for Context {
             negotiate(PROTOCOL, request.protocol)?;
             self.shared.gateway.join(self.peer, request).await
         };
-        let updates =
-            updates.await.unwrap_or_else(|refusal| stream::once(async { JoinUpdate::Refused(refusal) }).boxed());
+        let updates = updates
+            .await
+            .unwrap_or_else(|refusal| stream::once(async { JoinUpdate::Refused(refusal) }).boxed());
         let closing = self.shared.closing.clone();
         let updates = updates.take_until(closing.cancelled_owned());
         Ok(Response::new(updates.map(|update| Ok(update.into())).boxed()))
@@ -148,8 +149,7 @@ impl control_server::Control for Context {
             return Err(Status::failed_precondition("this connection has had its session; dial another one"));
         }
         let (sender, outgoing) = session::outgoing();
-        let task =
-            session::run(self.shared.clone(), peer, self.ended.clone(), request.into_inner(), sender);
+        let task = session::run(self.shared.clone(), peer, self.ended.clone(), request.into_inner(), sender);
         self.shared.tasks.spawn(task);
         Ok(Response::new(outgoing))
     }
@@ -167,7 +167,8 @@ impl bulk_server::Bulk for Context {
         let (shared, ended, mut incoming) = (self.shared.clone(), self.ended.clone(), request.into_inner());
         let (sender, queue) = mpsc::channel(bulk::QUEUE);
         self.shared.tasks.spawn(async move {
-            let first = async { BulkFrame::try_from(next(&mut incoming, &ended).await?).map_err(Refusal::from) };
+            let first =
+                async { BulkFrame::try_from(next(&mut incoming, &ended).await?).map_err(Refusal::from) };
             let refusal = match timeout(shared.limits.first_message_timeout, first).await {
                 Ok(Ok(BulkFrame::Open(stream))) => {
                     let channel = BulkChannel::new(sender, incoming, ended, None);

@@ -71,11 +71,10 @@ impl Ca {
 
     pub fn server(&self) -> ServerTls {
         let provider = Arc::new(ring::default_provider());
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), provider.clone())
-                .allow_unauthenticated()
-                .build()
-                .unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots()), provider.clone())
+            .allow_unauthenticated()
+            .build()
+            .unwrap();
         let (chain, key) = self.leaf("localhost");
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -2,7 +2,14 @@
 //! and nothing that can be sent makes the reader panic.
 
 use super::*;
-use lattice_model::{Goal, report::AllocationState, report::AllocationStatus};
+use crate::{
+    message::*,
+    proto::{agent_message, bulk_frame, server_message},
+};
+use lattice_model::{
+    AllocationId, Goal, SealedGoal, Timestamp,
+    report::{AllocationState, AllocationStatus, Report, ReportKind},
+};
 use proptest::prelude::*;
 use prost::Message;
 
@@ -78,7 +85,8 @@ fn bounds_hold() {
     request.csr_der = vec![0; MAX_DER + 1].into();
     assert!(too_long(JoinRequest::try_from(request).unwrap_err()));
     let reports = vec![proto::Report { seq: 1, ..Default::default() }; 2];
-    let message = proto::AgentMessage { kind: Some(agent_message::Kind::Reports(proto::Reports { reports })) };
+    let message =
+        proto::AgentMessage { kind: Some(agent_message::Kind::Reports(proto::Reports { reports })) };
     assert!(AgentMessage::try_from(message).is_err(), "equal numbers");
     let long = proto::BulkData { channel: 1, bytes: vec![0; MAX_BULK + 1].into() };
     let frame = proto::BulkFrame { kind: Some(bulk_frame::Kind::Data(long)) };
