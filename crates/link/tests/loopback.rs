@@ -133,7 +133,8 @@ async fn a_killed_server_is_noticed_at_once() {
     let ca = Arc::new(Ca::new());
     let machine = tokio::runtime::Runtime::new().unwrap();
     let (ca2, gateway) = (ca.clone(), Arc::new(Recorder::default()));
-    let start = async move { Running::start_at(&ca2, limits(), "127.0.0.1:0".parse().unwrap(), gateway).await };
+    let start =
+        async move { Running::start_at(&ca2, limits(), "127.0.0.1:0".parse().unwrap(), gateway).await };
     let server = machine.spawn(start).await.unwrap();
     let dialer = Arc::new(dialer(server.addr, ca.client(Some(&ca))));
     let (_, mut session) = soon("welcome", client::connect(&dialer, hello())).await.unwrap();
