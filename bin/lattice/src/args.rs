@@ -23,7 +23,7 @@ LATTICE_TOKEN_FILE, LATTICE_PROJECT, LATTICE_LOG (what is logged), NO_COLOR.";
 
 /// Your own cloud from the computers you have.
 #[derive(Debug, Parser)]
-#[command(name = "lattice", version, after_help = AFTER_HELP, max_term_width = 100, propagate_version = true)]
+#[command(name = "lattice", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -250,8 +250,8 @@ pub(crate) struct ReasonArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {
-    /// A Compose file; several are laid over each other [default: compose.yaml, compose.yml,
-    /// docker-compose.yaml or docker-compose.yml in this folder].
+    /// The Compose file [default: compose.yaml, compose.yml, docker-compose.yaml or
+    /// docker-compose.yml in this folder].
     #[arg(short, long = "file", value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
     /// The stack's name [default: the file's `name`, else the folder's name].
