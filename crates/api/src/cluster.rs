@@ -1,7 +1,6 @@
 //! The cluster as a whole: status, who is asking, tokens, events, audit and watch.
 
-use crate::error::ErrorBody;
-use lattice_model::{ClusterId, NodeId, NodeName, PoolName, StackKey, Timestamp, TokenId};
+use lattice_model::{ClusterId, NodeName, PoolName, StackKey, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use utoipa::{IntoParams, ToSchema};
@@ -369,7 +368,7 @@ impl ObjectKind {
 }
 
 /// One change. On the wire it is a server-sent event named [`SSE_CHANGE`] with this as data and
-/// the revision as its id; [`SSE_ERROR`] carries an [`ErrorBody`] and ends the stream;
+/// the revision as its id; [`SSE_ERROR`] carries an [`ErrorBody`](crate::ErrorBody) and ends the stream;
 /// [`SSE_BOOKMARK`] carries a [`Bookmark`] now and then, so that a watcher of a quiet kind knows
 /// from where to go on. Comments keep the connection alive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -405,32 +404,22 @@ pub struct Bookmark {
     pub revision: u64,
 }
 
-/// What arrives on a watch.
+/// What arrives on a watch, the end by [`SSE_ERROR`] aside.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WatchItem {
     /// A change.
     Change(WatchEvent),
     /// Nothing changed up to here.
     Bookmark(Bookmark),
-    /// The stream ends with this; [`ErrorCode::TooOld`](crate::ErrorCode::TooOld) says to list again.
-    Error(ErrorBody),
 }
 
 /// Name of the server-sent event of a [`WatchEvent`].
 pub const SSE_CHANGE: &str = "change";
 /// Name of the server-sent event of a [`Bookmark`].
 pub const SSE_BOOKMARK: &str = "bookmark";
-/// Name of the server-sent event of an [`ErrorBody`].
+/// Name of the server-sent event of an [`ErrorBody`](crate::ErrorBody).
+/// [`TooOld`](crate::ErrorCode::TooOld) says to list again.
 pub const SSE_ERROR: &str = "error";
-
-/// What [`ApproveNode`](crate::ApproveNode) and friends name, in answers about several nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct NodeRef {
-    /// The node's id.
-    pub id: NodeId,
-    /// The node's name.
-    pub name: NodeName,
-}
 
 #[cfg(test)]
 mod tests {

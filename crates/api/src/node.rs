@@ -1,6 +1,5 @@
 //! Nodes: computers, from the request to join to their removal.
 
-use crate::cluster::NodeRef;
 use lattice_model::{
     NodeId, NodeName, OwnerName, PoolName, Timestamp, TokenId,
     resource::{Approval, Capacity, Eligibility, Node, NodeFacts, Presence},
@@ -159,11 +158,6 @@ impl NodeView {
             reason,
             clone_warning,
         }
-    }
-
-    /// Its name and id.
-    pub fn reference(&self) -> NodeRef {
-        NodeRef { id: self.id, name: self.name.clone() }
     }
 }
 

@@ -91,7 +91,7 @@ async fn change(watch: &mut Option<WatchStream>, key: &StackKey) -> bool {
                     return true;
                 }
             }
-            Ok(WatchItem::Bookmark(_) | WatchItem::Error(_)) => {}
+            Ok(WatchItem::Bookmark(_)) => {}
             Err(_) => return false,
         }
     }
