@@ -1,3 +1,166 @@
-//! Under construction.
+//! The daemon of a node, and the few commands that a node's owner needs beside it.
+//!
+//! | file | what |
+//! |---|---|
+//! | `main` | flags, logging, the runtime, exit codes |
+//! | `enrol` | `join`, and the token's way in |
+//! | `daemon` | `run` |
+//! | `look` | `status`, `doctor` |
+//! | `farewell` | `leave`, `reset` |
+//!
+//! One thread serves everything (`current_thread`): the agent waits for the engine and the network,
+//! and a thread less is memory that the owner keeps. Only the disk is waited for elsewhere.
 
-fn main() {}
+mod daemon;
+mod enrol;
+mod farewell;
+mod look;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use lattice_agent_core::{AgentConfig, Docker, Home, HomePaths, Runtime};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+use tracing_subscriber::EnvFilter;
+
+/// Lends this computer to a Lattice cluster.
+#[derive(Parser)]
+#[command(name = "lattice-agent", version, about, propagate_version = true)]
+struct Cli {
+    /// Where all state is kept; the platform's data folder unless said
+    #[arg(long, global = true, env = "LATTICE_HOME", value_name = "FOLDER")]
+    home: Option<PathBuf>,
+    /// The container engine's socket, with or without unix://
+    #[arg(long, global = true, value_name = "SOCKET")]
+    docker_host: Option<String>,
+    /// Log lines as JSON
+    #[arg(long, global = true)]
+    log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Enrol this machine with a join token, asked for unless given
+    Join(enrol::JoinArgs),
+    /// Run the agent; ending it leaves what runs alone
+    Run(daemon::RunArgs),
+    /// What the agent does now
+    Status {
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Whether this machine is fit, and what to do where it is not
+    Doctor {
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Forget the cluster; what runs stays unless told otherwise
+    Leave(farewell::LeaveArgs),
+    /// Remove everything of Lattice's agent from this machine, data included
+    Reset(farewell::ResetArgs),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+/// What every command needs.
+struct Context {
+    base: PathBuf,
+    docker_host: Option<String>,
+}
+
+impl Context {
+    fn paths(&self) -> HomePaths {
+        HomePaths::new(&self.base)
+    }
+
+    fn open(&self) -> Result<Home> {
+        Ok(Home::open(&self.base)?)
+    }
+
+    fn config(&self) -> Result<AgentConfig> {
+        Ok(AgentConfig::load(&self.paths().config())?)
+    }
+
+    fn runtime(&self, config: &AgentConfig) -> Result<Arc<dyn Runtime>> {
+        Ok(Arc::new(Docker::new(&config.docker_host(self.docker_host.as_deref()))?))
+    }
+}
+
+/// Data, to standard output. A reader that went away is no error.
+fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Everything else, to standard error.
+fn note(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn log(json: bool) {
+    let filter = EnvFilter::try_from_env("LATTICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let stderr = std::io::stderr;
+    let plain = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
+    if json {
+        plain.json().flatten_event(true).init();
+    } else {
+        plain.with_ansi(stderr().is_terminal()).init();
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(cli.log_json);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .thread_stack_size(512 << 10)
+        .thread_keep_alive(Duration::from_secs(2))
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            note(format_args!("error: the system gives no event queue: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(command(cli));
+    // A read from the terminal that nobody answers must not hold the exit up.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            note(format_args!("error: {}", lattice_agent_core::chain(error.as_ref())));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn command(cli: Cli) -> Result<ExitCode> {
+    let base = cli.home.filter(|home| !home.as_os_str().is_empty()).or_else(lattice_agent_core::default_home);
+    let base = base.context("no folder for the agent's state is known; give one with --home")?;
+    let context = Context { base, docker_host: cli.docker_host };
+    match cli.command {
+        Command::Join(args) => enrol::join(&context, args).await,
+        Command::Run(args) => daemon::run(&context, args).await,
+        Command::Status { output } => look::status(&context, output).await,
+        Command::Doctor { output } => look::doctor(&context, output).await,
+        Command::Leave(args) => farewell::leave(&context, args).await,
+        Command::Reset(args) => farewell::reset(&context, args).await,
+    }
+}

@@ -1,1 +1,48 @@
-//! Under construction.
+//! The agent's shell: it performs effects and decides nothing. What should run comes from the
+//! server as a goal; what to do about it comes from [`lattice_converge`]; what is allowed here is
+//! the owner's word in [`AgentConfig`].
+//!
+//! Where to enter:
+//! - [`join()`] makes this machine a node, [`run`] is the agent;
+//! - [`Home`] is its folder, [`HomePaths`] the way to look at it without holding it;
+//! - [`ask_status`], [`doctor()`], [`belongings`] and [`remove_belongings`] serve the command line.
+//!
+//! For Unix alone at present: the local API is a Unix socket and secrets live on a tmpfs.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod agent;
+mod certificate;
+mod clock;
+mod config;
+mod disk;
+mod doctor;
+mod engine;
+mod enrol;
+mod error;
+mod event;
+mod executor;
+mod facts;
+mod home;
+mod leave;
+mod local_api;
+mod secrets;
+mod session;
+mod streams;
+
+pub use agent::{AgentParts, run};
+pub use config::{AgentConfig, DOCKER_SOCKET};
+pub use doctor::{Check, CheckResult, doctor};
+pub use engine::EngineStatus;
+pub use enrol::{JoinOptions, JoinProgress, join};
+pub use error::{AgentError, Result, chain};
+pub use facts::{Machine, measure};
+pub use home::{Home, HomePaths, Identity, PendingJoin, default_home};
+pub use lattice_identity::JoinToken;
+pub use lattice_model::NodeName;
+pub use lattice_runtime::{Runtime, docker::Docker};
+pub use leave::{Belongings, belongings, remove_belongings};
+pub use local_api::{AgentStatus, AllocationLine, ask_status};
+pub use session::{LinkState, LinkStatus};
+
+/// This build's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

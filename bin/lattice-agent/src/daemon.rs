@@ -1,0 +1,55 @@
+//! `lattice-agent run`: joins first where that is asked for or was begun, then serves until a
+//! signal. What runs in the engine runs on.
+
+use crate::{Context, enrol};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use lattice_agent_core::{AgentError, AgentParts, JoinOptions, JoinToken, NodeName, PendingJoin};
+use std::{process::ExitCode, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// Read a join token from standard input and join with it, unless this machine has joined
+    #[arg(long)]
+    join_token_stdin: bool,
+    /// With --join-token-stdin: what this machine is to be called
+    #[arg(long, value_name = "NAME", requires = "join_token_stdin")]
+    name: Option<NodeName>,
+}
+
+pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
+    let mut terminated = signal(SignalKind::terminate()).context("cannot listen for signals")?;
+    let mut interrupted = signal(SignalKind::interrupt()).context("cannot listen for signals")?;
+    let shutdown = CancellationToken::new();
+    let cancel = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminated.recv() => info!("asked to end by SIGTERM"),
+            _ = interrupted.recv() => info!("asked to end by SIGINT"),
+        }
+        cancel.cancel();
+    });
+    let (home, config) = (context.open()?, context.config()?);
+    let runtime = context.runtime(&config)?;
+    if home.identity()?.is_none() {
+        let join = match home.pending_join()? {
+            // A token that is given now counts more than one of an attempt before.
+            Some(pending) if !args.join_token_stdin => pending,
+            _ if args.join_token_stdin => {
+                let text = tokio::task::spawn_blocking(enrol::from_stdin).await??;
+                PendingJoin { token: JoinToken::parse(&text)?, name: args.name }
+            }
+            _ => return Err(AgentError::NotJoined.into()),
+        };
+        let options = JoinOptions { patience: Duration::MAX };
+        tokio::select! {
+            joined = enrol::enrolled(&home, &join, &config, &*runtime, options) => drop(joined?),
+            () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
+        }
+    }
+    lattice_agent_core::run(AgentParts { home, config, runtime }, shutdown).await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,79 @@
+//! `lattice-agent leave` and `lattice-agent reset`: taking Lattice off again. Only what carries this
+//! node's label is touched, and it is shown before.
+
+use crate::{Context, note, say};
+use anyhow::Result;
+use clap::Args;
+use lattice_agent_core::{Belongings, belongings, remove_belongings};
+use std::process::ExitCode;
+
+#[derive(Args)]
+pub(crate) struct LeaveArgs {
+    /// Stop and remove this node's containers and networks too; volumes stay
+    #[arg(long)]
+    remove: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ResetArgs {
+    /// Do it; without this flag it is only shown
+    #[arg(long)]
+    yes: bool,
+}
+
+fn show(belongings: &Belongings) {
+    for (name, runs) in &belongings.containers {
+        say(format_args!("container  {name}{}", if *runs { " (runs)" } else { "" }));
+    }
+    for name in &belongings.networks {
+        say(format_args!("network    {name}"));
+    }
+    for name in &belongings.volumes {
+        say(format_args!("volume     {name} (with its data)"));
+    }
+}
+
+pub(crate) async fn leave(context: &Context, args: LeaveArgs) -> Result<ExitCode> {
+    let home = context.open()?;
+    if let Some(identity) = home.identity()? {
+        let runtime = context.runtime(&context.config()?)?;
+        if args.remove {
+            show(&belongings(&*runtime, identity.node).await?);
+            remove_belongings(&home, &*runtime, identity.node, false).await?;
+        } else if let Ok(left) = belongings(&*runtime, identity.node).await
+            && !left.is_empty()
+        {
+            show(&left);
+            let label = format!("docker ps -a --filter label=lattice.node={}", identity.node);
+            note(format_args!("these stay, and nobody restarts them any more; find them with: {label}"));
+        }
+        note(format_args!(
+            "node {} is forgotten here; an operator removes it from the cluster with `lattice node rm`",
+            identity.node
+        ));
+    } else {
+        note("this machine had not joined");
+    }
+    home.forget()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) async fn reset(context: &Context, args: ResetArgs) -> Result<ExitCode> {
+    let home = context.open()?;
+    let identity = home.identity()?;
+    let runtime = context.runtime(&context.config().unwrap_or_default())?;
+    if let Some(identity) = &identity {
+        show(&belongings(&*runtime, identity.node).await?);
+    }
+    say(format_args!("folder     {}", home.dir().display()));
+    if !args.yes {
+        note("this is what would be removed; add --yes to do it");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(identity) = &identity {
+        remove_belongings(&home, &*runtime, identity.node, true).await?;
+    }
+    home.erase()?;
+    note("nothing of Lattice's agent is left on this machine");
+    Ok(ExitCode::SUCCESS)
+}

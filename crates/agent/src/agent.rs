@@ -1,0 +1,410 @@
+//! The agent: one task owns the reconciler, and everything reaches it as an [`Event`].
+//!
+//! | task | what | ends with |
+//! |---|---|---|
+//! | main loop | steps the reconciler, keeps what it says, hands on what it wants | the shutdown token |
+//! | watcher ([`crate::engine`]) | the engine's events and listings | the agent |
+//! | session ([`crate::session`]) | the link to the server | the agent |
+//! | local API ([`crate::local_api`]) | answers `lattice-agent status` | the agent |
+//! | operations ([`crate::executor`]) | one each, at most 16 | themselves, or the agent |
+//!
+//! Events that wait are taken together, so that a burst costs one wait for the disk. Of the
+//! effects, in order: goal and notes are on disk before the engine is asked for anything; reports
+//! go to the outbox beside them, and the next events wait until they are there. Should the disk not take
+//! them, the agent goes on (what runs matters more than a restart count) and tries again until it does.
+//!
+//! Nothing here decides what should run, and when the agent ends, nothing that runs does.
+
+use crate::{
+    AgentConfig, AgentError, clock,
+    disk::{Disk, Saves},
+    engine::{EngineStatus, Watcher},
+    error::{Result, chain},
+    event::{Event, Freshness, QUEUE, Tickets},
+    executor::Executor,
+    facts,
+    home::Home,
+    local_api,
+    secrets::SecretsDir,
+    session::{LinkStatus, Session},
+};
+use lattice_converge::{AllocationRecord, Effect, Input, Operation, OperationId, Outcome, Reconciler};
+use lattice_model::{
+    AllocationId, GoalId, SealedGoal, WorkloadKey,
+    report::{AllocationState, AllocationStatus, ReportKind},
+};
+use lattice_runtime::Runtime;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+/// How many waiting events are taken together.
+const BATCH: usize = 64;
+/// Between two attempts to write what the disk did not take.
+const DISK_RETRY: Duration = Duration::from_secs(2);
+/// How many reports are held in memory while the disk takes none; then the oldest go.
+const MAX_UNWRITTEN: usize = 4096;
+/// How long what is under way has to end at shutdown.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What an agent is made of.
+pub struct AgentParts {
+    /// Its folder.
+    pub home: Home,
+    /// The owner's word.
+    pub config: AgentConfig,
+    /// The container engine.
+    pub runtime: Arc<dyn Runtime>,
+}
+
+impl std::fmt::Debug for AgentParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AgentParts").field("home", &self.home).field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// What runs, as the reconciler sees it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) goal: Option<(GoalId, [u8; 32])>,
+    pub(crate) statuses: BTreeMap<AllocationId, AllocationStatus>,
+    pub(crate) workloads: BTreeMap<AllocationId, WorkloadKey>,
+}
+
+impl Snapshot {
+    pub(crate) fn running(&self) -> u32 {
+        let running = self.statuses.values().filter(|status| status.state == AllocationState::Running);
+        u32::try_from(running.count()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Runs the agent until `shutdown`. What it runs in the engine runs on.
+///
+/// # Errors
+/// [`AgentError::NotJoined`] before enrolment; what cannot be read of its folder.
+pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
+    let AgentParts { home, config, runtime } = parts;
+    let identity = home.identity()?.ok_or(AgentError::NotJoined)?;
+    let paths = home.paths().clone();
+    let disk = Disk::open(home)?;
+    // Cancelled with the token, and also when this future is dropped.
+    let stop = shutdown.child_token();
+    let _guard = stop.clone().drop_guard();
+    let (events, inbox) = mpsc::channel(QUEUE);
+    let machine = facts::measure(&*runtime, paths.dir()).await;
+    let secrets = Arc::new(SecretsDir::find(identity.node));
+    if let Err(error) = &*secrets {
+        warn!(error = chain(error), "workloads with secrets will wait");
+    }
+    let relist = Arc::new(Notify::new());
+    let reports_ready = Arc::new(Notify::new());
+    let tickets = Tickets::default();
+    let tasks = TaskTracker::new();
+    let (engine_status, engine_seen) = watch::channel(EngineStatus::unknown());
+    let (link_status, link_seen) = watch::channel(LinkStatus::new());
+    let executor = Executor {
+        node: identity.node,
+        runtime: Arc::clone(&runtime),
+        secrets: Arc::clone(&secrets),
+        tickets: tickets.clone(),
+        events: events.clone(),
+        relist: Arc::clone(&relist),
+        tasks: tasks.clone(),
+        stop: stop.clone(),
+    };
+    let secrets_path = secrets.as_ref().as_ref().map_or_else(|_| "/run/lattice-agent".into(), SecretsDir::path);
+    let records = disk.records()?;
+    let policy = config.policy(&machine);
+    info!(node = %identity.node, cluster = %identity.cluster, version = crate::VERSION, cpu = %policy.cpu, memory = %policy.memory, remembered = records.len(), "the agent begins");
+    let reconciler = Reconciler::new(identity.node, policy, secrets_path, records);
+    let mut core = Core {
+        reconciler,
+        disk: Arc::clone(&disk),
+        executor,
+        reports_ready: Arc::clone(&reports_ready),
+        fresh: Freshness::default(),
+        goal: None,
+        workloads: BTreeMap::new(),
+        batch: Batch::default(),
+        wake: None,
+        retry: None,
+    };
+    core.resume().await?;
+    let watcher = Watcher {
+        node: identity.node,
+        runtime: Arc::clone(&runtime),
+        tickets,
+        events: events.clone(),
+        relist,
+        status: engine_status,
+    };
+    spawn(&tasks, &stop, watcher.run());
+    let session =
+        Session::new(Arc::clone(&disk), identity.clone(), config, Arc::clone(&runtime), machine, events.clone(), reports_ready, link_status, stop.clone())?;
+    let certificate = session.certificate();
+    spawn(&tasks, &stop, session.run());
+    let desk = local_api::Desk { identity, paths, disk, events, engine: engine_seen, link: link_seen, certificate };
+    spawn(&tasks, &stop, local_api::serve(desk));
+    core.run(inbox, &stop).await;
+    info!("the agent ends; its workloads run on");
+    stop.cancel();
+    tasks.close();
+    if timeout(GRACE, tasks.wait()).await.is_err() {
+        warn!(tasks = tasks.len(), "some tasks did not end in time");
+    }
+    Ok(())
+}
+
+fn spawn(tasks: &TaskTracker, stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
+    let stop = stop.clone();
+    tasks.spawn(async move {
+        tokio::select! {
+            () = task => {}
+            () = stop.cancelled() => {}
+        }
+    });
+}
+
+/// What the steps since the last write want.
+#[derive(Default)]
+struct Batch {
+    goal: Option<SealedGoal>,
+    saves: Saves,
+    reports: VecDeque<ReportKind>,
+    runs: Vec<(OperationId, Operation)>,
+    answers: Vec<(oneshot::Sender<bool>, GoalId)>,
+}
+
+struct Core {
+    reconciler: Reconciler,
+    disk: Arc<Disk>,
+    executor: Executor,
+    reports_ready: Arc<Notify>,
+    fresh: Freshness,
+    /// The goal on disk.
+    goal: Option<(GoalId, [u8; 32])>,
+    /// Of the reconciler's goal.
+    workloads: BTreeMap<AllocationId, WorkloadKey>,
+    batch: Batch,
+    wake: Option<Instant>,
+    retry: Option<Instant>,
+}
+
+impl Core {
+    /// Takes up the goal that was kept.
+    async fn resume(&mut self) -> Result<()> {
+        self.batch.reports.push_back(ReportKind::AgentStarted { version: crate::VERSION.into() });
+        if let Some(sealed) = self.disk.run(Disk::goal).await? {
+            self.goal = Some((sealed.id(), *sealed.hash()));
+            self.take_goal(sealed);
+        }
+        self.flush().await;
+        Ok(())
+    }
+
+    async fn run(&mut self, mut inbox: mpsc::Receiver<Event>, stop: &CancellationToken) {
+        let mut waiting = Vec::with_capacity(BATCH);
+        loop {
+            let alarm = [self.wake, self.retry].into_iter().flatten().min();
+            let ring = async {
+                match alarm {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                n = inbox.recv_many(&mut waiting, BATCH) => {
+                    if n == 0 {
+                        return;
+                    }
+                    for event in waiting.drain(..) {
+                        self.take(event);
+                    }
+                }
+                () = ring => {
+                    let now = Instant::now();
+                    if self.wake.is_some_and(|at| at <= now) {
+                        self.wake = None;
+                        self.step(Input::Tick);
+                    }
+                }
+            }
+            self.flush().await;
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Looked { ticket, id, seen } => {
+                if self.fresh.note(ticket, &id, seen.clone()) {
+                    self.step(seen.map_or_else(|| Input::Vanished(id), Input::Container));
+                }
+            }
+            Event::Listed { ticket, mut listing } => {
+                self.fresh.correct(ticket, &mut listing);
+                self.step(Input::Listed(listing));
+            }
+            Event::RuntimeLost(reason) => self.step(Input::RuntimeLost(reason)),
+            Event::Done { ticket, id, mut result, seen } => {
+                if let Some((container, seen)) = seen
+                    && !self.fresh.note(ticket, &container, seen)
+                    && let (Ok(Outcome::Seen(now)), Some(latest)) = (&mut result, self.fresh.latest(&container))
+                {
+                    *now = latest;
+                }
+                self.step(Input::Done(id, result));
+            }
+            Event::Goal { sealed, taken } => {
+                let id = sealed.id();
+                self.take_goal(sealed);
+                self.batch.answers.push((taken, id));
+            }
+            Event::Snapshot(answer) => {
+                let statuses = self.reconciler.statuses().map(|(id, status)| (id, status.clone())).collect();
+                let snapshot = Snapshot { goal: self.goal, statuses, workloads: self.workloads.clone() };
+                let _ = answer.send(snapshot);
+            }
+            Event::Container { allocation, answer } => {
+                let known = self.workloads.contains_key(&allocation);
+                let container = self.reconciler.container_of(allocation).filter(|_| known);
+                let _ = answer.send(container.map(|seen| seen.id.clone()));
+            }
+        }
+    }
+
+    fn take_goal(&mut self, sealed: SealedGoal) {
+        let id = sealed.id();
+        let goal = match sealed.open() {
+            Ok(goal) => goal,
+            Err(error) => {
+                let reason = chain(&error);
+                warn!(goal = %id, reason, "a goal was refused");
+                return self.batch.reports.push_back(ReportKind::GoalRefused { goal: id, reason });
+            }
+        };
+        let workloads: BTreeMap<_, _> = goal.allocations.iter().map(|(id, a)| (*id, a.workload.clone())).collect();
+        if self.step_with(Input::Goal(id, goal), Some(sealed)) {
+            info!(goal = %id, allocations = workloads.len(), "works towards a new goal");
+            self.workloads = workloads;
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        self.step_with(input, None);
+    }
+
+    /// Whether the goal that came with it was taken.
+    fn step_with(&mut self, input: Input, mut sealed: Option<SealedGoal>) -> bool {
+        let now = clock::now();
+        let mut taken = false;
+        for effect in self.reconciler.step(input, now, &mut clock::random_wide) {
+            match effect {
+                Effect::KeepGoal(_) => {
+                    taken = true;
+                    // What was just read from disk is there already.
+                    self.batch.goal = sealed.take().filter(|goal| self.goal != Some((goal.id(), *goal.hash())));
+                }
+                Effect::Run(id, operation) => self.batch.runs.push((id, operation)),
+                Effect::Report(kind) => self.batch.reports.push_back(kind),
+                Effect::Save(id, record) => self.save(id, record),
+                Effect::WakeAt(at) => self.wake = Some(Instant::now() + at.since(now).as_std()),
+            }
+        }
+        taken
+    }
+
+    fn save(&mut self, id: AllocationId, record: Option<Box<AllocationRecord>>) {
+        if record.is_none()
+            && let Ok(secrets) = &*self.executor.secrets
+        {
+            // Its container may have been removed by somebody else, and its secrets not.
+            secrets.remove(id);
+        }
+        self.batch.saves.insert(id, record);
+    }
+
+    /// Does what the steps want, in the order that a crash at any moment asks for.
+    async fn flush(&mut self) {
+        let reports: Vec<ReportKind> = self.batch.reports.drain(..).collect();
+        let kept = reports.clone();
+        let disk = Arc::clone(&self.disk);
+        let queue = async move {
+            if reports.is_empty() {
+                return Ok(None);
+            }
+            let now = clock::now();
+            disk.run(move |disk| disk.push(reports, now)).await.map(Some)
+        };
+        let mut queue = Box::pin(queue);
+        // Polled once at least, so that both wait for the disk at the same time.
+        let mut queued = futures::poll!(&mut queue);
+        let (goal, saves) = (self.batch.goal.take(), std::mem::take(&mut self.batch.saves));
+        let mut failed = false;
+        if goal.is_some() || !saves.is_empty() {
+            let (result, goal, saves) = {
+                let disk = Arc::clone(&self.disk);
+                let work = move |disk: &Disk| Ok((disk.keep(goal.as_ref(), &saves), goal, saves));
+                match disk.run(work).await {
+                    Ok(done) => done,
+                    Err(error) => (Err(error), None, Saves::new()),
+                }
+            };
+            match result {
+                Ok(()) => self.goal = goal.map(|goal| (goal.id(), *goal.hash())).or(self.goal),
+                Err(error) => {
+                    error!(error = chain(&error), "the disk does not take what is to be remembered; trying again");
+                    failed = true;
+                    self.batch.goal = goal;
+                    self.batch.saves = saves;
+                }
+            }
+        }
+        for (id, operation) in self.batch.runs.drain(..) {
+            self.executor.begin(id, operation);
+        }
+        if queued.is_pending() {
+            queued = std::task::Poll::Ready(queue.await);
+        }
+        if let std::task::Poll::Ready(result) = queued {
+            failed |= self.queued(result, kept);
+        }
+        for (answer, id) in self.batch.answers.drain(..) {
+            let _ = answer.send(self.goal.is_some_and(|(kept, _)| kept == id));
+        }
+        self.retry = failed.then(|| Instant::now() + DISK_RETRY);
+    }
+
+    /// What became of the reports; whether they have to be tried again.
+    fn queued(&mut self, result: Result<Option<lattice_link::outbox::Pushed>>, reports: Vec<ReportKind>) -> bool {
+        match result {
+            Ok(None) => false,
+            Ok(Some(pushed)) => {
+                if pushed.dropped > 0 {
+                    warn!(dropped = pushed.dropped, "the queue of reports is full; states are sent anew instead");
+                    let states = self.reconciler.statuses();
+                    let states = states.map(|(id, status)| ReportKind::Allocation { id, status: status.clone() });
+                    self.batch.reports.extend(states);
+                }
+                self.reports_ready.notify_one();
+                pushed.dropped > 0
+            }
+            Err(error) => {
+                error!(error = chain(&error), "the disk does not take reports; trying again");
+                self.batch.reports.extend(reports);
+                let extra = self.batch.reports.len().saturating_sub(MAX_UNWRITTEN);
+                self.batch.reports.drain(..extra);
+                true
+            }
+        }
+    }
+}

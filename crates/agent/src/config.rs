@@ -1,0 +1,186 @@
+//! The owner's word about this machine: `agent.toml` in the agent's folder. Everything has a
+//! careful default, and a key that is not known is refused by name.
+//!
+//! ```toml
+//! cpu = 2.5                        # cores lent; all of them unless said
+//! memory = "60%"                   # or "4g"; 80 % unless said
+//! publish_beyond_loopback = false  # whether ports may be published on other addresses than loopback
+//! projects = ["default"]           # whose work may run here; everybody's unless said
+//! docker_host = "/var/run/docker.sock"
+//! proxy = "http://user:password@proxy.example:3128"
+//! heartbeat_seconds = 5            # at least so often; the server may want it more often
+//! ```
+
+use crate::{AgentError, error::Result, facts::Machine};
+use lattice_converge::NodePolicy;
+use lattice_model::{Bytes, Cpu, ProjectName, resource::Capacity};
+use serde::Deserialize;
+use std::{collections::BTreeSet, io, path::Path};
+
+/// The Docker socket where nothing else is said.
+pub const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+/// Of the installed memory, where nothing else is said.
+const LENT_MEMORY_PERCENT: u64 = 80;
+
+/// The owner's word.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Cores lent.
+    cpu: Option<Amount>,
+    /// Memory lent: an amount, or a share such as `60%`.
+    memory: Option<Amount>,
+    /// Whether ports may be published beyond loopback.
+    #[serde(default)]
+    publish_beyond_loopback: bool,
+    /// Whose work may run here.
+    projects: Option<BTreeSet<ProjectName>>,
+    /// The engine's socket.
+    docker_host: Option<String>,
+    /// The HTTP proxy on the way to the servers.
+    proxy: Option<String>,
+    /// The longest time between two heartbeats.
+    heartbeat_seconds: Option<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+enum Amount {
+    Whole(u64),
+    Real(f64),
+    Text(String),
+}
+
+impl std::fmt::Display for Amount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(n) => n.fmt(f),
+            Self::Real(n) => n.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+impl AgentConfig {
+    /// Reads the file; without one everything is as by default.
+    ///
+    /// # Errors
+    /// [`AgentError::Config`] names the mistake and its line.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(AgentError::file("read", path)(error)),
+        };
+        Self::parse(&text).map_err(|problem| AgentError::Config { path: path.to_owned(), problem })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| error.to_string().trim().to_owned())?;
+        let any = Machine { cpus: 1, memory: Bytes::GIB, ..Machine::default() };
+        config.cpu(&any)?;
+        config.memory(&any)?;
+        if config.heartbeat_seconds.is_some_and(|s| !(1..=60).contains(&s)) {
+            return Err("heartbeat_seconds: write a number from 1 to 60".into());
+        }
+        if let Some(proxy) = &config.proxy {
+            proxy.parse::<lattice_link::client::Proxy>().map_err(|error| format!("proxy: {error}"))?;
+        }
+        Ok(config)
+    }
+
+    /// The engine's socket: what the command line says, then the file, then a local
+    /// `DOCKER_HOST`, then the usual place.
+    pub fn docker_host(&self, given: Option<&str>) -> String {
+        let env = || std::env::var("DOCKER_HOST").ok().filter(|host| host.starts_with("unix://"));
+        given
+            .map(ToOwned::to_owned)
+            .or_else(|| self.docker_host.clone())
+            .or_else(env)
+            .unwrap_or_else(|| DOCKER_SOCKET.to_owned())
+    }
+
+    /// The HTTP proxy: the file's, else `HTTPS_PROXY`'s.
+    pub(crate) fn proxy(&self) -> Option<lattice_link::client::Proxy> {
+        let env = || ["HTTPS_PROXY", "https_proxy"].iter().find_map(|name| std::env::var(name).ok());
+        self.proxy.clone().or_else(env).filter(|url| !url.is_empty())?.parse().ok()
+    }
+
+    pub(crate) fn heartbeat(&self, server: lattice_model::Duration) -> std::time::Duration {
+        let own = self.heartbeat_seconds.map(|s| std::time::Duration::from_secs(s.into()));
+        let wanted = server.as_std().max(std::time::Duration::from_millis(200));
+        own.map_or(wanted, |own| own.min(wanted))
+    }
+
+    /// What the owner lends of a machine.
+    pub fn lent(&self, machine: &Machine) -> Capacity {
+        let cpu = self.cpu(machine).unwrap_or(Cpu::from_cores(machine.cpus));
+        let memory = self.memory(machine).unwrap_or_default();
+        Capacity { cpu, memory, disk: machine.disk_free }
+    }
+
+    /// What may run on it.
+    pub fn policy(&self, machine: &Machine) -> NodePolicy {
+        let Capacity { cpu, memory, disk: _ } = self.lent(machine);
+        let publish_beyond_loopback = self.publish_beyond_loopback;
+        NodePolicy { cpu, memory, publish_beyond_loopback, projects: self.projects.clone() }
+    }
+
+    fn cpu(&self, machine: &Machine) -> Result<Cpu, String> {
+        let all = Cpu::from_cores(machine.cpus);
+        let Some(wanted) = &self.cpu else { return Ok(all) };
+        let cpu: Cpu = wanted.to_string().parse().map_err(|error| format!("cpu: {error}"))?;
+        if cpu.0 == 0 {
+            return Err("cpu: lend more than nothing, or stop the agent".into());
+        }
+        Ok(cpu.min(all))
+    }
+
+    fn memory(&self, machine: &Machine) -> Result<Bytes, String> {
+        let share = |percent: u64| Bytes((machine.memory.0 / 100).saturating_mul(percent));
+        let wanted = match &self.memory {
+            None => share(LENT_MEMORY_PERCENT),
+            Some(amount) => {
+                let text = amount.to_string();
+                match text.trim().strip_suffix('%') {
+                    Some(percent) => match percent.trim().parse() {
+                        Ok(percent @ 1..=100) => share(percent),
+                        _ => return Err("memory: write a share from 1% to 100%".into()),
+                    },
+                    None => text.parse().map_err(|error| format!("memory: {error}"))?,
+                }
+            }
+        };
+        if wanted.0 == 0 {
+            return Err("memory: lend more than nothing, or stop the agent".into());
+        }
+        Ok(wanted.min(machine.memory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_is_understood_and_mistakes_are_named() {
+        let machine = Machine { cpus: 8, memory: Bytes::from_mib(10_000), ..Machine::default() };
+        let lent = |text: &str| AgentConfig::parse(text).unwrap().lent(&machine);
+        assert_eq!(lent("").cpu, Cpu::from_cores(8));
+        assert_eq!(lent("").memory.0 / (1 << 20), 7999);
+        assert_eq!(lent("cpu = 2.5\nmemory = \"50%\"").cpu, Cpu(2500));
+        assert_eq!(lent("memory = \"4g\"").memory, Bytes(4 << 30));
+        assert_eq!(lent("cpu = 99").cpu, Cpu::from_cores(8));
+        for (text, word) in [
+            ("cpus = 2", "cpus"),
+            ("cpu = \"many\"", "cpu"),
+            ("memory = \"0%\"", "memory"),
+            ("projects = [\"A B\"]", "A B"),
+            ("heartbeat_seconds = 0", "heartbeat_seconds"),
+            ("proxy = \"nonsense\"", "proxy"),
+        ] {
+            let problem = AgentConfig::parse(text).unwrap_err();
+            assert!(problem.contains(word), "{text}: {problem}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Carries out what the reconciler decided, each operation in a task of its own; the reconciler
+//! bounds how many there are. A new container costs exactly one create and one start; the look at
+//! it comes after. Nothing is decided here, and nothing is tried twice.
+
+use crate::{
+    AgentError,
+    error::chain,
+    event::{Event, Sight, Tickets},
+    secrets::SecretsDir,
+};
+use lattice_converge::{Failure, Operation, OperationId, Outcome};
+use lattice_model::{
+    NodeId,
+    container::{ContainerConfig, ContainerId, ContainerSeen, ContainerState},
+    report::Health,
+};
+use lattice_runtime::{Runtime, RuntimeError};
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, info, warn};
+
+/// Hands operations to the engine.
+#[derive(Clone)]
+pub(crate) struct Executor {
+    pub(crate) node: NodeId,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    /// `Err` says why there is no place for secrets.
+    pub(crate) secrets: Arc<Result<SecretsDir, AgentError>>,
+    pub(crate) tickets: Tickets,
+    pub(crate) events: mpsc::Sender<Event>,
+    /// Asks for a listing, after something whose outcome is unknown.
+    pub(crate) relist: Arc<Notify>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+type Ended = Result<(Outcome, Sight, u64), Failure>;
+
+impl Executor {
+    pub(crate) fn begin(&self, id: OperationId, operation: Operation) {
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let stop = this.stop.clone();
+            let work = async {
+                let what = describe(&operation);
+                info!(operation = id.0, what, "begins");
+                let ended = this.carry_out(operation).await;
+                match &ended {
+                    Ok(_) => debug!(operation = id.0, what, "done"),
+                    Err(failure) => warn!(operation = id.0, what, ?failure, "failed"),
+                }
+                if matches!(ended, Err(Failure::Unreachable(_) | Failure::Missing(_))) {
+                    this.relist.notify_one();
+                }
+                let event = match ended {
+                    Ok((outcome, seen, ticket)) => Event::Done { ticket, id, result: Ok(outcome), seen },
+                    Err(failure) => {
+                        Event::Done { ticket: this.tickets.take(), id, result: Err(failure), seen: None }
+                    }
+                };
+                let _ = this.events.send(event).await;
+            };
+            tokio::select! {
+                () = work => {}
+                // The agent ends; what the engine was asked for, it does by itself.
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    async fn carry_out(&self, operation: Operation) -> Ended {
+        let done = |this: &Self| Ok((Outcome::Done, None, this.tickets.take()));
+        match operation {
+            Operation::Pull { image } => {
+                let (progress, _) = watch::channel(Default::default());
+                match self.runtime.pull(&image, progress).await {
+                    // An image that the registry lacks is not helped by another pull at once.
+                    Err(error @ RuntimeError::ImageMissing { .. }) => Err(Failure::Other(chain(&error))),
+                    other => other.map_err(failure).and_then(|()| done(self)),
+                }
+            }
+            Operation::CreateNetwork { name, internal, labels } => {
+                self.runtime.create_network(&name, internal, &labels).await.map_err(failure)?;
+                done(self)
+            }
+            Operation::RemoveNetwork { name } => {
+                self.runtime.remove_network(self.node, &name).await.map_err(failure)?;
+                done(self)
+            }
+            Operation::CreateVolume { name, labels } => {
+                self.runtime.create_volume(&name, &labels).await.map_err(failure)?;
+                done(self)
+            }
+            Operation::RemoveVolume { name } => {
+                self.runtime.remove_volume(self.node, &name).await.map_err(failure)?;
+                done(self)
+            }
+            Operation::Create { allocation: _, config, files } => {
+                self.write(&files)?;
+                let id = self.runtime.create(&config).await.map_err(failure)?;
+                let ticket = self.tickets.take();
+                let seen = just_created(id.clone(), *config);
+                Ok((Outcome::Created(id.clone()), Some((id, Some(Box::new(seen)))), ticket))
+            }
+            Operation::Start { allocation: _, container, files } => {
+                self.write(&files)?;
+                self.runtime.start(&container).await.map_err(failure)?;
+                self.look(container).await
+            }
+            Operation::Stop { allocation: _, container, grace } => {
+                self.runtime.stop(&container, grace).await.map_err(failure)?;
+                self.look(container).await
+            }
+            Operation::Remove { allocation, container } => {
+                self.runtime.remove(&container, false).await.map_err(failure)?;
+                if let Ok(secrets) = &*self.secrets {
+                    secrets.remove(allocation);
+                }
+                Ok((Outcome::Done, Some((container, None)), self.tickets.take()))
+            }
+        }
+    }
+
+    fn write(&self, files: &[lattice_converge::SecretFile]) -> Result<(), Failure> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        match &*self.secrets {
+            Ok(secrets) => secrets.write(files).map_err(|error| Failure::Other(chain(&error))),
+            Err(error) => Err(Failure::Other(chain(error))),
+        }
+    }
+
+    async fn look(&self, container: ContainerId) -> Ended {
+        let ticket = self.tickets.take();
+        let seen = self.runtime.inspect(&container).await.map_err(failure)?.map(Box::new);
+        Ok((Outcome::Seen(seen.clone()), Some((container, seen)), ticket))
+    }
+}
+
+/// The kinds that the reconciler tells apart.
+fn failure(error: RuntimeError) -> Failure {
+    let text = chain(&error);
+    match error {
+        RuntimeError::Unreachable { .. } | RuntimeError::Timeout { .. } => Failure::Unreachable(text),
+        RuntimeError::ImageMissing { .. } => Failure::ImageMissing,
+        RuntimeError::PortInUse { .. } => Failure::PortInUse(text),
+        RuntimeError::NotFound { .. } => Failure::Missing(text),
+        _ => Failure::Other(text),
+    }
+}
+
+/// A container as it is right after it was made, without asking the engine.
+fn just_created(id: ContainerId, config: ContainerConfig) -> ContainerSeen {
+    ContainerSeen {
+        id,
+        name: config.name,
+        labels: config.labels,
+        state: ContainerState::Created,
+        health: Health::None,
+        started_at: None,
+        finished_at: None,
+        exit_code: None,
+        out_of_memory: false,
+        error: None,
+        ports: config.ports,
+    }
+}
+
+/// For the log: never an environment or a secret.
+fn describe(operation: &Operation) -> String {
+    match operation {
+        Operation::Pull { image } => format!("pull {image}"),
+        Operation::CreateNetwork { name, .. } => format!("create network {name}"),
+        Operation::RemoveNetwork { name } => format!("remove network {name}"),
+        Operation::CreateVolume { name, .. } => format!("create volume {name}"),
+        Operation::RemoveVolume { name } => format!("remove volume {name}"),
+        Operation::Create { config, .. } => format!("create {}", config.name),
+        Operation::Start { allocation, .. } => format!("start {allocation}"),
+        Operation::Stop { allocation, .. } => format!("stop {allocation}"),
+        Operation::Remove { allocation, .. } => format!("remove {allocation}"),
+    }
+}

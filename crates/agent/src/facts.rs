@@ -1,0 +1,156 @@
+//! What this machine is and how busy it is, read from `/proc` and the file systems. Evidence for
+//! people and numbers for the planner; the server trusts none of it for authorisation.
+//!
+//! Rejected: a crate for system information; three files of `/proc` are less code than its setup.
+
+use crate::config::AgentConfig;
+use lattice_link::message::Heartbeat;
+use lattice_model::{
+    Bytes,
+    resource::{Capacity, NodeFacts},
+};
+use lattice_runtime::{EngineInfo, Runtime};
+use std::{fs, path::Path, time::Duration};
+
+/// What was measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Logical processors that containers can use.
+    pub cpus: u32,
+    /// Memory that containers can use.
+    pub memory: Bytes,
+    /// Free disk space where the engine keeps its data.
+    pub disk_free: Bytes,
+    /// For people.
+    pub facts: NodeFacts,
+    /// Where the engine keeps its data, when it said so.
+    pub data_root: Option<String>,
+}
+
+/// Measures the machine, with what its engine says about itself where it answers.
+pub async fn measure(runtime: &dyn Runtime, home: &Path) -> Machine {
+    let info = tokio::time::timeout(Duration::from_secs(10), runtime.info()).await;
+    machine(info.ok().and_then(Result::ok).as_ref(), home)
+}
+
+fn machine(engine: Option<&EngineInfo>, home: &Path) -> Machine {
+    let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+    let memory = meminfo("MemTotal").unwrap_or(Bytes::GIB);
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let facts = NodeFacts {
+        hostname: read("/proc/sys/kernel/hostname").trim().to_owned(),
+        os: std::env::consts::OS.to_owned(),
+        os_version: os_name(&read("/etc/os-release")).unwrap_or_else(|| std::env::consts::OS.to_owned()),
+        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+        cpu_model: model.map_or("", |(_, name)| name).trim().chars().take(128).collect(),
+        cpus,
+        memory,
+        engine_version: engine.map_or_else(String::new, |engine| engine.version.clone()),
+        agent_version: crate::VERSION.to_owned(),
+    };
+    // An engine in a virtual machine has less than the machine.
+    let seen = |own: u32, engines: u32| if engines == 0 { own } else { own.min(engines) };
+    let data_root = engine.map(|engine| engine.data_root.clone()).filter(|root| !root.is_empty());
+    let disk_free = data_root.as_deref().and_then(|root| free(Path::new(root))).or_else(|| free(home));
+    Machine {
+        cpus: engine.map_or(cpus, |engine| seen(cpus, engine.cpus)),
+        memory: engine.map(|engine| engine.memory).filter(|m| m.0 > 0).map_or(memory, |m| m.min(memory)),
+        disk_free: disk_free.unwrap_or_default(),
+        facts,
+        data_root,
+    }
+}
+
+impl Machine {
+    /// What the owner lends of it.
+    pub fn capacity(&self, config: &AgentConfig) -> Capacity {
+        config.lent(self)
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn os_name(release: &str) -> Option<String> {
+    let line = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(line.trim_matches(['"', '\'']).to_owned())
+}
+
+fn meminfo(key: &str) -> Option<Bytes> {
+    meminfo_of(&read("/proc/meminfo"), key)
+}
+
+fn meminfo_of(text: &str, key: &str) -> Option<Bytes> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| Bytes(kib * 1024))
+}
+
+/// Free space for users on the file system of `path`.
+pub(crate) fn free(path: &Path) -> Option<Bytes> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(Bytes(stat.f_bavail.saturating_mul(stat.f_frsize)))
+}
+
+/// Differs after each boot of the machine.
+pub(crate) fn boot_id() -> String {
+    read("/proc/sys/kernel/random/boot_id").trim().to_owned()
+}
+
+/// How busy the machine is; the processor's share is that since the last sample.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    last: Option<(u64, u64)>,
+}
+
+impl Load {
+    pub(crate) fn sample(&mut self, machine: &Machine, home: &Path, running: u32) -> Heartbeat {
+        let (busy, total) = jiffies(&read("/proc/stat")).unwrap_or_default();
+        let (last_busy, last_total) = self.last.replace((busy, total)).unwrap_or((busy, total));
+        let span = total.saturating_sub(last_total).max(1);
+        let cores = u64::from(machine.facts.cpus.max(1));
+        let cpu = busy.saturating_sub(last_busy).saturating_mul(1000 * cores) / span;
+        let info = read("/proc/meminfo");
+        let used = meminfo_of(&info, "MemTotal").unwrap_or_default().0
+            - meminfo_of(&info, "MemAvailable").unwrap_or_default().0.min(machine.facts.memory.0);
+        let disk = machine.data_root.as_deref().map_or(home, Path::new);
+        Heartbeat {
+            at: crate::clock::now(),
+            cpu_millis: u32::try_from(cpu).unwrap_or(u32::MAX),
+            memory_bytes: used,
+            disk_free_bytes: free(disk).or_else(|| free(home)).unwrap_or_default().0,
+            running,
+        }
+    }
+}
+
+/// Busy and total ticks of all processors since boot.
+fn jiffies(stat: &str) -> Option<(u64, u64)> {
+    let line = stat.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Vec<u64> = line.split_whitespace().take(8).map(|n| n.parse().unwrap_or(0)).collect();
+    let total: u64 = ticks.iter().sum();
+    let idle = ticks.get(3)? + ticks.get(4)?;
+    Some((total - idle, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_writes_is_read() {
+        assert_eq!(meminfo_of("MemTotal:  16 kB\nMemFree: 3 kB\n", "MemFree"), Some(Bytes(3072)));
+        assert_eq!(meminfo_of("MemTotal: x", "MemTotal"), None);
+        assert_eq!(jiffies("cpu  10 1 9 70 10 0 0 0 0 0\ncpu0 1"), Some((20, 100)));
+        assert_eq!(os_name("A=b\nPRETTY_NAME=\"Debian 13\"\n").as_deref(), Some("Debian 13"));
+        let here = machine(None, Path::new("/"));
+        assert!(here.cpus > 0 && here.memory > Bytes::MIB && here.disk_free > Bytes::MIB, "{here:?}");
+        assert!(!boot_id().is_empty());
+        let mut load = Load::default();
+        load.sample(&here, Path::new("/"), 0);
+        let beat = load.sample(&here, Path::new("/"), 3);
+        assert!(beat.memory_bytes > 0 && beat.running == 3, "{beat:?}");
+    }
+}

@@ -1,0 +1,65 @@
+//! Taking Lattice off a machine again: what is there that carries this node's label, and its
+//! removal. What lacks the label is not even listed.
+
+use crate::{error::Result, home::Home, secrets::SecretsDir};
+use lattice_model::{Duration, NodeId, container::ContainerState};
+use lattice_runtime::Runtime;
+use serde::Serialize;
+
+/// What this node has in the engine.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Belongings {
+    /// Containers by name, with whether they run.
+    pub containers: Vec<(String, bool)>,
+    /// Networks by name.
+    pub networks: Vec<String>,
+    /// Volumes by name. Their data goes with them.
+    pub volumes: Vec<String>,
+}
+
+impl Belongings {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.containers.is_empty() && self.networks.is_empty() && self.volumes.is_empty()
+    }
+}
+
+/// Lists what carries this node's label.
+///
+/// # Errors
+/// What the engine says.
+pub async fn belongings(runtime: &dyn Runtime, node: NodeId) -> Result<Belongings> {
+    let containers = runtime.list(node).await?;
+    let runs = |state| matches!(state, ContainerState::Running | ContainerState::Paused);
+    Ok(Belongings {
+        containers: containers.into_iter().map(|c| (c.name, runs(c.state))).collect(),
+        networks: runtime.list_networks(node).await?.into_iter().map(|n| n.name).collect(),
+        volumes: runtime.list_volumes(node).await?.into_iter().map(|v| v.name).collect(),
+    })
+}
+
+/// Removes this node's containers and networks, and its volumes where `data` says so. Containers
+/// get ten seconds to end. Holding the home means that no agent puts them back.
+///
+/// # Errors
+/// What the engine says; what was removed before stays removed.
+pub async fn remove_belongings(_home: &Home, runtime: &dyn Runtime, node: NodeId, data: bool) -> Result<()> {
+    let containers = runtime.list(node).await?;
+    futures::future::try_join_all(containers.iter().map(|container| async move {
+        runtime.stop(&container.id, Duration::from_secs(10)).await?;
+        runtime.remove(&container.id, true).await
+    }))
+    .await?;
+    for network in runtime.list_networks(node).await? {
+        runtime.remove_network(node, &network.name).await?;
+    }
+    if data {
+        for volume in runtime.list_volumes(node).await? {
+            runtime.remove_volume(node, &volume.name).await?;
+        }
+    }
+    if let Ok(secrets) = SecretsDir::find(node) {
+        secrets.erase();
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Secrets as files in memory: one folder per allocation below one of this node, on a tmpfs, so
+//! that nothing of them reaches a disk or the engine's own description of a container.
+
+use crate::{
+    AgentError,
+    error::Result,
+    home::make_private,
+};
+use lattice_converge::SecretFile;
+use lattice_model::{AllocationId, NodeId};
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h.
+const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// The folder in memory.
+#[derive(Debug)]
+pub(crate) struct SecretsDir {
+    dir: PathBuf,
+}
+
+/// Where a tmpfs is to be expected: `/run` for root, the user's runtime folder, shared memory.
+fn candidates() -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    if rustix::process::geteuid().is_root() {
+        all.push(PathBuf::from("/run"));
+    }
+    all.extend(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute()));
+    all.push("/dev/shm".into());
+    all
+}
+
+fn in_memory(path: &Path) -> bool {
+    // The type of the field differs between platforms.
+    #[allow(clippy::unnecessary_cast)]
+    rustix::fs::statfs(path).is_ok_and(|stat| IN_MEMORY.contains(&(stat.f_type as u64)))
+}
+
+impl SecretsDir {
+    /// The folder's place; it is made when the first secret is written.
+    pub(crate) fn find(node: NodeId) -> Result<Self> {
+        let all = candidates();
+        match all.iter().find(|path| in_memory(path)) {
+            Some(base) => Ok(Self { dir: base.join(format!("lattice-agent-{node}/secrets")) }),
+            None => {
+                let tried: Vec<_> = all.iter().map(|path| path.display().to_string()).collect();
+                Err(AgentError::NoMemoryFolder { tried: tried.join(", ") })
+            }
+        }
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.dir.display().to_string()
+    }
+
+    /// Writes the files of an allocation. A file that is there is changed in place, since a
+    /// container may have it mounted.
+    pub(crate) fn write(&self, files: &[SecretFile]) -> Result<()> {
+        for SecretFile { path, mode, value } in files {
+            let path = Path::new(path);
+            // Written by the reconciler from the folder given to it; anything else is a defect.
+            let folder = path.parent().filter(|folder| folder.parent() == Some(&*self.dir));
+            let Some(folder) = folder else {
+                return Err(AgentError::Misfit { problem: "a secret outside of its folder" });
+            };
+            if let Some(parent) = self.dir.parent() {
+                make_private(parent)?;
+            }
+            make_private(&self.dir)?;
+            if !in_memory(&self.dir) {
+                return Err(AgentError::NoMemoryFolder { tried: self.path() });
+            }
+            make_private(folder)?;
+            let written = || -> io::Result<()> {
+                if fs::read(path).is_ok_and(|present| present == value.reveal()) {
+                    return fs::set_permissions(path, fs::Permissions::from_mode(*mode & 0o777));
+                }
+                let mut file =
+                    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+                file.write_all(value.reveal())?;
+                file.set_permissions(fs::Permissions::from_mode(*mode & 0o777))
+            };
+            written().map_err(AgentError::file("write", path))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files of an allocation.
+    pub(crate) fn remove(&self, allocation: AllocationId) {
+        let folder = self.dir.join(allocation.to_string());
+        if let Err(error) = fs::remove_dir_all(&folder)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(folder = %folder.display(), %error, "secrets of an allocation could not be removed");
+        }
+    }
+
+    /// Removes everything of this node.
+    pub(crate) fn erase(&self) {
+        if let Some(parent) = self.dir.parent() {
+            let _ = fs::remove_dir_all(parent);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lattice_model::goal::SecretValue;
+
+    #[test]
+    fn files_have_their_mode_and_stay_within_their_folder() {
+        let secrets = SecretsDir::find(NodeId::from_random(crate::clock::random_wide())).unwrap();
+        let id = AllocationId::from_random(5);
+        let file = |path: String, text: &str| SecretFile {
+            path,
+            mode: 0o440,
+            value: SecretValue::new(text.as_bytes().to_vec()),
+        };
+        let path = format!("{}/{id}/0", secrets.path());
+        secrets.write(&[file(path.clone(), "one")]).unwrap();
+        secrets.write(&[file(path.clone(), "two")]).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o440);
+        assert!(secrets.write(&[file("/tmp/elsewhere".into(), "x")]).is_err());
+        assert!(secrets.write(&[file(format!("{}/../x", secrets.path()), "x")]).is_err());
+        secrets.remove(id);
+        assert!(!Path::new(&path).exists());
+        secrets.erase();
+        assert!(!secrets.dir.parent().unwrap().exists());
+    }
+}

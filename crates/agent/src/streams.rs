@@ -1,0 +1,228 @@
+//! Logs and commands: what the server asks for in the session, answered over the bulk connection.
+//! Only containers of allocations that the goal names are reached.
+
+use crate::event::Event;
+use bytes::Bytes;
+use futures::{StreamExt as _, stream::BoxStream};
+use lattice_link::{
+    BulkReceiver, BulkSender, LinkError, Refusal, code,
+    client::BulkDialer,
+    message::{
+        BulkEnd, BulkFrame, ExecRequest, LogsRequest, OpenStream, StreamRequest, TerminalSize as Size, channel,
+    },
+};
+use lattice_model::{AllocationId, container::ContainerId};
+use lattice_runtime::{
+    ExecConfig, ExecSession, LogChunk, LogOptions, LogStream, Result as RuntimeResult, Runtime, RuntimeError,
+    TerminalSize,
+};
+use std::sync::Arc;
+use tokio::{
+    io::AsyncWriteExt as _,
+    sync::{Semaphore, mpsc, oneshot},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+/// Streams at the same time; the server takes 32 calls over one connection.
+const MAX_STREAMS: usize = 24;
+/// What waits to be told that there are too many.
+const MAX_REFUSALS: usize = 8;
+
+pub(crate) struct Streams {
+    bulk: BulkDialer,
+    runtime: Arc<dyn Runtime>,
+    events: mpsc::Sender<Event>,
+    stop: CancellationToken,
+    places: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+}
+
+fn failed(code: &'static str, message: impl Into<String>, hint: &str) -> BulkEnd {
+    BulkEnd::Failed(Refusal::new(code, message, hint))
+}
+
+fn refused(error: &RuntimeError) -> BulkEnd {
+    let code = match error {
+        RuntimeError::Unreachable { .. } | RuntimeError::Timeout { .. } => "engine_unreachable",
+        RuntimeError::NotFound { .. } => "container_gone",
+        _ => "engine_refused",
+    };
+    failed(code, crate::error::chain(error), "")
+}
+
+impl Streams {
+    pub(crate) fn new(
+        bulk: BulkDialer,
+        runtime: Arc<dyn Runtime>,
+        events: mpsc::Sender<Event>,
+        stop: CancellationToken,
+    ) -> Self {
+        let (places, refusals) = (Semaphore::new(MAX_STREAMS), Semaphore::new(MAX_REFUSALS));
+        Self { bulk, runtime, events, stop, places: Arc::new(places), refusals: Arc::new(refusals) }
+    }
+
+    /// Answers in a task of its own, which ends with the stream or with the agent.
+    pub(crate) fn answer(self: &Arc<Self>, asked: OpenStream) {
+        let this = Arc::clone(self);
+        let place = Arc::clone(&self.places).try_acquire_owned().ok();
+        // Whoever gets neither place learns it from the server, which waits for a bounded time.
+        let refusal = match place {
+            Some(_) => None,
+            None => match Arc::clone(&self.refusals).try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_) => return warn!("too many streams are asked for; one is not answered"),
+            },
+        };
+        tokio::spawn(async move {
+            let stop = this.stop.clone();
+            let work = async {
+                let stream = asked.stream;
+                if let Err(error) = this.serve(asked, refusal.is_some()).await {
+                    debug!(stream = stream.0, error = crate::error::chain(&error), "a stream broke");
+                }
+            };
+            tokio::select! {
+                () = work => {}
+                () = stop.cancelled() => {}
+            }
+            drop((place, refusal));
+        });
+    }
+
+    async fn serve(&self, asked: OpenStream, too_many: bool) -> Result<(), LinkError> {
+        let OpenStream { stream, request } = asked;
+        let (send, recv) = self.bulk.open(stream).await?.split();
+        if too_many {
+            let end = failed(code::BUSY, "this node serves as many streams as it can", "try again in a while");
+            return send.close(end).await;
+        }
+        let end = match request {
+            StreamRequest::Logs(request) => self.logs(request, &send, recv).await?,
+            StreamRequest::Exec(request) => self.exec(request, &send, recv).await?,
+        };
+        send.close(end).await
+    }
+
+    async fn container(&self, allocation: AllocationId) -> Result<ContainerId, BulkEnd> {
+        let (answer, container) = oneshot::channel();
+        let _ = self.events.send(Event::Container { allocation, answer }).await;
+        container.await.ok().flatten().ok_or_else(|| {
+            failed(
+                "no_container",
+                format!("allocation {} has no container on this node now", allocation.short()),
+                "see its state with `lattice ps`",
+            )
+        })
+    }
+
+    async fn logs(
+        &self,
+        request: LogsRequest,
+        send: &BulkSender,
+        mut recv: BulkReceiver,
+    ) -> Result<BulkEnd, LinkError> {
+        let LogsRequest { allocation, follow, tail, since, timestamps } = request;
+        let container = match self.container(allocation).await {
+            Ok(container) => container,
+            Err(end) => return Ok(end),
+        };
+        info!(%allocation, follow, "logs are read");
+        let output = match self.runtime.logs(&container, LogOptions { follow, tail, since, timestamps }).await {
+            Ok(output) => output,
+            Err(error) => return Ok(refused(&error)),
+        };
+        tokio::select! {
+            end = pump(output, send) => Ok(end?.unwrap_or(BulkEnd::Done)),
+            // The other side says nothing in a stream of logs; when it goes, so do they.
+            end = async { loop { match recv.recv().await { Ok(Some(BulkFrame::Close(_)) | None) => return Ok(BulkEnd::Done), Ok(Some(_)) => {}, Err(error) => return Err(error) } } } => end,
+        }
+    }
+
+    async fn exec(
+        &self,
+        request: ExecRequest,
+        send: &BulkSender,
+        recv: BulkReceiver,
+    ) -> Result<BulkEnd, LinkError> {
+        let ExecRequest { allocation, command, tty, stdin, size, user, workdir, env } = request;
+        if workdir.is_some() {
+            let hint = "run it by a shell: sh -c 'cd FOLDER && …'";
+            return Ok(failed("unsupported", "this agent runs commands in the container's own folder alone", hint));
+        }
+        let container = match self.container(allocation).await {
+            Ok(container) => container,
+            Err(end) => return Ok(end),
+        };
+        info!(%allocation, program = command.first(), tty, "a command is run");
+        let size = size.map(|(columns, rows)| TerminalSize { rows, columns });
+        let config = ExecConfig { argv: command, tty, stdin, env, user, size };
+        let ExecSession { input, output, control } = match self.runtime.exec(&container, config).await {
+            Ok(session) => session,
+            Err(error) => return Ok(refused(&error)),
+        };
+        let given = async {
+            let mut recv = recv;
+            let mut input = Some(input);
+            if !stdin && let Some(mut input) = input.take() {
+                let _ = input.shutdown().await;
+            }
+            loop {
+                match recv.recv().await? {
+                    Some(BulkFrame::Data { channel: channel::STDIN, bytes }) => {
+                        // A command that reads no more ends by itself; its input is then dropped.
+                        if let Some(open) = &mut input
+                            && (open.write_all(&bytes).await.is_err() || open.flush().await.is_err())
+                        {
+                            input = None;
+                        }
+                    }
+                    Some(BulkFrame::End(channel::STDIN)) => {
+                        if let Some(mut open) = input.take() {
+                            let _ = open.shutdown().await;
+                        }
+                    }
+                    Some(BulkFrame::Data { channel: channel::CONTROL, bytes }) => {
+                        if let Ok(Size { columns, rows }) = serde_json::from_slice(&bytes) {
+                            let _ = control.resize(TerminalSize { rows, columns }).await;
+                        }
+                    }
+                    Some(BulkFrame::Close(_)) | None => return Ok::<_, LinkError>(()),
+                    Some(_) => {}
+                }
+            }
+        };
+        tokio::select! {
+            ended = pump(output, send) => match ended? {
+                Some(end) => Ok(end),
+                None => Ok(match control.exit_code().await {
+                    Ok(code) => BulkEnd::Exit(code),
+                    Err(error) => refused(&error),
+                }),
+            },
+            // The other side went away: dropping the command's ends closes them.
+            gone = given => gone.map(|()| BulkEnd::Done),
+        }
+    }
+}
+
+/// Passes output on until it ends; `Some` when it ended badly.
+async fn pump(
+    mut output: BoxStream<'static, RuntimeResult<LogChunk>>,
+    send: &BulkSender,
+) -> Result<Option<BulkEnd>, LinkError> {
+    while let Some(chunk) = output.next().await {
+        match chunk {
+            Ok(LogChunk { stream, bytes }) => {
+                let channel = match stream {
+                    LogStream::Stdout => channel::STDOUT,
+                    LogStream::Stderr => channel::STDERR,
+                };
+                let bytes: Bytes = bytes;
+                send.data(channel, bytes).await?;
+            }
+            Err(error) => return Ok(Some(refused(&error))),
+        }
+    }
+    Ok(None)
+}
