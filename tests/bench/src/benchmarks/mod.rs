@@ -1,0 +1,20 @@
+//! The registry. A new benchmark is a file here and a line in [`ALL`]; `docs/benchmarks.md` describes it.
+
+mod agent_footprint;
+mod deploy_latency;
+mod direct;
+mod restart_latency;
+mod server_footprint;
+mod store_writes;
+mod swarm;
+
+use crate::benchmark::Benchmark;
+
+/// Every benchmark, in the order in which they run.
+pub(crate) const ALL: &[&dyn Benchmark] = &[
+    &store_writes::StoreWrites,
+    &deploy_latency::DeployLatency,
+    &restart_latency::RestartLatency,
+    &agent_footprint::AgentFootprint,
+    &server_footprint::ServerFootprint,
+];
