@@ -1,0 +1,140 @@
+//! The cluster as a whole: status, who asks, events, audit, the document.
+
+use super::{
+    error::ApiError,
+    extract::Query,
+    guard::Principal,
+    nodes::find,
+    openapi::DOCUMENT,
+};
+use crate::{
+    rows::Audit,
+    state::Core,
+};
+use axum::{
+    Json,
+    extract::{Extension, State},
+    http::header,
+    response::IntoResponse,
+};
+use lattice_api::{AuditQuery, AuditView, EventQuery, EventView, List, NodeCounts, PlannerStatus, Status, Whoami};
+use lattice_model::{
+    ProjectName, StackKey,
+    resource::{Approval, PresenceState},
+};
+use std::sync::{Arc, atomic::Ordering};
+
+type Answer<T> = Result<Json<T>, ApiError>;
+
+/// How many entries an answer has unless told otherwise.
+const USUAL: u32 = 100;
+/// The most entries of an answer.
+const MOST: u32 = 1000;
+
+pub(crate) async fn status(State(core): State<Arc<Core>>) -> Answer<Status> {
+    Ok(Json(present(&core)))
+}
+
+/// How the cluster and its server are doing.
+pub(crate) fn present(core: &Core) -> Status {
+    let snapshot = core.snapshot();
+    let mut nodes = NodeCounts::default();
+    for node in snapshot.cluster.nodes.values() {
+        *match (node.approval, node.presence.state) {
+            (Approval::Pending, _) => &mut nodes.pending,
+            (Approval::Rejected | Approval::Revoked, _) => &mut nodes.rejected,
+            (Approval::Quarantined, _) => &mut nodes.quarantined,
+            (Approval::Approved, PresenceState::Connected) => &mut nodes.connected,
+            (Approval::Approved, PresenceState::Disconnected) => &mut nodes.disconnected,
+            (Approval::Approved, PresenceState::New | PresenceState::Unknown) => &mut nodes.unknown,
+        } += 1;
+    }
+    let mut warnings = Vec::new();
+    if let Some(behind) = core.live.behind.lock().clone() {
+        warnings.push(format!(
+            "the store is behind: {} has seen goal {}, and the store is at {}. Nothing is planned. Start the server on the newer store, or with --accept-older-store to go on from this one",
+            behind.node, behind.seen, behind.have
+        ));
+    }
+    for node in snapshot.cluster.nodes.values().filter(|node| node.approval == Approval::Quarantined) {
+        warnings.push(format!("two machines use the key of {}: stop the copy, then `lattice node approve {}`", node.name, node.name));
+    }
+    for volume in snapshot.cluster.volumes.values().filter(|volume| volume.missing) {
+        warnings.push(format!("volume {} is not on its node although it should be: its data may be lost", volume.key));
+    }
+    let memory = core.live.planner.lock();
+    let pending: usize = memory.pending.values().flatten().map(|pending| pending.slots.len()).sum();
+    Status {
+        cluster_id: core.cluster,
+        name: core.name.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        incarnation: core.incarnation,
+        revision: snapshot.revision,
+        ready: core.ready.load(Ordering::Relaxed),
+        started_at: core.started_at,
+        agent_addresses: core.advertised.iter().map(ToString::to_string).collect(),
+        nodes,
+        planner: PlannerStatus {
+            last_run: memory.last_run,
+            behind: if core.live.plan_pending() { snapshot.revision.saturating_sub(memory.planned_to) } else { 0 },
+            pending: u32::try_from(pending).unwrap_or(u32::MAX),
+            warnings: memory.warnings.clone(),
+        },
+        warnings,
+    }
+}
+
+pub(crate) async fn whoami(Extension(who): Extension<Principal>) -> Json<Whoami> {
+    Json(Whoami { name: who.name, credential: who.credential, scope: who.scope, token_id: who.token })
+}
+
+pub(crate) async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str())
+}
+
+pub(crate) async fn events(State(core): State<Arc<Core>>, Query(query): Query<EventQuery>) -> Answer<List<EventView>> {
+    let EventQuery { after, limit, stack, node } = query;
+    let snapshot = core.snapshot();
+    let limit = bound(limit);
+    let stack = stack.map(|text| read_stack(&text)).transpose()?;
+    let node = node.map(|text| find(&snapshot, &text).map(|row| row.id)).transpose()?;
+    let wanted = |event: &crate::rows::Event| {
+        stack.as_ref().is_none_or(|stack| event.stack.as_ref() == Some(stack)) && node.is_none_or(|node| event.node == Some(node))
+    };
+    let items = match after {
+        Some(after) => {
+            let later = snapshot.events.range(after.saturating_add(1)..).filter(|(_, event)| wanted(event));
+            later.take(limit).map(|(id, event)| event.view(*id)).collect()
+        }
+        None => {
+            let last = snapshot.events.iter().rev().filter(|(_, event)| wanted(event));
+            let mut items: Vec<_> = last.take(limit).map(|(id, event)| event.view(*id)).collect();
+            items.reverse();
+            items
+        }
+    };
+    Ok(Json(List { items, revision: snapshot.revision }))
+}
+
+pub(crate) async fn audit(State(core): State<Arc<Core>>, Query(query): Query<AuditQuery>) -> Answer<List<AuditView>> {
+    let AuditQuery { after, limit } = query;
+    let limit = bound(limit);
+    let mut entries: Vec<AuditView> =
+        core.stored::<Audit>().await?.into_iter().map(|(created, entry)| entry.view(created)).collect();
+    entries.sort_by_key(|entry| entry.id);
+    let items = match after {
+        Some(after) => entries.into_iter().filter(|entry| entry.id > after).take(limit).collect(),
+        None => entries.split_off(entries.len().saturating_sub(limit)),
+    };
+    Ok(Json(List { items, revision: core.snapshot().revision }))
+}
+
+fn bound(limit: Option<u32>) -> usize {
+    limit.unwrap_or(USUAL).clamp(1, MOST) as usize
+}
+
+/// `stack` of the default project, or `project/stack`.
+pub(crate) fn read_stack(text: &str) -> Result<StackKey, ApiError> {
+    let whole = if text.contains('/') { text.to_owned() } else { format!("{}/{text}", ProjectName::default_project()) };
+    whole.parse().map_err(|error| super::error::invalid(format!("{error}"), "write stack or project/stack").into())
+}

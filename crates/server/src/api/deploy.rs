@@ -1,0 +1,296 @@
+//! What a deployment would do: decided on a snapshot, without writing anything. Pure but for the
+//! time and the random bits that it is given.
+//!
+//! A deployment is declarative: what is not in it is removed, volumes excepted. The generation of a
+//! service rises when its spec differs in anything but the number of replicas, and only then are
+//! containers replaced. Every deployment writes the stack's row at the revision that it saw, so two
+//! of one stack cannot mix.
+
+use super::{diff::differences, error::conflict, validate, views};
+use crate::{
+    rows::{self, StackSource},
+    state::Snapshot,
+};
+use lattice_api::{
+    Change, ChangeKind, ChangedThing, DeployResult, ErrorBody, ErrorCode, Placement, Problem,
+};
+use lattice_model::{
+    NetworkId, NodeName, OwnerName, PoolName, StackId, StackKey, Timestamp, VolumeId,
+    goal::DesiredState,
+    resource::{Approval, Stack, StackNetwork, Volume, Workload},
+    spec::{StackSpec, WorkloadSpec},
+};
+use lattice_planner::{Cluster, Row, plan};
+use lattice_store::{MAX_BODY_BYTES, Op};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// How much of the source is kept, in bytes: what escaping makes of it must fit a row.
+const MAX_SOURCE: usize = MAX_BODY_BYTES / 4;
+
+/// What is asked for.
+pub(crate) struct Ask<'a> {
+    pub(crate) key: &'a StackKey,
+    pub(crate) spec: &'a StackSpec,
+    pub(crate) source: Option<&'a str>,
+    pub(crate) owner: OwnerName,
+    /// Refuse where the stack exists.
+    pub(crate) must_be_new: bool,
+    pub(crate) now: Timestamp,
+}
+
+/// What it comes to.
+pub(crate) struct Deployment {
+    pub(crate) ops: Vec<Op>,
+    pub(crate) result: DeployResult,
+}
+
+/// Decides on a snapshot.
+pub(crate) fn decide(snapshot: &Snapshot, ask: &Ask<'_>, random: &mut dyn FnMut() -> u128) -> Result<Deployment, ErrorBody> {
+    let Ask { key, spec, source, owner, must_be_new, now } = ask;
+    let mut problems = validate::problems(spec);
+    if problems.is_empty() {
+        problems = impossible(snapshot, key, spec);
+    }
+    if !problems.is_empty() {
+        let count = problems.len();
+        let text = format!("the stack {} cannot run: {count} {}", key.stack, if count == 1 { "thing is wrong" } else { "things are wrong" });
+        return Err(ErrorBody::new(ErrorCode::InvalidSpec, text, "correct what is listed, then deploy again").with_details(problems));
+    }
+    let old = snapshot.cluster.stacks.get(*key);
+    if *must_be_new && old.is_some() {
+        return Err(conflict(format!("there is a stack {key} already"), "choose another name, or remove that one (`lattice rm`)"));
+    }
+    let mut making = Making {
+        snapshot,
+        after: snapshot.cluster.clone(),
+        ops: Vec::new(),
+        changes: Vec::new(),
+        warnings: Vec::new(),
+        random,
+    };
+    let version = making.stack(key, spec, old, owner, *now);
+    making.workloads(key, spec);
+    making.volumes(key, spec, *now)?;
+    if let Some(source) = source {
+        if source.len() <= MAX_SOURCE {
+            making.ops.push(rows::put(&StackSource { stack: (*key).clone(), source: (*source).to_owned() }));
+        } else {
+            making.warnings.push("the file is too long to be kept for `lattice stack show`; what it says is deployed all the same".into());
+        }
+    }
+    let (_, report) = plan(&making.after, &BTreeSet::from([(*key).clone()]), *now, making.random);
+    let name = |id| snapshot.cluster.nodes.get(&id).map(|row: &Row<_>| row.name.clone()).or_else(|| NodeName::new("unknown").ok());
+    let placements = report.placed.iter().filter_map(|placed| {
+        let lattice_planner::Placement { workload, slot, node, why } = placed.clone();
+        Some(Placement { workload: workload.workload, slot, node: name(node)?, why })
+    });
+    let result = DeployResult {
+        project: key.project.clone(),
+        stack: key.stack.clone(),
+        version,
+        revision: snapshot.revision,
+        dry_run: false,
+        changes: making.changes,
+        placements: placements.collect(),
+        pending: report.pending.iter().flat_map(views::slots).collect(),
+        warnings: making.warnings,
+    };
+    Ok(Deployment { ops: making.ops, result })
+}
+
+struct Making<'a> {
+    snapshot: &'a Snapshot,
+    /// The cluster as it would be, for the planner.
+    after: Cluster,
+    ops: Vec<Op>,
+    changes: Vec<Change>,
+    warnings: Vec<String>,
+    random: &'a mut dyn FnMut() -> u128,
+}
+
+impl Making<'_> {
+    fn changed(&mut self, kind: ChangeKind, what: ChangedThing, name: impl ToString, details: Vec<String>) {
+        self.changes.push(Change { kind, what, name: name.to_string(), details });
+    }
+
+    fn stack(&mut self, key: &StackKey, spec: &StackSpec, old: Option<&Row<Stack>>, owner: &OwnerName, now: Timestamp) -> u64 {
+        let before = old.map(|row| row.networks.clone()).unwrap_or_default();
+        let mut networks = std::collections::BTreeMap::new();
+        for (name, wanted) in &spec.networks {
+            let same = before.get(name).filter(|network| network.spec == *wanted);
+            let network = match (same, before.get(name)) {
+                (Some(same), _) => {
+                    self.changed(ChangeKind::Unchanged, ChangedThing::Network, name, Vec::new());
+                    same.clone()
+                }
+                // An engine's network cannot be changed, so it is another one.
+                (None, known) => {
+                    let kind = if known.is_some() { ChangeKind::Update } else { ChangeKind::Create };
+                    let details = known.map(|known| differences(&known.spec, wanted)).unwrap_or_default();
+                    self.changed(kind, ChangedThing::Network, name, details);
+                    StackNetwork { id: NetworkId::from_random((self.random)()), spec: wanted.clone() }
+                }
+            };
+            networks.insert(name.clone(), network);
+        }
+        for name in before.keys().filter(|name| !spec.networks.contains_key(*name)) {
+            self.changed(ChangeKind::Remove, ChangedThing::Network, name, Vec::new());
+        }
+        let alive = old.filter(|row| !row.deleting);
+        let stack = Stack {
+            id: alive.map_or_else(|| StackId::from_random((self.random)()), |row| row.id),
+            key: key.clone(),
+            owner: owner.clone(),
+            version: old.map_or(1, |row| row.version + 1),
+            networks,
+            deployed_at: now,
+            deleting: false,
+        };
+        self.ops.push(match old {
+            Some(row) => rows::update(&stack, row.revision),
+            None => rows::create(&stack),
+        });
+        let version = stack.version;
+        self.after.stacks.insert(key.clone(), Row { revision: u64::MAX, value: Arc::new(stack) });
+        version
+    }
+
+    fn workloads(&mut self, key: &StackKey, spec: &StackSpec) {
+        for (name, wanted) in &spec.workloads {
+            let key = key.workload(name.clone());
+            let old = self.snapshot.cluster.workloads().get(&key);
+            let remade = self.networks_remade(&key.stack_key(), wanted);
+            let workload = match old {
+                None => {
+                    self.changed(ChangeKind::Create, ChangedThing::Workload, name, vec![format!("image: {}", wanted.image)]);
+                    Workload {
+                        key: key.clone(),
+                        spec: Arc::new(wanted.clone()),
+                        generation: 1,
+                        replicas: wanted.replicas,
+                        desired: DesiredState::Run,
+                        restart: 0,
+                    }
+                }
+                Some(old) => self.updated(old, wanted, remade),
+            };
+            match old {
+                None => self.ops.push(rows::create(&workload)),
+                Some(old) if *old.value != workload => self.ops.push(rows::update(&workload, old.revision)),
+                Some(_) => {}
+            }
+            self.after.put_workload(Row { revision: u64::MAX, value: Arc::new(workload) });
+        }
+        let gone: Vec<_> = self
+            .snapshot
+            .cluster
+            .workloads_of(key)
+            .filter(|row| !spec.workloads.contains_key(&row.key.workload))
+            .cloned()
+            .collect();
+        for row in gone {
+            self.changed(ChangeKind::Remove, ChangedThing::Workload, &row.key.workload, Vec::new());
+            self.ops.push(rows::delete::<Workload>(&row.key, Some(row.revision)));
+            self.after.remove_workload(&row.key);
+        }
+    }
+
+    /// Whether a network of it is made anew, which containers must follow.
+    fn networks_remade(&self, stack: &StackKey, wanted: &WorkloadSpec) -> bool {
+        let (before, after) = (self.snapshot.cluster.stacks.get(stack), self.after.stacks.get(stack));
+        let id = |row: Option<&Row<Stack>>, name| row.and_then(|row| row.networks.get(name)).map(|network| network.id);
+        wanted.networks.keys().any(|name| id(before, name).is_some_and(|old| id(after, name) != Some(old)))
+    }
+
+    fn updated(&mut self, old: &Row<Workload>, wanted: &WorkloadSpec, remade: bool) -> Workload {
+        let name = &old.key.workload;
+        let mut details = differences(&*old.spec, wanted);
+        let same_but_replicas = WorkloadSpec { replicas: wanted.replicas, ..(*old.spec).clone() } == *wanted;
+        let new_containers = !same_but_replicas || remade;
+        if remade {
+            details.push("a network of it is made anew".into());
+        }
+        if old.replicas != wanted.replicas && old.spec.replicas == wanted.replicas {
+            details.push(format!("replicas: {} -> {}", old.replicas, wanted.replicas));
+            self.warnings.push(format!("{name} was scaled to {} and goes back to {} as the file says", old.replicas, wanted.replicas));
+        }
+        if old.desired == DesiredState::Stop {
+            details.push("it was stopped and is started".into());
+        }
+        let workload = Workload {
+            key: old.key.clone(),
+            spec: Arc::new(wanted.clone()),
+            generation: old.generation + u64::from(new_containers),
+            replicas: wanted.replicas,
+            desired: DesiredState::Run,
+            restart: old.restart,
+        };
+        let kind = if workload == *old.value { ChangeKind::Unchanged } else { ChangeKind::Update };
+        self.changed(kind, ChangedThing::Workload, name, details);
+        workload
+    }
+
+    fn volumes(&mut self, stack: &StackKey, spec: &StackSpec, now: Timestamp) -> Result<(), ErrorBody> {
+        for name in spec.volumes.keys() {
+            let key = stack.volume(name.clone());
+            match self.snapshot.cluster.volumes.get(&key) {
+                Some(row) if row.deleting => {
+                    let hint = "deploy again when `lattice volume ls` no longer shows it";
+                    return Err(conflict(format!("volume {name} is being deleted"), hint));
+                }
+                Some(_) => self.changed(ChangeKind::Unchanged, ChangedThing::Volume, name, Vec::new()),
+                None => {
+                    let id = VolumeId::from_random((self.random)());
+                    let volume = Volume { id, key: key.clone(), node: None, exists: false, epoch: 0, missing: false, deleting: false, created_at: now };
+                    self.ops.push(rows::create(&volume));
+                    self.after.volumes.insert(key, Row { revision: u64::MAX, value: Arc::new(volume) });
+                    self.changed(ChangeKind::Create, ChangedThing::Volume, name, Vec::new());
+                }
+            }
+        }
+        let left: Vec<_> = self.snapshot.cluster.volumes_of(stack).map(|row| row.key.volume.clone()).filter(|name| !spec.volumes.contains_key(name)).collect();
+        for name in left {
+            self.warnings.push(format!("volume {name} is not in the file any more; it and its data stay"));
+        }
+        Ok(())
+    }
+}
+
+/// What no node could ever hold, or nobody could ever give. Where there are no nodes yet, it waits.
+fn impossible(snapshot: &Snapshot, key: &StackKey, spec: &StackSpec) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, workload) in &spec.workloads {
+        let pool = workload.pool.clone().unwrap_or_else(PoolName::default_pool);
+        let nodes = || snapshot.cluster.nodes.values().filter(|row| row.approval == Approval::Approved && row.pool == pool);
+        let (cpu, memory) = workload.resources.reserved();
+        let most_cpu = nodes().map(|row| row.capacity.cpu).max();
+        let most_memory = nodes().map(|row| row.capacity.memory).max();
+        let mut too_much = |what: &str, asks: String, most: String| {
+            problems.push(Problem {
+                hint: Some(format!("ask for less, or add a larger node to the pool {pool}")),
+                ..Problem::at(
+                    format!("workloads.{name}.resources"),
+                    format!("it asks for {asks} of {what}, and the largest node of the pool {pool} has {most}"),
+                )
+            });
+        };
+        if let Some(most) = most_memory.filter(|most| memory > *most) {
+            too_much("memory", memory.to_string(), most.to_string());
+        }
+        if let Some(most) = most_cpu.filter(|most| cpu > *most) {
+            too_much("processor", format!("{cpu} cores"), format!("{most} cores"));
+        }
+        for mount in &workload.secrets {
+            if !snapshot.secrets.contains_key(&rows::secret_id(&key.project, &mount.secret)) {
+                problems.push(Problem {
+                    hint: Some(format!("set it first: `lattice secret set {}`", mount.secret)),
+                    ..Problem::at(format!("workloads.{name}.secrets"), format!("there is no secret {}", mount.secret))
+                });
+            }
+        }
+        if serde_json::to_vec(workload).is_ok_and(|json| json.len() > MAX_BODY_BYTES / 2) {
+            problems.push(Problem::at(format!("workloads.{name}"), "it is larger than 512 KiB"));
+        }
+    }
+    problems
+}

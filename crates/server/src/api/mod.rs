@@ -1,0 +1,29 @@
+//! The REST API, on loopback (or TLS) and on the Unix socket.
+//!
+//! - [`table`]: every route once: method, path, what it needs, what it takes and gives. Router,
+//!   OpenAPI document and the test that no route is without a check all read it;
+//! - [`guard`]: Host and Origin, who asks, whether they may;
+//! - [`serve`]: the listeners;
+//! - [`extract`], [`error`]: bodies, queries and names in; refusals out, always as `ErrorBody`;
+//! - one file for each subject: [`cluster`], [`tokens`], [`nodes`], [`stacks`] with [`deploy`],
+//!   [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`], [`secrets`], [`watch`].
+
+pub(crate) mod allocations;
+pub(crate) mod cluster;
+pub(crate) mod deploy;
+pub(crate) mod diff;
+pub(crate) mod error;
+pub(crate) mod extract;
+pub(crate) mod guard;
+pub(crate) mod nodes;
+pub mod openapi;
+pub(crate) mod secrets;
+pub(crate) mod serve;
+pub(crate) mod stacks;
+pub(crate) mod streams;
+pub(crate) mod table;
+pub(crate) mod tokens;
+pub(crate) mod validate;
+pub(crate) mod views;
+pub(crate) mod watch;
+pub(crate) mod workloads;

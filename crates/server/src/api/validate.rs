@@ -1,0 +1,308 @@
+//! A stack as it arrives: bounds, references, what is reserved. Pure.
+//!
+//! The command line has checked the Compose file already, with lines; this is for whoever speaks to
+//! the API, and trusts nobody.
+
+use lattice_api::Problem;
+use lattice_model::{
+    spec::{DependencyCondition, MAX_REPLICAS, MAX_WORKLOADS, RestartPolicy, StackSpec, WorkloadSpec},
+    WorkloadName,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most problems that are told at once.
+const MAX_PROBLEMS: usize = 50;
+/// The longest text of any kind: an argument, a value of a variable.
+const MAX_TEXT: usize = 128 << 10;
+/// The most entries of any list or map of a service.
+const MAX_ENTRIES: usize = 1000;
+
+/// Everything that is wrong with a stack; empty when it can be planned.
+pub(crate) fn problems(spec: &StackSpec) -> Vec<Problem> {
+    let mut found = Vec::new();
+    if spec.workloads.is_empty() {
+        found.push(Problem::at("workloads", "there is no service"));
+    }
+    if spec.workloads.len() > MAX_WORKLOADS {
+        found.push(Problem::at("workloads", format!("{} services are too many; at most {MAX_WORKLOADS}", spec.workloads.len())));
+    }
+    for (what, count) in [("volumes", spec.volumes.len()), ("networks", spec.networks.len())] {
+        if count > MAX_ENTRIES {
+            found.push(Problem::at(what, format!("{count} are too many; at most {MAX_ENTRIES}")));
+        }
+    }
+    for (name, workload) in &spec.workloads {
+        let mut service = Service { path: format!("workloads.{name}"), found: &mut found };
+        service.check(spec, name, workload);
+        if found.len() >= MAX_PROBLEMS {
+            break;
+        }
+    }
+    found.extend(cycle(spec));
+    found.extend(same_ports(spec));
+    found.truncate(MAX_PROBLEMS);
+    found
+}
+
+struct Service<'a> {
+    path: String,
+    found: &'a mut Vec<Problem>,
+}
+
+impl Service<'_> {
+    fn say(&mut self, at: &str, message: impl Into<String>) {
+        self.found.push(Problem::at(format!("{}.{at}", self.path), message));
+    }
+
+    fn check(&mut self, stack: &StackSpec, name: &WorkloadName, workload: &WorkloadSpec) {
+        let WorkloadSpec {
+            image,
+            entrypoint,
+            command,
+            environment,
+            ports,
+            expose,
+            mounts,
+            secrets,
+            networks,
+            depends_on,
+            healthcheck,
+            restart: _,
+            replicas,
+            resources,
+            labels,
+            pool: _,
+            stop_grace_period,
+        } = workload;
+        if image.is_empty() || image.len() > 512 || !image.chars().all(|c| c.is_ascii_graphic()) {
+            self.say("image", "it is empty, longer than 512 characters, or has white space in it");
+        }
+        for (at, words) in [("entrypoint", entrypoint), ("command", command)] {
+            if words.as_ref().is_some_and(|words| words.len() > MAX_ENTRIES || words.iter().any(|word| bad_text(word))) {
+                self.say(at, "a word of it is too long or has a NUL, or there are more than 1000");
+            }
+        }
+        if environment.len() > MAX_ENTRIES || environment.iter().any(|(name, value)| name.is_empty() || name.contains('=') || bad_text(name) || bad_text(value)) {
+            self.say("environment", "a variable has no name, has `=` in its name, or is too long");
+        }
+        for (at, count) in [("ports", ports.len()), ("expose", expose.len()), ("mounts", mounts.len()), ("secrets", secrets.len()), ("networks", networks.len()), ("labels", labels.len())] {
+            if count > MAX_ENTRIES {
+                self.say(at, format!("{count} are too many; at most {MAX_ENTRIES}"));
+            }
+        }
+        if let Some(label) = labels.keys().find(|label| label.to_ascii_lowercase().starts_with("lattice.")) {
+            self.say(&format!("labels.{label}"), "labels that begin with `lattice.` are reserved");
+        }
+        if labels.iter().any(|(name, value)| name.is_empty() || bad_text(name) || bad_text(value)) {
+            self.say("labels", "a label has no name or is too long");
+        }
+        self.ports(workload);
+        self.mounts(stack, workload);
+        for network in networks.keys().filter(|network| !stack.networks.contains_key(*network)) {
+            self.say(&format!("networks.{network}"), "the stack has no such network");
+        }
+        for (dependency, how) in depends_on {
+            match stack.workloads.get(dependency) {
+                None if how.required => self.say(&format!("depends_on.{dependency}"), "the stack has no such service"),
+                Some(other)
+                    if how.condition == DependencyCondition::ServiceCompletedSuccessfully
+                        && other.restart == RestartPolicy::Always =>
+                {
+                    self.say(&format!("depends_on.{dependency}"), "it never completes, since it is always started again");
+                }
+                _ if dependency == name => self.say(&format!("depends_on.{dependency}"), "it waits for itself"),
+                _ => {}
+            }
+        }
+        if let Some(check) = healthcheck {
+            let known = check.test.first().is_some_and(|first| ["CMD", "CMD-SHELL", "NONE"].contains(&first.as_str()));
+            if !known || check.test.iter().any(|word| bad_text(word)) {
+                self.say("healthcheck.test", "it begins with CMD, CMD-SHELL or NONE");
+            }
+        }
+        if *replicas > MAX_REPLICAS {
+            self.say("replicas", format!("{replicas} are too many; at most {MAX_REPLICAS}"));
+        }
+        if stop_grace_period.0 > 3_600_000 {
+            self.say("stop_grace_period", "at most an hour");
+        }
+        let (reserved_cpu, reserved_memory) = resources.reserved();
+        if resources.memory_limit.is_some_and(|limit| limit < reserved_memory) {
+            self.say("resources", format!("it reserves more memory ({reserved_memory}) than its limit allows"));
+        }
+        if resources.cpu_limit.is_some_and(|limit| limit < reserved_cpu && resources.reserved_cpu.is_some()) {
+            self.say("resources", format!("it reserves more processor ({reserved_cpu}) than its limit allows"));
+        }
+        // Docker's own minimum.
+        if resources.memory_limit.is_some_and(|limit| limit.0 < 6 << 20) {
+            self.say("resources.memory_limit", "at least 6 MiB");
+        }
+        if resources.pids_limit == Some(0) {
+            self.say("resources.pids_limit", "at least 1");
+        }
+    }
+
+    fn ports(&mut self, workload: &WorkloadSpec) {
+        for port in &workload.ports {
+            if port.target.port == 0 || port.published == Some(0) {
+                self.say("ports", "ports are from 1 to 65535");
+            }
+            if let Some(published) = port.published.filter(|_| workload.replicas > 1) {
+                self.found.push(Problem {
+                    hint: Some("leave the node's port out, so that each replica gets one of its own".into()),
+                    ..Problem::at(
+                        format!("{}.ports", self.path),
+                        format!("port {published} of the node cannot be had by {} replicas", workload.replicas),
+                    )
+                });
+            }
+        }
+    }
+
+    fn mounts(&mut self, stack: &StackSpec, workload: &WorkloadSpec) {
+        let mut targets = BTreeSet::new();
+        for mount in &workload.mounts {
+            if !stack.volumes.contains_key(&mount.volume) {
+                self.say("mounts", format!("the stack has no volume {}", mount.volume));
+            }
+            if !good_target(&mount.target) {
+                self.say("mounts", format!("{:?} is not an absolute path that can be mounted on", short(&mount.target)));
+            }
+            if !targets.insert(mount.target.trim_end_matches('/').to_owned()) {
+                self.say("mounts", format!("two things are mounted on {:?}", short(&mount.target)));
+            }
+        }
+        for secret in &workload.secrets {
+            if !good_target(&secret.target) {
+                self.say("secrets", format!("{:?} is not an absolute path that can be mounted on", short(&secret.target)));
+            }
+            if !targets.insert(secret.target.trim_end_matches('/').to_owned()) {
+                self.say("secrets", format!("two things are mounted on {:?}", short(&secret.target)));
+            }
+            if secret.mode > 0o777 {
+                self.say("secrets", format!("{:o} is not a mode of permission bits alone", secret.mode));
+            }
+        }
+    }
+}
+
+fn bad_text(text: &str) -> bool {
+    text.len() > MAX_TEXT || text.contains('\0')
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+fn good_target(path: &str) -> bool {
+    let reserved = ["/proc", "/sys", "/dev"];
+    path.starts_with('/')
+        && path.trim_end_matches('/').len() > 1
+        && path.len() <= 4096
+        && !path.contains(['\0', ':', ','])
+        && !path.split('/').any(|part| part == ".." || part == ".")
+        && !reserved.iter().any(|root| path == *root || path.starts_with(&format!("{root}/")))
+}
+
+/// A service that would wait for itself, over others.
+fn cycle(spec: &StackSpec) -> Option<Problem> {
+    let mut done: BTreeSet<&WorkloadName> = BTreeSet::new();
+    loop {
+        let ready: Vec<_> = spec
+            .workloads
+            .iter()
+            .filter(|(name, workload)| {
+                !done.contains(name)
+                    && workload.depends_on.keys().all(|other| done.contains(other) || !spec.workloads.contains_key(other))
+            })
+            .map(|(name, _)| name)
+            .collect();
+        if ready.is_empty() {
+            break;
+        }
+        done.extend(ready);
+    }
+    let waiting: Vec<&str> = spec.workloads.keys().filter(|name| !done.contains(name)).map(WorkloadName::as_str).collect();
+    let text = format!("these services wait for each other in a circle: {}", waiting.join(", "));
+    (!waiting.is_empty()).then(|| Problem::at("workloads", text))
+}
+
+/// Ports of the node that two services want, though they have to be on the same one.
+fn same_ports(spec: &StackSpec) -> Vec<Problem> {
+    let mut taken: BTreeMap<(u16, &str, Option<std::net::IpAddr>), &WorkloadName> = BTreeMap::new();
+    let mut found = Vec::new();
+    for (name, workload) in &spec.workloads {
+        for port in &workload.ports {
+            let Some(published) = port.published else { continue };
+            let key = (published, port.target.protocol.as_str(), port.host_ip);
+            if let Some(other) = taken.insert(key, name) {
+                let text = match other == name {
+                    true => format!("port {published} of the node is published twice"),
+                    false => format!("port {published} of the node is published by {other} too"),
+                };
+                found.push(Problem::at(format!("workloads.{name}.ports"), text));
+            }
+        }
+    }
+    found
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lattice_model::spec::{Dependency, MountSpec, NetworkSpec, PortSpec, VolumeSpec};
+
+    fn stack(services: &[(&str, WorkloadSpec)]) -> StackSpec {
+        StackSpec {
+            workloads: services.iter().map(|(name, spec)| (name.parse().unwrap(), spec.clone())).collect(),
+            volumes: [("data".parse().unwrap(), VolumeSpec::default())].into(),
+            networks: [("default".parse().unwrap(), NetworkSpec::default())].into(),
+        }
+    }
+
+    fn says(spec: &StackSpec) -> String {
+        problems(spec).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_good_stack_has_no_problems() {
+        let mut web = WorkloadSpec::of_image("nginx");
+        web.mounts.push(MountSpec { volume: "data".parse().unwrap(), target: "/data".into(), read_only: false });
+        web.networks.insert("default".parse().unwrap(), Default::default());
+        assert_eq!(says(&stack(&[("web", web)])), "");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let waits = |other: &str| {
+            let mut spec = WorkloadSpec::of_image("nginx");
+            let how = Dependency { condition: DependencyCondition::ServiceStarted, required: true };
+            spec.depends_on.insert(other.parse().unwrap(), how);
+            spec
+        };
+        let with = |change: &dyn Fn(&mut WorkloadSpec)| {
+            let mut spec = WorkloadSpec::of_image("nginx");
+            change(&mut spec);
+            stack(&[("web", spec)])
+        };
+        let mount = |volume: &str, target: &str| MountSpec { volume: volume.parse().unwrap(), target: target.into(), read_only: false };
+        let port = |published| PortSpec { target: lattice_model::spec::ContainerPort { port: 80, protocol: Default::default() }, published: Some(published), host_ip: None };
+        for (spec, expected) in [
+            (stack(&[]), "there is no service"),
+            (stack(&[("web", WorkloadSpec::of_image("no image"))]), "workloads.web.image"),
+            (with(&|s| s.mounts.push(mount("other", "/x"))), "no volume other"),
+            (with(&|s| s.mounts.push(mount("data", "/../etc"))), "absolute path"),
+            (with(&|s| s.mounts.push(mount("data", "/proc/x"))), "absolute path"),
+            (with(&|s| { s.labels.insert("lattice.node".into(), "x".into()); }), "reserved"),
+            (with(&|s| s.replicas = 1001), "at most 1000"),
+            (with(&|s| { s.replicas = 2; s.ports.push(port(80)); }), "leave the node's port out"),
+            (with(&|s| { s.networks.insert("other".parse().unwrap(), Default::default()); }), "no such network"),
+            (stack(&[("a", waits("b")), ("b", waits("a"))]), "in a circle: a, b"),
+            (stack(&[("a", waits("c"))]), "no such service"),
+        ] {
+            let said = says(&spec);
+            assert!(said.contains(expected), "{expected:?} is not in {said:?}");
+        }
+    }
+}

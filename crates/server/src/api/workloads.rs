@@ -1,0 +1,115 @@
+//! Services: listing, and start, stop, restart, scale.
+
+use super::{
+    error::{ApiError, conflict, invalid, not_found, refuse},
+    extract::{Body, Names, Query},
+    guard::Principal,
+    views,
+};
+use crate::{
+    rows::{self, Event},
+    state::{Core, Snapshot},
+};
+use axum::{
+    Json,
+    extract::{Extension, State},
+};
+use lattice_api::{ErrorBody, List, Scale, WorkloadQuery, WorkloadView};
+use lattice_model::{WorkloadKey, goal::DesiredState, resource::Workload, spec::MAX_REPLICAS};
+use lattice_planner::Row;
+use std::sync::Arc;
+
+type Answer = Result<Json<WorkloadView>, ApiError>;
+
+fn find<'a>(snapshot: &'a Snapshot, key: &WorkloadKey) -> Result<&'a Row<Workload>, ErrorBody> {
+    snapshot.cluster.workloads().get(key).ok_or_else(|| not_found("service", &key.to_string(), "lattice ps"))
+}
+
+pub(crate) async fn list(
+    State(core): State<Arc<Core>>,
+    Query(WorkloadQuery { project, stack }): Query<WorkloadQuery>,
+) -> Json<List<WorkloadView>> {
+    let snapshot = core.snapshot();
+    let wanted = |row: &&Row<Workload>| {
+        project.as_ref().is_none_or(|project| row.key.project.as_str() == project)
+            && stack.as_ref().is_none_or(|stack| row.key.stack.as_str() == stack)
+    };
+    let rows = snapshot.cluster.workloads().values().filter(wanted);
+    let items = rows.map(|row| views::workload(&core, &snapshot, row)).collect();
+    Json(List { items, revision: snapshot.revision })
+}
+
+pub(crate) async fn show(State(core): State<Arc<Core>>, names: Names) -> Answer {
+    let snapshot = core.snapshot();
+    let row = find(&snapshot, &names.workload()?)?;
+    Ok(Json(views::workload(&core, &snapshot, row)))
+}
+
+async fn change(
+    core: &Core,
+    who: &Principal,
+    names: &Names,
+    action: &'static str,
+    says: &str,
+    how: impl Fn(&mut Workload) + Send + Sync,
+) -> Answer {
+    let key = names.workload()?;
+    core.commit(|snapshot| {
+        let row = find(snapshot, &key)?;
+        if snapshot.cluster.stacks.get(&key.stack_key()).is_none_or(|stack| stack.deleting) {
+            return refuse(conflict(format!("{} is being removed", key.stack_key()), "deploy it again when it is gone"));
+        }
+        let mut workload = (*row.value).clone();
+        how(&mut workload);
+        if workload == *row.value {
+            return Ok((Vec::new(), ()));
+        }
+        let mut ops = vec![
+            rows::update(&workload, row.revision),
+            rows::create(&who.audit(action, key.to_string(), says)),
+        ];
+        let who = format!("asked by {}", who.name);
+        ops.extend(rows::events([Event::new(action, key.to_string(), says).of(&key).because(Some(who))]));
+        Ok((ops, ()))
+    })
+    .await?;
+    let snapshot = core.snapshot();
+    let row = find(&snapshot, &key)?;
+    Ok(Json(views::workload(core, &snapshot, row)))
+}
+
+pub(crate) async fn start(State(core): State<Arc<Core>>, Extension(who): Extension<Principal>, names: Names) -> Answer {
+    change(&core, &who, &names, "workload.start", "to be started", |w| w.desired = DesiredState::Run).await
+}
+
+pub(crate) async fn stop(State(core): State<Arc<Core>>, Extension(who): Extension<Principal>, names: Names) -> Answer {
+    change(&core, &who, &names, "workload.stop", "to be stopped", |w| w.desired = DesiredState::Stop).await
+}
+
+pub(crate) async fn restart(State(core): State<Arc<Core>>, Extension(who): Extension<Principal>, names: Names) -> Answer {
+    change(&core, &who, &names, "workload.restart", "to be restarted", |w| {
+        w.desired = DesiredState::Run;
+        w.restart += 1;
+    })
+    .await
+}
+
+pub(crate) async fn scale(
+    State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
+    names: Names,
+    Body(Scale { replicas }): Body<Scale>,
+) -> Answer {
+    if replicas > MAX_REPLICAS {
+        return Err(invalid(format!("{replicas} replicas are too many"), format!("at most {MAX_REPLICAS}")).into());
+    }
+    let key = names.workload()?;
+    let snapshot = core.snapshot();
+    let row = find(&snapshot, &key)?;
+    if let Some(port) = row.spec.ports.iter().find_map(|port| port.published).filter(|_| replicas > 1) {
+        let text = format!("{key} publishes port {port}, which only one replica on a node can have, and its replicas share a node");
+        return Err(conflict(text, "publish the container's port without a number for the node's, then scale").into());
+    }
+    let says = format!("to have {replicas} replicas");
+    change(&core, &who, &names, "workload.scale", &says, |w| w.replicas = replicas).await
+}

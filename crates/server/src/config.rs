@@ -1,0 +1,252 @@
+//! What an operator decides about a server: [`ServerConfig`], and the file that it is read from.
+//!
+//! The file is TOML; an unknown key is refused by name, since a misspelt limit that is ignored
+//! would be a limit that nobody set. Rejected: environment variables for each key (two places to
+//! look at, and no comments).
+
+use crate::error::ConfigError;
+use lattice_identity::ServerAddress;
+use lattice_model::Duration;
+use serde::Deserialize;
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+/// Where the API listens unless told otherwise.
+pub const DEFAULT_API: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7400);
+/// Where agents connect unless told otherwise.
+pub const DEFAULT_AGENTS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7443);
+
+/// How a server runs.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Holds all state; made if its parent exists.
+    pub home: PathBuf,
+    /// Where the API listens. Anything but loopback needs [`ServerConfig::api_tls`].
+    pub api_listen: SocketAddr,
+    /// Certificate and key for the API.
+    pub api_tls: Option<TlsFiles>,
+    /// Names besides the loopback ones that a request's `Host` may have.
+    pub api_hosts: Vec<String>,
+    /// Where agents connect.
+    pub agent_listen: SocketAddr,
+    /// Where agents reach this server, as `host` or `host:port`, best first; found out where empty.
+    pub advertise: Vec<String>,
+    /// What people call the cluster; counts when the home is new.
+    pub cluster_name: String,
+    /// Agents below this version get no new work.
+    pub min_agent_version: Option<String>,
+    /// How often agents say that they live.
+    pub heartbeat: Duration,
+    /// How long a server that has just started waits before it calls a node disconnected.
+    pub presence_grace: Duration,
+    /// Take the store as it is although agents have seen newer goals: after the restore of a
+    /// backup. Raises the incarnation, so that agents accept what comes.
+    pub accept_older_store: bool,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+struct File {
+    home: Option<PathBuf>,
+    cluster_name: Option<String>,
+    min_agent_version: Option<String>,
+    #[serde(default)]
+    api: ApiSection,
+    #[serde(default)]
+    agents: AgentsSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApiSection {
+    listen: Option<SocketAddr>,
+    #[serde(default)]
+    hosts: Vec<String>,
+    tls: Option<TlsFiles>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgentsSection {
+    listen: Option<SocketAddr>,
+    #[serde(default)]
+    advertise: Vec<String>,
+    heartbeat_secs: Option<u64>,
+    presence_grace_secs: Option<u64>,
+}
+
+impl ServerConfig {
+    /// Everything as usual, with the state in `home` (`LATTICE_HOME/server`).
+    pub fn new(home: impl Into<PathBuf>) -> Self {
+        Self {
+            home: home.into(),
+            api_listen: DEFAULT_API,
+            api_tls: None,
+            api_hosts: Vec::new(),
+            agent_listen: DEFAULT_AGENTS,
+            advertise: Vec::new(),
+            cluster_name: "lattice".into(),
+            min_agent_version: None,
+            heartbeat: Duration::from_secs(5),
+            presence_grace: Duration::from_secs(30),
+            accept_older_store: false,
+        }
+    }
+
+    /// Reads a configuration file; what it does not say is as in [`ServerConfig::new`].
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the file, and the key with its line.
+    pub fn read(path: &Path, default_home: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let file: File = toml::from_str(&text)
+            .map_err(|source| ConfigError::Invalid { path: path.to_owned(), source: Box::new(source) })?;
+        let File { home, cluster_name, min_agent_version, api, agents } = file;
+        let ApiSection { listen: api_listen, hosts: api_hosts, tls: api_tls } = api;
+        let AgentsSection { listen, advertise, heartbeat_secs, presence_grace_secs } = agents;
+        let usual = Self::new(home.unwrap_or_else(|| default_home.to_owned()));
+        let secs = |given: Option<u64>, usual| given.map_or(usual, Duration::from_secs);
+        let config = Self {
+            api_listen: api_listen.unwrap_or(usual.api_listen),
+            api_tls,
+            api_hosts,
+            agent_listen: listen.unwrap_or(usual.agent_listen),
+            advertise,
+            cluster_name: cluster_name.unwrap_or(usual.cluster_name),
+            min_agent_version,
+            heartbeat: secs(heartbeat_secs, usual.heartbeat),
+            presence_grace: secs(presence_grace_secs, usual.presence_grace),
+            ..Self::new(usual.home)
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Whether it makes sense; [`crate::Server::start`] checks it too.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says what does not fit together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if !self.api_listen.ip().is_loopback() && self.api_tls.is_none() {
+            return Err(ConfigError::PlainApi { address: self.api_listen });
+        }
+        if !(500..=60_000).contains(&self.heartbeat.0) {
+            return Err(ConfigError::OutOfRange { key: "agents.heartbeat_secs", allowed: "1 to 60" });
+        }
+        if self.presence_grace.0 > 3_600_000 {
+            return Err(ConfigError::OutOfRange { key: "agents.presence_grace_secs", allowed: "0 to 3600" });
+        }
+        if self.cluster_name.is_empty() || self.cluster_name.len() > 63 {
+            return Err(ConfigError::OutOfRange { key: "cluster_name", allowed: "1 to 63 characters" });
+        }
+        if let Some(version) = &self.min_agent_version
+            && !lattice_link::agent_version_ok(version, version)
+        {
+            return Err(ConfigError::OutOfRange { key: "min_agent_version", allowed: "a version such as 0.2.0" });
+        }
+        self.advertised(DEFAULT_AGENTS.port()).map(drop)
+    }
+
+    /// The Unix socket of the API.
+    pub fn socket(&self) -> PathBuf {
+        self.home.join("lattice.sock")
+    }
+
+    /// Where agents reach the server when it listens on `port`: what the operator said, or the
+    /// addresses that this machine seems to have.
+    pub(crate) fn advertised(&self, port: u16) -> Result<Vec<ServerAddress>, ConfigError> {
+        let given = |text: &String| {
+            let with_port = text.parse().or_else(|_| ServerAddress::new(text.trim_matches(['[', ']']), port));
+            with_port.map_err(|source| ConfigError::Advertise { source: Box::new(source) })
+        };
+        if !self.advertise.is_empty() {
+            return self.advertise.iter().map(given).collect();
+        }
+        let listen = self.agent_listen.ip();
+        let hosts = match (listen.is_unspecified(), outward_address()) {
+            (false, _) => vec![listen.to_string()],
+            // Loopback last: from another machine it leads nowhere, and here it always works.
+            (true, Some(ip)) => vec![ip.to_string(), Ipv4Addr::LOCALHOST.to_string()],
+            (true, None) => vec![Ipv4Addr::LOCALHOST.to_string()],
+        };
+        hosts.iter().map(given).collect()
+    }
+
+    /// Names and addresses for the certificate that agents see.
+    pub(crate) fn certificate_hosts(&self, advertised: &[ServerAddress]) -> Vec<String> {
+        let mut hosts: Vec<String> = advertised.iter().map(|address| address.host().to_owned()).collect();
+        hosts.extend(["localhost", "127.0.0.1", "::1"].map(String::from));
+        if !self.agent_listen.ip().is_unspecified() {
+            hosts.push(self.agent_listen.ip().to_string());
+        } else if let Some(ip) = outward_address() {
+            hosts.push(ip.to_string());
+        }
+        let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+        if ServerAddress::new(&name, 1).is_ok() {
+            hosts.push(name);
+        }
+        hosts
+    }
+}
+
+/// The address by which this machine reaches others. Connecting a UDP socket sends nothing: it
+/// only asks the routing table (192.0.2.0/24 is kept for documentation).
+fn outward_address() -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ServerConfig, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.toml");
+        std::fs::write(&path, text).unwrap();
+        ServerConfig::read(&path, Path::new("/var/lib/lattice")).map_err(|error| {
+            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            format!("{error}: {source}")
+        })
+    }
+
+    #[test]
+    fn a_file_says_what_differs() {
+        let text = "cluster_name = \"attic\"\n[agents]\nlisten = \"127.0.0.1:1\"\nadvertise = [\"attic.example:9\", \"10.0.0.1\"]\n";
+        let config = read(text).unwrap();
+        assert_eq!((config.cluster_name.as_str(), config.api_listen), ("attic", DEFAULT_API));
+        let addresses: Vec<_> = config.advertised(7443).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["attic.example:9", "10.0.0.1:7443"]);
+        assert_eq!(config.home, Path::new("/var/lib/lattice"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, says) in [
+            ("clustername = \"x\"", "clustername"),
+            ("[api]\nlisten = \"0.0.0.0:7400\"", "TLS"),
+            ("[agents]\nheartbeat_secs = 0", "heartbeat_secs"),
+            ("[agents]\nadvertise = [\"not a host\"]", "advertise"),
+            ("min_agent_version = \"new\"", "min_agent_version"),
+            ("[api\n", "server.toml"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(says), "{text:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Bounds of what grows (events, audit, the change log) and certificates before their end.
+
+use crate::{
+    authority, clock,
+    rows::{self, Audit, Event},
+    state::Core,
+};
+use lattice_store::{Op, Revision, Transaction};
+use std::{sync::Arc, time::Duration};
+
+/// How often it runs.
+const EVERY: Duration = Duration::from_secs(60);
+/// How many events are kept.
+const EVENTS: usize = 5_000;
+/// How many audit entries are kept.
+const AUDITS: usize = 100_000;
+/// How many changes a watcher may be behind.
+const CHANGES: u64 = 10_000;
+/// How many rows are removed at once.
+const AT_ONCE: usize = 500;
+
+/// Runs until the server goes down.
+pub(crate) async fn run(core: Arc<Core>) {
+    let mut timer = tokio::time::interval(EVERY);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first tick is now, when the server has better things to do.
+    timer.tick().await;
+    for round in 0u64.. {
+        tokio::select! {
+            () = core.shutdown.cancelled() => return,
+            _ = timer.tick() => {}
+        }
+        trim_events(&core).await;
+        if round % 60 == 0 {
+            trim_audit(&core).await;
+            authority::keep_in_time(&core).await;
+        }
+        let head = core.snapshot().revision;
+        if head > CHANGES
+            && let Err(error) = core.store.compact(Revision(head - CHANGES)).await
+        {
+            tracing::warn!(%error, "the change log was not compacted");
+        }
+        core.live.streams.sweep(clock::now());
+    }
+}
+
+async fn trim_events(core: &Core) {
+    let snapshot = core.snapshot();
+    let surplus = snapshot.events.len().saturating_sub(EVENTS);
+    if surplus < AT_ONCE {
+        return;
+    }
+    remove(core, snapshot.events.values().take(surplus).map(|event| rows::delete::<Event>(&event.key, None))).await;
+}
+
+async fn trim_audit(core: &Core) {
+    let Ok(mut entries) = core.stored::<Audit>().await else { return };
+    let surplus = entries.len().saturating_sub(AUDITS);
+    entries.sort_by_key(|(created, _)| *created);
+    remove(core, entries.iter().take(surplus).map(|(_, entry)| rows::delete::<Audit>(&entry.key, None))).await;
+}
+
+async fn remove(core: &Core, ops: impl Iterator<Item = Op>) {
+    let ops: Vec<Op> = ops.collect();
+    for chunk in ops.chunks(AT_ONCE) {
+        if let Err(error) = core.store.apply(Transaction::new(chunk.to_vec())).await {
+            tracing::warn!(%error, "old rows were not removed");
+            return;
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What the server does by itself.
+//!
+//! - [`leader`]: holds the lease without which nothing is planned;
+//! - [`planning`]: plans what changed, and carries the plan out;
+//! - [`goals`]: what a node is told;
+//! - [`presence`]: what is known about nodes after a start;
+//! - [`housekeeping`]: bounds of what grows, and certificates in time.
+//!
+//! Each is a loop that is woken by changes and by time, and can be stopped anywhere: what it does
+//! next follows from the store alone.
+
+pub(crate) mod goals;
+pub(crate) mod housekeeping;
+pub(crate) mod leader;
+pub(crate) mod planning;
+pub(crate) mod presence;

@@ -1,0 +1,262 @@
+//! The planning loop: stacks that changed → plan → store, at once and one plan at a time.
+//!
+//! States: not leading (asks for the lease), behind (an agent has seen more than the store: plans
+//! nothing until a person decides), planning. A plan is made on one snapshot; its steps carry the
+//! revisions that it saw, so that a stale one fails as a whole and is made anew. The next plan
+//! waits until memory shows the last one.
+//!
+//! Rejected: collecting changes for a while before planning. The store batches by itself, and
+//! whoever deploys waits for this loop.
+
+use super::leader::{Leader, RENEW};
+use crate::{
+    clock,
+    rows::{self, Event},
+    state::{Core, Snapshot},
+};
+use lattice_model::StackKey;
+use lattice_planner::{Pending, Plan, PlanReport, Step, invariants, plan};
+use lattice_store::{ApplyError, LeaseError, Op, Transaction};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+/// The most operations of one transaction: the steps of one plan and their events.
+const CHUNK: usize = 400;
+/// The most bytes of one transaction.
+const CHUNK_BYTES: usize = 4 << 20;
+/// How long a failed store is left alone.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What became of one round.
+enum Round {
+    Done,
+    /// Somebody was faster.
+    Again,
+    /// The lease is over.
+    Fenced,
+    /// The store failed.
+    Failed,
+}
+
+/// Plans until the server goes down.
+pub(crate) async fn run(core: Arc<Core>) {
+    let holder = format!("server-{}", std::process::id());
+    let mut leader: Option<Leader> = None;
+    let mut renewal = tokio::time::interval(RENEW);
+    renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = core.shutdown.cancelled() => break,
+            _ = renewal.tick() => keep(&core, &mut leader, &holder).await,
+            () = core.live.plan_wanted(), if leader.is_some() && core.live.behind.lock().is_none() => {
+                let Some(current) = leader.as_ref().filter(|leader| leader.holds()) else {
+                    leader = None;
+                    renewal.reset_immediately();
+                    continue;
+                };
+                let changed = core.live.take_dirty();
+                match round(&core, current, &changed).await {
+                    Round::Done => {}
+                    Round::Again => core.live.want_plan(changed),
+                    Round::Fenced => {
+                        core.live.want_plan(changed);
+                        leader = None;
+                        renewal.reset_immediately();
+                    }
+                    Round::Failed => {
+                        core.live.want_plan(changed);
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            }
+        }
+    }
+    if let Some(leader) = leader {
+        leader.release(&core).await;
+    }
+}
+
+async fn keep(core: &Core, leader: &mut Option<Leader>, holder: &str) {
+    let lost = match leader {
+        Some(leader) => leader.renew(core).await.err(),
+        None => None,
+    };
+    if let Some(error) = lost {
+        tracing::warn!(%error, "this server no longer plans");
+        *leader = None;
+    }
+    if leader.is_none() {
+        match Leader::acquire(core, holder).await {
+            Ok(acquired) => *leader = Some(acquired),
+            Err(LeaseError::Held { by, .. }) => tracing::debug!(by, "another server plans"),
+            Err(error) => tracing::warn!(%error, "the leader's lease was not given"),
+        }
+    }
+}
+
+async fn round(core: &Core, leader: &Leader, changed: &BTreeSet<StackKey>) -> Round {
+    let snapshot = core.snapshot();
+    let now = clock::now();
+    let (plan, report) = plan(&snapshot.cluster, changed, now, &mut clock::random_bits);
+    let broken = invariants::broken(&snapshot.cluster, &plan);
+    if !broken.is_empty() {
+        refuse_broken(core, &broken).await;
+        return Round::Done;
+    }
+    let news = remember(core, &snapshot, changed, &report);
+    let ops = operations(&snapshot, &plan);
+    if ops.is_empty() && news.is_empty() {
+        return Round::Done;
+    }
+    let started = std::time::Instant::now();
+    let mut revision = 0;
+    let whole = chunks(ops, rows::events(news.into_iter().chain(told(&snapshot, &plan)).take(200)));
+    for ops in whole {
+        match core.store.apply(Transaction::new(ops).with_guard(leader.guard())).await {
+            Ok(applied) => revision = applied.revision.0,
+            Err(ApplyError::Conflict { .. }) => {
+                let head = core.store.revision().await.map_or(0, |head| head.0);
+                core.caught_up(head.max(revision)).await;
+                return Round::Again;
+            }
+            Err(ApplyError::Fenced { .. }) => return Round::Fenced,
+            Err(error @ (ApplyError::TooLarge { .. } | ApplyError::Invalid { .. })) => {
+                tracing::error!(%error, "a plan cannot be written down");
+                warn(core, "a plan cannot be written down: look at the server's log");
+                return Round::Done;
+            }
+            Err(ApplyError::Store(error)) => {
+                tracing::error!(%error, "a plan was not written down");
+                return Round::Failed;
+            }
+        }
+    }
+    core.caught_up(revision).await;
+    tracing::debug!(steps = plan.steps.len(), revision, took = ?started.elapsed(), "a plan was carried out");
+    Round::Done
+}
+
+/// Keeps what could not be placed, and says what is new about it.
+fn remember(core: &Core, snapshot: &Snapshot, changed: &BTreeSet<StackKey>, report: &PlanReport) -> Vec<Event> {
+    let mut memory = core.live.planner.lock();
+    let mut news = Vec::new();
+    for stack in changed {
+        let now: Vec<Pending> = report.pending.iter().filter(|p| p.workload.stack_key() == *stack).cloned().collect();
+        let before = memory.pending.remove(stack).unwrap_or_default();
+        for pending in &now {
+            let known = before.iter().any(|old| old.workload == pending.workload && old.why == pending.why);
+            if !known {
+                let message = format!("{} of its replicas wait: {}", pending.slots.len(), pending.why);
+                let event = Event::new("workload.pending", pending.workload.to_string(), message);
+                news.push(event.of(&pending.workload).because(Some(pending.hint.clone())));
+            }
+        }
+        for old in before.iter().filter(|old| !now.iter().any(|p| p.workload == old.workload)) {
+            if snapshot.cluster.workloads().contains_key(&old.workload) {
+                let event = Event::new("workload.placed", old.workload.to_string(), "none of its replicas waits any more");
+                news.push(event.of(&old.workload));
+            }
+        }
+        if !now.is_empty() {
+            memory.pending.insert(stack.clone(), now);
+        }
+    }
+    memory.last_run = Some(clock::now());
+    memory.planned_to = snapshot.revision;
+    memory.warnings.clear();
+    news
+}
+
+/// The steps as operations, with the workloads that they rely on.
+fn operations(snapshot: &Snapshot, plan: &Plan) -> Vec<Op> {
+    let mut ops: Vec<Op> =
+        plan.relies_on.iter().map(|(key, revision)| rows::check::<lattice_model::resource::Workload>(key, Some(*revision))).collect();
+    if plan.steps.is_empty() {
+        return Vec::new();
+    }
+    for step in &plan.steps {
+        ops.push(match step {
+            Step::Create(allocation) => rows::create(&**allocation),
+            Step::Update { expected, allocation } => rows::update(&**allocation, *expected),
+            Step::Forget { expected, id, .. } => {
+                rows::delete::<lattice_model::resource::Allocation>(id, Some(*expected))
+            }
+            Step::Claim { expected, volume } => rows::update(&**volume, *expected),
+            Step::ForgetVolume { expected, key } => {
+                let Some(volume) = snapshot.cluster.volumes.get(key) else { continue };
+                rows::delete::<lattice_model::resource::Volume>(volume.id, Some(*expected))
+            }
+            Step::ForgetStack { expected, key } => {
+                rows::delete::<lattice_model::resource::Stack>(key, Some(*expected))
+            }
+        });
+        if let Step::ForgetStack { key, .. } = step {
+            ops.push(rows::delete::<rows::StackSource>(key, None));
+        }
+    }
+    ops
+}
+
+/// Events for what people want to know of a plan.
+fn told<'a>(snapshot: &'a Snapshot, plan: &'a Plan) -> impl Iterator<Item = Event> + 'a {
+    plan.steps.iter().filter_map(|step| match step {
+        Step::Create(allocation) => {
+            let node = snapshot.cluster.nodes.get(&allocation.node)?;
+            let subject = format!("{}#{}", allocation.workload, allocation.slot);
+            let event = Event::new("allocation.placed", subject, format!("placed on {}", node.name));
+            Some(event.of(&allocation.workload).on(node).because(Some(allocation.explanation.clone())))
+        }
+        Step::Forget { id, why, .. } => {
+            let row = snapshot.cluster.allocations().get(id)?;
+            let event = Event::new("allocation.forgotten", format!("{}#{}", row.workload, row.slot), why.clone());
+            Some(event.of(&row.workload))
+        }
+        Step::ForgetVolume { key, .. } => {
+            let event = Event::new("volume.forgotten", key.to_string(), "deleted; it had no data on a node of the cluster");
+            Some(event.of_stack(&key.stack_key()))
+        }
+        Step::ForgetStack { key, .. } => {
+            Some(Event::new("stack.removed", key.to_string(), "nothing of it is left").of_stack(key))
+        }
+        Step::Update { .. } | Step::Claim { .. } => None,
+    })
+}
+
+/// Transactions within the store's bounds. Almost always one; a plan of thousands of steps becomes
+/// several, each of which is a valid state from which planning goes on.
+fn chunks(ops: Vec<Op>, events: Vec<Op>) -> Vec<Vec<Op>> {
+    let mut chunks = vec![Vec::new()];
+    let mut bytes = 0;
+    for op in ops {
+        let size = op.body().map_or(0, |body| body.len());
+        let full = chunks.last().is_some_and(|chunk: &Vec<Op>| chunk.len() >= CHUNK || bytes + size > CHUNK_BYTES);
+        if full {
+            chunks.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.push(op);
+        }
+    }
+    if let Some(last) = chunks.last_mut() {
+        last.extend(events);
+    }
+    chunks
+}
+
+async fn refuse_broken(core: &Core, broken: &[String]) {
+    for rule in broken.iter().take(20) {
+        tracing::error!(rule, "a plan breaks a rule and is not carried out; this is a fault in the planner");
+    }
+    let first = broken.first().cloned().unwrap_or_default();
+    warn(core, &format!("a plan was refused because it breaks a rule: {first}"));
+    let message = format!("a plan breaks {} rules and was not carried out", broken.len());
+    let event = Event::new("planner.refused", "planner", message).because(Some(first));
+    if let Err(error) = core.store.apply(Transaction::new(rows::events([event]))).await {
+        tracing::warn!(%error, "an event was not written down");
+    }
+}
+
+fn warn(core: &Core, text: &str) {
+    core.live.planner.lock().warnings = vec![text.to_owned()];
+}

@@ -1,0 +1,81 @@
+//! What is known about nodes after a start (laws 3 and 5): nothing, until they say hello or the
+//! grace is over. Nothing is moved away because a node is gone.
+
+use crate::{
+    clock,
+    rows::{self, Event},
+    state::{Core, Snapshot},
+};
+use lattice_model::{
+    NodeId,
+    resource::{Approval, Node, Presence, PresenceState},
+};
+use lattice_store::Op;
+use std::sync::Arc;
+
+/// How many nodes change in one transaction.
+const CHUNK: usize = 300;
+
+/// What was connected when the server stopped is unknown now.
+pub(crate) async fn forget(core: &Core) {
+    let was = |node: &Node| node.presence.state == PresenceState::Connected;
+    shift(core, &was, PresenceState::Unknown, None).await;
+}
+
+/// After the grace, what did not say hello is disconnected.
+pub(crate) async fn settle(core: Arc<Core>) {
+    tokio::select! {
+        () = core.shutdown.cancelled() => return,
+        () = tokio::time::sleep(core.config.presence_grace.as_std()) => {}
+    }
+    let silent = |node: &Node| node.presence.state == PresenceState::Unknown;
+    let text = "it did not connect after the server's start; what runs there goes on";
+    shift(&core, &silent, PresenceState::Disconnected, Some(text)).await;
+}
+
+async fn shift(core: &Core, which: &(dyn Fn(&Node) -> bool + Sync), to: PresenceState, tell: Option<&str>) {
+    loop {
+        let decided = core
+            .commit(|snapshot| {
+                let nodes: Vec<_> = snapshot.cluster.nodes.values().filter(|node| which(node)).take(CHUNK).collect();
+                let mut ops = Vec::new();
+                let mut events = Vec::new();
+                for row in &nodes {
+                    if core.live.session(row.id).is_some() {
+                        continue;
+                    }
+                    ops.push(rows::update(&with_presence(row, to), row.revision));
+                    if let Some(text) = tell {
+                        events.push(Event::new("node.disconnected", row.name.to_string(), text).on(row));
+                    }
+                }
+                ops.extend(rows::events(events));
+                let more = nodes.len() == CHUNK && !ops.is_empty();
+                Ok((ops, more))
+            })
+            .await;
+        match decided {
+            Ok(done) if done.value => {}
+            Ok(_) => return,
+            Err(refused) => {
+                tracing::warn!(?refused, "the presence of nodes was not written down");
+                return;
+            }
+        }
+    }
+}
+
+fn with_presence(node: &Node, state: PresenceState) -> Node {
+    Node { presence: Presence { state, since: clock::now() }, ..node.clone() }
+}
+
+/// The operations by which a node's presence changes, with its event; none when it is so already.
+pub(crate) fn change(snapshot: &Snapshot, node: NodeId, to: PresenceState, event: Event) -> Vec<Op> {
+    let Some(row) = snapshot.cluster.nodes.get(&node) else { return Vec::new() };
+    if row.presence.state == to || row.approval == Approval::Pending {
+        return Vec::new();
+    }
+    let mut ops = vec![rows::update(&with_presence(row, to), row.revision)];
+    ops.extend(rows::events([event.on(row)]));
+    ops
+}

@@ -1,0 +1,301 @@
+//! What nodes say happened. Each report takes effect exactly once: its effect and the number of the
+//! last report taken are one transaction, and it is acknowledged when that is durable.
+
+use super::unavailable;
+use crate::{
+    rows::{self, Event, NodeOutbox},
+    state::{Core, Snapshot},
+};
+use lattice_link::{
+    Dedup, Refusal, Verdict as DedupVerdict,
+    message::Reported,
+};
+use lattice_model::{
+    AllocationId, NodeId, Timestamp, VolumeId,
+    report::{AllocationState, AllocationStatus, Report, ReportKind},
+    resource::{Allocation, Intent, Node, Volume},
+};
+use lattice_planner::Row;
+use lattice_store::Op;
+use std::collections::BTreeMap;
+
+/// How many reports share a transaction.
+const AT_ONCE: usize = 64;
+/// The longest reason that a node may give, in characters.
+const MAX_REASON: usize = 1000;
+
+/// Takes a batch of a node's reports; gives the number up to which they took effect.
+pub(super) async fn take(core: &Core, node: NodeId, dedup: &mut Dedup, batch: Vec<Reported>) -> Result<u64, Refusal> {
+    for part in batch.chunks(AT_ONCE) {
+        let started_at = *dedup;
+        let done = core
+            .commit(|snapshot| {
+                let mut dedup = started_at;
+                let Some(row) = snapshot.cluster.nodes.get(&node) else { return Ok((Vec::new(), dedup)) };
+                let mut effects = Effects::new(snapshot, row);
+                for report in part {
+                    match dedup.accept(report.seq()) {
+                        DedupVerdict::Duplicate => continue,
+                        DedupVerdict::New => {}
+                        DedupVerdict::Gap { missing } => {
+                            let text = format!("{missing} of its reports never came; its present state is right all the same");
+                            effects.tell("reports.lost", text, None);
+                        }
+                    }
+                    match report {
+                        Reported::Known(report) => effects.report(report),
+                        Reported::Unknown { at, kind, .. } => {
+                            let text = "its agent is newer and reported something that this server does not know";
+                            effects.tell_at(*at, "report.unknown", text.into(), Some(kind.clone()));
+                        }
+                    }
+                }
+                if dedup == started_at {
+                    return Ok((Vec::new(), dedup));
+                }
+                let mut ops = effects.operations();
+                ops.push(rows::put(&NodeOutbox { node, dedup }));
+                Ok((ops, dedup))
+            })
+            .await
+            .map_err(unavailable)?;
+        *dedup = done.value;
+    }
+    Ok(dedup.last)
+}
+
+/// What runs, as Hello says it, where no reports wait to say the same.
+pub(super) fn reconcile(
+    snapshot: &Snapshot,
+    node: NodeId,
+    statuses: &BTreeMap<AllocationId, AllocationStatus>,
+    ops: &mut Vec<Op>,
+    news: &mut Vec<Event>,
+) {
+    let Some(row) = snapshot.cluster.nodes.get(&node) else { return };
+    let mut effects = Effects::new(snapshot, row);
+    for (id, status) in statuses {
+        // What it has from before and is not meant to have any more goes with the next goal.
+        if snapshot.cluster.allocations().get(id).is_some_and(|known| known.node == node) {
+            effects.status(Timestamp(0), *id, status);
+        }
+    }
+    let Effects { allocations, volumes, events, .. } = effects;
+    ops.extend(allocations.into_values().flat_map(Edit::operation));
+    ops.extend(volumes.into_values().flat_map(Edit::operation));
+    news.extend(events.into_iter().map(|event| if event.at.0 == 0 { event.at(crate::clock::now()) } else { event }));
+}
+
+/// A row as it was and as it is to be; `None` is gone.
+struct Edit<T> {
+    revision: u64,
+    id: String,
+    before: T,
+    after: Option<T>,
+}
+
+impl<T: rows::Stored + PartialEq> Edit<T> {
+    fn operation(self) -> Option<Op> {
+        match self.after {
+            None => Some(rows::delete::<T>(self.id, Some(self.revision))),
+            Some(after) if after != self.before => Some(rows::update(&after, self.revision)),
+            Some(_) => None,
+        }
+    }
+}
+
+/// The effects of several reports, so that a row is written once.
+struct Effects<'a> {
+    snapshot: &'a Snapshot,
+    node: &'a Row<Node>,
+    allocations: BTreeMap<AllocationId, Edit<Allocation>>,
+    volumes: BTreeMap<VolumeId, Edit<Volume>>,
+    events: Vec<Event>,
+}
+
+impl<'a> Effects<'a> {
+    fn new(snapshot: &'a Snapshot, node: &'a Row<Node>) -> Self {
+        Self { snapshot, node, allocations: BTreeMap::new(), volumes: BTreeMap::new(), events: Vec::new() }
+    }
+
+    fn operations(self) -> Vec<Op> {
+        let Self { allocations, volumes, events, .. } = self;
+        let mut ops: Vec<Op> = allocations.into_values().filter_map(Edit::operation).collect();
+        ops.extend(volumes.into_values().filter_map(Edit::operation));
+        ops.extend(rows::events(events));
+        ops
+    }
+
+    fn report(&mut self, report: &Report) {
+        let at = report.at;
+        match &report.kind {
+            ReportKind::Allocation { id, status } => self.status(at, *id, status),
+            ReportKind::AllocationGone { id } => self.gone(at, *id),
+            ReportKind::VolumeCreated { id } => self.volume(at, *id, "volume.created", |volume| {
+                let new = !volume.exists && !volume.deleting;
+                volume.exists |= new;
+                new.then_some("created, empty")
+            }),
+            ReportKind::VolumeMissing { id } => self.volume(at, *id, "volume.missing", |volume| {
+                let new = volume.exists && !volume.missing;
+                volume.missing |= new;
+                new.then_some("it should be there and is not: its data may be lost")
+            }),
+            ReportKind::VolumeDeleted { id } => self.volume_deleted(at, *id),
+            ReportKind::RuntimeLost { reason } => {
+                self.tell_at(at, "node.runtime_lost", "its container engine does not answer".into(), Some(reason.clone()));
+            }
+            ReportKind::RuntimeBack => {
+                self.tell_at(at, "node.runtime_back", "its container engine answers again".into(), None);
+            }
+            ReportKind::GoalRefused { goal, reason } => {
+                self.tell_at(at, "node.goal_refused", format!("it refused goal {goal}"), Some(reason.clone()));
+            }
+            ReportKind::OutboxOverflowed { dropped } => {
+                let text = format!("{dropped} of its reports had no room while it was away; states were sent anew");
+                self.tell_at(at, "node.outbox_overflowed", text, None);
+            }
+            ReportKind::AgentStarted { version } => {
+                self.tell_at(at, "node.agent_started", format!("its agent {version} started"), None);
+            }
+        }
+    }
+
+    fn tell(&mut self, kind: &str, text: String, cause: Option<String>) {
+        self.tell_at(crate::clock::now(), kind, text, cause);
+    }
+
+    fn tell_at(&mut self, at: Timestamp, kind: &str, text: String, cause: Option<String>) {
+        let event = Event::new(kind, self.node.name.to_string(), text).on(self.node).because(cause).at(at);
+        self.events.push(event);
+    }
+
+    /// A node spoke about what is not its own.
+    fn foreign(&mut self, what: &str, id: &str) {
+        tracing::warn!(node = %self.node.id, what, id, "a node reported for another one; refused");
+        self.tell("report.refused", format!("it reported for {what} {id}, which is another node's; that had no effect"), None);
+    }
+
+    /// The allocation, where it is this node's.
+    fn own(&mut self, id: AllocationId) -> Option<&mut Edit<Allocation>> {
+        if !self.allocations.contains_key(&id) {
+            let row = self.snapshot.cluster.allocations().get(&id)?;
+            if row.node != self.node.id {
+                self.foreign("allocation", &id.to_string());
+                return None;
+            }
+            let value = (*row.value).clone();
+            let edit = Edit { revision: row.revision, id: id.to_string(), before: value.clone(), after: Some(value) };
+            self.allocations.insert(id, edit);
+        }
+        self.allocations.get_mut(&id)
+    }
+
+    fn status(&mut self, at: Timestamp, id: AllocationId, status: &AllocationStatus) {
+        let node = self.node;
+        let mut status = status.clone();
+        status.reason = status.reason.map(|reason| reason.chars().take(MAX_REASON).collect());
+        let Some(allocation) = self.own(id).and_then(|edit| edit.after.as_mut()) else { return };
+        let before = std::mem::replace(&mut allocation.status, status);
+        let after = allocation.status.clone();
+        let turned = (before.state, before.health, before.restarts) != (after.state, after.health, after.restarts);
+        let (workload, slot) = (allocation.workload.clone(), allocation.slot);
+        let mounts = allocation.spec.mounts.clone();
+        if turned {
+            let subject = format!("{workload}#{slot}");
+            let kind = format!("allocation.{}", after.state.as_str());
+            let event = Event::new(&kind, subject, sentence(&after)).of(&workload).on(node).because(after.reason.clone()).at(at);
+            self.events.push(event);
+        }
+        if after.state == AllocationState::Running && before.state != AllocationState::Running {
+            // What runs has its volumes: one that was missing is back.
+            for mount in mounts {
+                let key = workload.stack_key().volume(mount.volume);
+                if let Some(id) = self.snapshot.cluster.volumes.get(&key).filter(|row| row.missing).map(|row| row.id) {
+                    self.volume(at, id, "volume.found", |volume| {
+                        volume.missing = false;
+                        Some("it is there again")
+                    });
+                }
+            }
+        }
+    }
+
+    fn gone(&mut self, at: Timestamp, id: AllocationId) {
+        let node = self.node;
+        let Some(edit) = self.own(id) else { return };
+        let Some(allocation) = edit.after.clone() else { return };
+        let subject = format!("{}#{}", allocation.workload, allocation.slot);
+        let event = if allocation.intent == Intent::Remove {
+            edit.after = None;
+            Event::new("allocation.gone", subject, "its container is removed")
+        } else {
+            Event::new("report.refused", subject, "its node says that it removed it, and nobody had asked for that")
+        };
+        self.events.push(event.of(&allocation.workload).on(node).at(at));
+    }
+
+    fn own_volume(&mut self, id: VolumeId) -> Option<&mut Edit<Volume>> {
+        if !self.volumes.contains_key(&id) {
+            let row = self.snapshot.volume(id)?;
+            if row.node != Some(self.node.id) {
+                self.foreign("volume", &id.to_string());
+                return None;
+            }
+            let value = (*row.value).clone();
+            let edit = Edit { revision: row.revision, id: id.to_string(), before: value.clone(), after: Some(value) };
+            self.volumes.insert(id, edit);
+        }
+        self.volumes.get_mut(&id)
+    }
+
+    /// Changes a volume of this node; the change says what happened, or nothing when nothing did.
+    fn volume(&mut self, at: Timestamp, id: VolumeId, kind: &str, change: impl FnOnce(&mut Volume) -> Option<&'static str>) {
+        let node = self.node;
+        let Some(volume) = self.own_volume(id).and_then(|edit| edit.after.as_mut()) else { return };
+        let Some(text) = change(volume) else { return };
+        let key = volume.key.clone();
+        self.events.push(Event::new(kind, key.to_string(), text).of_stack(&key.stack_key()).on(node).at(at));
+    }
+
+    fn volume_deleted(&mut self, at: Timestamp, id: VolumeId) {
+        let node = self.node;
+        let Some(edit) = self.own_volume(id) else { return };
+        let Some(volume) = edit.after.clone() else { return };
+        let event = if volume.deleting {
+            edit.after = None;
+            Event::new("volume.deleted", volume.key.to_string(), "its data is deleted, as somebody asked")
+        } else {
+            Event::new("report.refused", volume.key.to_string(), "its node says that it deleted it, and nobody had asked for that")
+        };
+        self.events.push(event.of_stack(&volume.key.stack_key()).on(node).at(at));
+    }
+}
+
+fn sentence(status: &AllocationStatus) -> String {
+    let mut text = match status.state {
+        AllocationState::Assigned => "it is planned".to_owned(),
+        AllocationState::Waiting => "it waits".into(),
+        AllocationState::Pulling => "its image is fetched".into(),
+        AllocationState::Starting => "it starts".into(),
+        AllocationState::Running => "it runs".into(),
+        AllocationState::BackingOff => "it ended and is started again after a pause".into(),
+        AllocationState::Stopping => "it is being stopped".into(),
+        AllocationState::Stopped => "it is stopped".into(),
+        AllocationState::Completed => "it has done its work".into(),
+        AllocationState::Failed => "it cannot run".into(),
+        AllocationState::Unknown => "nobody knows".into(),
+    };
+    use lattice_model::report::Health;
+    match status.health {
+        Health::None => {}
+        Health::Starting => text.push_str("; its health check has not answered yet"),
+        Health::Healthy => text.push_str(" and is healthy"),
+        Health::Unhealthy => text.push_str(" and is not healthy"),
+    }
+    if let Some(exit) = status.exit_code.filter(|_| status.state != AllocationState::Running) {
+        text.push_str(&format!(" (exit code {exit})"));
+    }
+    text
+}
+

@@ -1,0 +1,402 @@
+//! A node's session, from Hello to Goodbye.
+//!
+//! The gates of a Hello, in order: 1. the certificate is of a node that is known, with its
+//! registered key; 2. the node is approved; 3. no newer connection of it was judged meanwhile;
+//! 4. the ratchet moves, or the node is set apart. What Hello tells is written down in the same
+//! transaction, before Welcome. Then the session goes on until either side ends it, a newer
+//! session takes its place, or the node loses its right to one.
+
+use super::{admitted, code, identify, reports, unavailable, unknown};
+use crate::{
+    clock,
+    controllers::{goals, presence},
+    rows::{self, Audit, Event, NodeIdentity, NodeOutbox},
+    state::{Core, Refused, Snapshot, live::Behind},
+};
+use lattice_api::{ErrorBody, ErrorCode, NodeLoad};
+use lattice_identity::{CLOCK_SKEW, PeerIdentity, RatchetValue, StaleSession, Verdict, peer_node};
+use lattice_link::{
+    Dedup, LinkError, Refusal,
+    server::{CertifiedPeer, Session, SessionSender},
+    message::{AgentMessage, Heartbeat, Hello, Notice, Secret, ServerMessage, Welcome},
+};
+use lattice_model::{
+    Bytes, Cpu, NodeId,
+    resource::{Approval, Eligibility, Node, Presence, PresenceState},
+};
+use lattice_planner::Row;
+use lattice_store::Op;
+use parking_lot::Mutex;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// How long an agent has to read its Goodbye before its connections are cut.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// An open session, as others see it.
+pub(crate) struct SessionHandle {
+    number: u64,
+    sender: SessionSender,
+    wake: Notify,
+    ended: CancellationToken,
+    why: Mutex<Option<Refusal>>,
+}
+
+impl SessionHandle {
+    /// Something of the node changed: its goal or its right to a session.
+    pub(crate) fn poke(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Sends a message to the agent.
+    pub(crate) async fn send(&self, message: ServerMessage) -> Result<(), LinkError> {
+        tokio::select! {
+            sent = self.sender.send(message) => sent,
+            () = self.ended.cancelled() => Err(LinkError::Closed(lattice_link::CloseReason::Cut)),
+        }
+    }
+
+    fn end(&self, why: Refusal) {
+        self.why.lock().get_or_insert(why);
+        self.ended.cancel();
+    }
+}
+
+/// What was decided about a Hello.
+enum Opening {
+    Accepted { next: RatchetValue, dedup: Dedup, outdated: bool },
+    Stale(StaleSession),
+    Refused(Refusal),
+}
+
+pub(super) async fn serve(
+    core: Arc<Core>,
+    peer: CertifiedPeer,
+    hello: Hello,
+    session: Session,
+) -> Result<(), Refusal> {
+    // 1.
+    let who = identify(&core, &peer)?;
+    let node = who.node;
+    let number = core.live.number();
+    let turn = core.live.turn(node);
+    let opened = {
+        // 3. Hellos of one node are judged one by one, and a late one concludes nothing.
+        let mut newest = turn.lock().await;
+        if *newest > number {
+            return Err(Refusal::new(code::REPLACED, "a newer connection of this node was taken", ""));
+        }
+        *newest = number;
+        open(&core, node, number, &hello).await?
+    };
+    let (next, dedup, outdated) = match opened {
+        Opening::Accepted { next, dedup, outdated } => (next, dedup, outdated),
+        Opening::Refused(refusal) => return Err(refusal),
+        Opening::Stale(stale) => {
+            if let Some(other) = core.live.sessions.lock().remove(&node) {
+                other.end(Refusal::new(code::QUARANTINED, stale.to_string(), ""));
+            }
+            return Err(Refusal::new(code::QUARANTINED, stale.to_string(), ""));
+        }
+    };
+    let Session { send, mut recv, protocol } = session;
+    let handle = Arc::new(SessionHandle {
+        number,
+        sender: send.clone(),
+        wake: Notify::new(),
+        ended: CancellationToken::new(),
+        why: Mutex::new(None),
+    });
+    let before = core.live.sessions.lock().insert(node, Arc::clone(&handle));
+    if let Some(before) = before {
+        before.end(Refusal::new(code::REPLACED, "a newer session of this node took over", ""));
+    }
+    let minimum = core.config.min_agent_version.clone().unwrap_or_default();
+    let notice = outdated.then(|| Notice {
+        code: lattice_link::code::OUTDATED.into(),
+        message: format!("this agent is {}, and the cluster wants at least {minimum}: it gets no new work", hello.agent_version),
+        hint: "update the agent; what runs goes on".into(),
+    });
+    let welcome = Welcome {
+        protocol,
+        server_version: env!("CARGO_PKG_VERSION").into(),
+        heartbeat: core.config.heartbeat,
+        ratchet_next: Some(Secret::new(String::from(next.clone()).into_bytes())),
+        ack_up_to: dedup.last,
+        notice,
+    };
+    let result = async {
+        send.send(ServerMessage::Welcome(welcome)).await?;
+        tracing::info!(%node, address = %peer.addr, agent = hello.agent_version, "a node is connected");
+        check_behind(&core, node, &hello).await;
+        converse(&core, &who, &handle, &mut recv, &next, dedup, hello.goal.map(|(_, hash)| hash)).await
+    }
+    .await;
+    finish(&core, node, &handle, &result).await;
+    result
+}
+
+/// Judges a Hello and writes down what it tells.
+async fn open(core: &Core, node: NodeId, number: u64, hello: &Hello) -> Result<Opening, Refusal> {
+    let text = String::from_utf8_lossy(hello.ratchet.reveal()).into_owned();
+    let presented = match text.as_str() {
+        "" => RatchetValue::GENESIS,
+        text => text.parse().map_err(|_| {
+            Refusal::new(lattice_link::code::MALFORMED, "the session value cannot be read", "join again with a new token")
+        })?,
+    };
+    let fresh = clock::random();
+    core.commit(|snapshot| {
+        let (Some(row), Some(identity)) = (snapshot.cluster.nodes.get(&node), snapshot.identities.get(&node)) else {
+            return Ok((Vec::new(), Opening::Refused(unknown())));
+        };
+        // 2.
+        if let Err(refusal) = admitted(row, identity.reason.as_deref()) {
+            return Ok((Vec::new(), Opening::Refused(refusal)));
+        }
+        // 4.
+        let mut changed = (*identity.value).clone();
+        if changed.resume_next {
+            changed.ratchet.resume(&presented);
+        }
+        match changed.ratchet.hello(number, &presented, fresh) {
+            Verdict::Accept { next } => {
+                (changed.resume_next, changed.clone_warning) = (false, None);
+                Ok(accept(core, snapshot, row, rows::update(&changed, identity.revision), hello, next))
+            }
+            Verdict::Stale(stale) => Ok((quarantine(row, identity, &stale), Opening::Stale(stale))),
+            Verdict::Superseded => Ok((
+                Vec::new(),
+                Opening::Refused(Refusal::new(code::REPLACED, "a newer connection of this node was taken", "")),
+            )),
+        }
+    })
+    .await
+    .map(|done| done.value)
+    .map_err(unavailable)
+}
+
+fn accept(
+    core: &Core,
+    snapshot: &Snapshot,
+    row: &Row<Node>,
+    ratchet: Op,
+    hello: &Hello,
+    next: RatchetValue,
+) -> (Vec<Op>, Opening) {
+    let node = row.id;
+    let minimum = core.config.min_agent_version.as_deref();
+    let outdated = minimum.is_some_and(|minimum| !lattice_link::agent_version_ok(&hello.agent_version, minimum));
+    let eligibility = match (row.eligibility, outdated) {
+        (Eligibility::Eligible, true) => Eligibility::Outdated,
+        (Eligibility::Outdated, false) => Eligibility::Eligible,
+        (as_it_is, _) => as_it_is,
+    };
+    let mut ops = vec![ratchet];
+    let mut news = Vec::new();
+    let connected = row.presence.state == PresenceState::Connected;
+    let changed = Node {
+        eligibility,
+        capacity: hello.capacity,
+        facts: hello.facts.clone(),
+        presence: if connected { row.presence } else { Presence { state: PresenceState::Connected, since: clock::now() } },
+        ..(*row.value).clone()
+    };
+    if changed != *row.value {
+        ops.push(rows::update(&changed, row.revision));
+    }
+    if !connected {
+        news.push(Event::new("node.connected", row.name.to_string(), "its link is up").on(row));
+    }
+    if eligibility != row.eligibility {
+        let text = match eligibility {
+            Eligibility::Outdated => "its agent is older than the minimum, so it gets no new work",
+            _ => "its agent is new enough again",
+        };
+        news.push(Event::new("node.version", row.name.to_string(), text).on(row));
+    }
+    let kept = snapshot.outboxes.get(&node);
+    let dedup = Dedup::resume(kept.map(|row| row.dedup), &hello.outbox);
+    if kept.is_none_or(|kept| kept.dedup != dedup) {
+        ops.push(rows::put(&NodeOutbox { node, dedup }));
+    }
+    // Where reports wait, they tell the same in the right order.
+    if hello.outbox.first >= hello.outbox.next {
+        reports::reconcile(snapshot, node, &hello.statuses, &mut ops, &mut news);
+    }
+    ops.extend(rows::events(news));
+    (ops, Opening::Accepted { next, dedup, outdated })
+}
+
+/// Two machines use one key: nothing is given to either until a person decides.
+fn quarantine(row: &Row<Node>, identity: &Row<NodeIdentity>, stale: &StaleSession) -> Vec<Op> {
+    let node = Node {
+        approval: Approval::Quarantined,
+        presence: Presence { state: PresenceState::Disconnected, since: clock::now() },
+        ..(*row.value).clone()
+    };
+    let warned = NodeIdentity { clone_warning: Some(stale.to_string()), ..(*identity.value).clone() };
+    let mut ops = vec![
+        rows::update(&node, row.revision),
+        rows::update(&warned, identity.revision),
+        rows::create(&Audit::new("system", "node.quarantine", row.name.to_string(), stale.to_string())),
+    ];
+    let hint = format!("stop the copy, then run `lattice node approve {}`", row.name);
+    ops.extend(rows::events([
+        Event::new("node.quarantined", row.name.to_string(), stale.to_string()).on(row).because(Some(hint)),
+    ]));
+    ops
+}
+
+/// Whether the agent has seen a goal that this store has not made: then the store is an older
+/// copy, and a plan of it could undo what is newer.
+async fn check_behind(core: &Core, node: NodeId, hello: &Hello) {
+    let snapshot = core.snapshot();
+    let (Some((seen, _)), have) = (hello.goal, core.goal_id(&snapshot)) else { return };
+    if seen <= have {
+        return;
+    }
+    let name = snapshot.cluster.nodes.get(&node).map_or_else(|| node.short(), |row| row.name.to_string());
+    tracing::error!(%node, %seen, %have, "the store is behind what an agent has seen; nothing is planned");
+    let first = {
+        let mut behind = core.live.behind.lock();
+        let first = behind.is_none();
+        *behind = Some(Behind { node: name.clone(), seen, have });
+        first
+    };
+    if first {
+        let text = format!("{name} has seen goal {seen}, and this store is at {have}: it is an older copy, so nothing is planned");
+        let hint = "start the server on the newer store, or with --accept-older-store to go on from this one";
+        let event = Event::new("store.behind", "store", text).because(Some(hint.into()));
+        let _ = core.store.apply(lattice_store::Transaction::new(rows::events([event]))).await;
+    }
+}
+
+async fn converse(
+    core: &Arc<Core>,
+    who: &PeerIdentity,
+    handle: &SessionHandle,
+    recv: &mut lattice_link::server::SessionReceiver,
+    offered: &RatchetValue,
+    mut dedup: Dedup,
+    mut has: Option<[u8; 32]>,
+) -> Result<(), Refusal> {
+    let node = who.node;
+    let life = (who.not_after + CLOCK_SKEW).since(clock::now()).as_std();
+    let mut end_of_life = std::pin::pin!(tokio::time::sleep(life));
+    handle.poke();
+    loop {
+        tokio::select! {
+            message = recv.recv() => match message? {
+                AgentMessage::Heartbeat(beat) => heard(core, node, beat),
+                AgentMessage::Reports(batch) => {
+                    let up_to = reports::take(core, node, &mut dedup, batch).await?;
+                    handle.send(ServerMessage::Ack(up_to)).await?;
+                }
+                AgentMessage::GoalAccepted(goal) => tracing::debug!(%node, %goal, "a node has its goal"),
+                AgentMessage::RatchetStored => confirm(core, node, offered).await?,
+            },
+            () = handle.wake.notified() => {
+                let snapshot = core.snapshot();
+                let row = snapshot.cluster.nodes.get(&node).ok_or_else(unknown)?;
+                let reason = snapshot.identities.get(&node).and_then(|row| row.reason.clone());
+                admitted(row, reason.as_deref())?;
+                if core.live.behind.lock().is_some() {
+                    continue;
+                }
+                let Some(goal) = goals::seal(core, &snapshot, node) else { continue };
+                if has != Some(*goal.hash()) {
+                    has = Some(*goal.hash());
+                    tracing::debug!(%node, goal = %goal.id(), bytes = goal.body().len(), "a goal is sent");
+                    handle.send(ServerMessage::Goal(goal)).await?;
+                }
+            }
+            () = handle.ended.cancelled() => {
+                let why = handle.why.lock().take();
+                return Err(why.unwrap_or_else(|| Refusal::new(code::REPLACED, "the session was ended", "")));
+            }
+            () = &mut end_of_life => {
+                let text = "the certificate of this session has ended";
+                return Err(Refusal::new(code::CERTIFICATE_ENDED, text, "the agent renews it and comes back by itself"));
+            }
+        }
+    }
+}
+
+fn heard(core: &Core, node: NodeId, beat: Heartbeat) {
+    let Heartbeat { at: _, cpu_millis, memory_bytes, disk_free_bytes, running } = beat;
+    let load = NodeLoad {
+        at: clock::now(),
+        cpu: Cpu(cpu_millis),
+        memory: Bytes(memory_bytes),
+        disk_free: Bytes(disk_free_bytes),
+        containers: running,
+    };
+    core.live.loads.lock().insert(node, load);
+}
+
+async fn confirm(core: &Core, node: NodeId, offered: &RatchetValue) -> Result<(), Refusal> {
+    core.commit(|snapshot| {
+        let Some(identity) = snapshot.identities.get(&node) else { return Ok((Vec::new(), ())) };
+        let mut changed = (*identity.value).clone();
+        let ops = if changed.ratchet.confirm(offered) { vec![rows::update(&changed, identity.revision)] } else { Vec::new() };
+        Ok((ops, ()))
+    })
+    .await
+    .map(drop)
+    .map_err(unavailable)
+}
+
+/// Takes the session out of the books, and cuts what the node still has open where it lost its right.
+async fn finish(core: &Arc<Core>, node: NodeId, handle: &SessionHandle, result: &Result<(), Refusal>) {
+    handle.ended.cancel();
+    let mine = {
+        let mut sessions = core.live.sessions.lock();
+        let mine = sessions.get(&node).is_some_and(|present| present.number == handle.number);
+        if mine {
+            sessions.remove(&node);
+        }
+        mine
+    };
+    let thrown_out = matches!(result, Err(refusal) if [code::REVOKED, code::REJECTED, code::QUARANTINED, code::UNKNOWN].contains(&&*refusal.code));
+    if thrown_out && let Some(connections) = core.connections.get().cloned() {
+        tokio::spawn(async move {
+            tokio::time::sleep(LAST_WORDS).await;
+            let cut = connections.cut(|peer| peer_node(peer.leaf()).is_ok_and(|who| who.node == node));
+            tracing::debug!(%node, cut, "connections of a node were cut");
+        });
+    }
+    if !mine {
+        return;
+    }
+    core.live.loads.lock().remove(&node);
+    if core.shutdown.is_cancelled() {
+        // The next start says that it is unknown.
+        return;
+    }
+    let why = match result {
+        Err(refusal) => refusal.message.clone(),
+        Ok(()) => "the agent ended the session".into(),
+    };
+    tracing::info!(%node, why, "a node is disconnected");
+    let written = core
+        .commit(|snapshot| {
+            if core.live.session(node).is_some() {
+                return Ok((Vec::new(), ()));
+            }
+            let name = snapshot.cluster.nodes.get(&node).map_or_else(String::new, |row| row.name.to_string());
+            let event = Event::new("node.disconnected", name, "its link is down; what runs there goes on").because(Some(why.clone()));
+            Ok((presence::change(snapshot, node, PresenceState::Disconnected, event), ()))
+        })
+        .await;
+    if let Err(refused) = written {
+        tracing::warn!(%node, ?refused, "that a node is disconnected was not written down");
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Body(ErrorBody::new(ErrorCode::Conflict, refusal.message, refusal.hint))
+    }
+}

@@ -1,0 +1,350 @@
+//! Every kind of row that the server keeps, and the one place where rows become JSON and back.
+//!
+//! The model's resources are stored as they are; what is the server's own (a node's keys, tokens,
+//! secrets, events, audit) has its type here. Events and audit entries are written in the
+//! transaction that they tell of. Their number, by which people page, is made of the revision
+//! and the place within the transaction, so that writers need not agree on a counter.
+
+use crate::{clock, error::ServerError};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use lattice_api::{AuditOutcome, AuditView, EventView};
+use lattice_identity::{ApiTokenRecord, ExportedAuthority, ServerRatchet, TokenRecord};
+use lattice_link::Dedup;
+use lattice_model::{
+    NodeId, NodeName, ProjectName, SecretName, StackKey, Timestamp, TokenId, WorkloadKey,
+    resource::{Allocation, Node, Stack, Volume, Workload},
+};
+use lattice_store::{Key, Kind, Op, Record, Revision};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::sync::Arc;
+
+/// A type of row.
+pub(crate) trait Stored: Serialize + DeserializeOwned {
+    /// Its kind.
+    const KIND: Kind;
+
+    /// Its id among its kind.
+    fn id(&self) -> String;
+
+    /// The project that it belongs to.
+    fn project(&self) -> Option<Arc<str>> {
+        None
+    }
+
+    /// The person that it belongs to.
+    fn owner(&self) -> Option<Arc<str>> {
+        None
+    }
+}
+
+macro_rules! stored {
+    ($($type:ty, $kind:literal, |$row:ident| $id:expr $(, project $project:expr)? $(, owner $owner:expr)?;)+) => {$(
+        impl Stored for $type {
+            const KIND: Kind = Kind::new($kind);
+
+            fn id(&self) -> String {
+                let $row = self;
+                $id.to_string()
+            }
+
+            $(fn project(&self) -> Option<Arc<str>> {
+                let $row = self;
+                Some(Arc::from($project.as_str()))
+            })?
+
+            $(fn owner(&self) -> Option<Arc<str>> {
+                let $row = self;
+                Some(Arc::from($owner.as_str()))
+            })?
+        }
+    )+};
+}
+
+stored! {
+    Node, "node", |row| row.id, owner row.owner;
+    NodeIdentity, "node_identity", |row| row.node;
+    NodeOutbox, "node_outbox", |row| row.node;
+    Stack, "stack", |row| row.key, project row.key.project, owner row.owner;
+    StackSource, "stack_source", |row| row.stack, project row.stack.project;
+    Workload, "workload", |row| row.key, project row.key.project;
+    Volume, "volume", |row| row.id, project row.key.project;
+    Allocation, "allocation", |row| row.id, project row.workload.project;
+    JoinTokenRow, "join_token", |row| row.record.id;
+    ApiTokenRow, "api_token", |row| row.record.id;
+    Secret, "secret", |row| secret_id(&row.project, &row.name), project row.project;
+    Event, "event", |row| row.key;
+    Audit, "audit", |row| row.key;
+    AuthorityRow, "authority", |_row| "ca";
+    Settings, "settings", |_row| "cluster";
+}
+
+fn body<T: Stored>(row: &T) -> Arc<str> {
+    // Only maps with keys that are no strings fail, and no row has one.
+    serde_json::to_string(row).unwrap_or_default().into()
+}
+
+/// Makes a row.
+pub(crate) fn create<T: Stored>(row: &T) -> Op {
+    Op::Create { key: Key::of(T::KIND, row.id()), project: row.project(), owner: row.owner(), body: body(row) }
+}
+
+/// Replaces a row that is at `expected`.
+pub(crate) fn update<T: Stored>(row: &T, expected: u64) -> Op {
+    Op::Update { key: Key::of(T::KIND, row.id()), expected: Revision(expected), body: body(row) }
+}
+
+/// Makes or replaces a row.
+pub(crate) fn put<T: Stored>(row: &T) -> Op {
+    Op::Put { key: Key::of(T::KIND, row.id()), project: row.project(), owner: row.owner(), body: body(row) }
+}
+
+/// Removes a row that is at `expected`.
+pub(crate) fn delete<T: Stored>(id: impl std::fmt::Display, expected: Option<u64>) -> Op {
+    Op::Delete { key: Key::of(T::KIND, id), expected: expected.map(Revision) }
+}
+
+/// Asserts that a row is at `expected`.
+pub(crate) fn check<T: Stored>(id: impl std::fmt::Display, expected: Option<u64>) -> Op {
+    Op::Check { key: Key::of(T::KIND, id), expected: expected.map(Revision) }
+}
+
+/// Reads a row.
+pub(crate) fn read<T: Stored>(record: &Record) -> Result<T, ServerError> {
+    serde_json::from_str(&record.body)
+        .map_err(|source| ServerError::Row { row: record.key.to_string(), source })
+}
+
+/// The id of a secret's row, also the place for which its value is sealed.
+pub(crate) fn secret_id(project: &ProjectName, name: &SecretName) -> String {
+    format!("{project}/{name}")
+}
+
+/// A node's key and what hangs on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct NodeIdentity {
+    pub(crate) node: NodeId,
+    /// SubjectPublicKeyInfo, base64.
+    pub(crate) public_key: String,
+    /// SHA-256 of it, in hexadecimal.
+    pub(crate) fingerprint: String,
+    /// The token that it came with.
+    pub(crate) token: Option<TokenId>,
+    /// The address that it asked from.
+    pub(crate) address: String,
+    pub(crate) ratchet: ServerRatchet,
+    /// A person chose: whichever copy connects next goes on.
+    #[serde(default)]
+    pub(crate) resume_next: bool,
+    /// Of the certificate signed last.
+    #[serde(default)]
+    pub(crate) certificate_serial: Option<String>,
+    #[serde(default)]
+    pub(crate) certificate_expires_at: Option<Timestamp>,
+    /// Why it was rejected, revoked or set apart.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
+    /// What was seen of a clone.
+    #[serde(default)]
+    pub(crate) clone_warning: Option<String>,
+}
+
+impl NodeIdentity {
+    /// The registered key.
+    pub(crate) fn key_der(&self) -> Vec<u8> {
+        BASE64_STANDARD.decode(&self.public_key).unwrap_or_default()
+    }
+}
+
+/// How far a node's reports have taken effect.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeOutbox {
+    pub(crate) node: NodeId,
+    pub(crate) dedup: Dedup,
+}
+
+/// What was deployed, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StackSource {
+    pub(crate) stack: StackKey,
+    pub(crate) source: String,
+}
+
+/// A join token and what people say about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JoinTokenRow {
+    pub(crate) record: TokenRecord,
+    #[serde(default)]
+    pub(crate) description: String,
+}
+
+/// An API token and who made it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ApiTokenRow {
+    pub(crate) record: ApiTokenRecord,
+    pub(crate) created_by: String,
+}
+
+/// A secret, sealed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Secret {
+    pub(crate) project: ProjectName,
+    pub(crate) name: SecretName,
+    pub(crate) version: u64,
+    pub(crate) updated_at: Timestamp,
+    pub(crate) updated_by: String,
+    /// Base64 of what the master key sealed for `secret/<project>/<name>`.
+    pub(crate) sealed: String,
+}
+
+/// The cluster's authority, keys sealed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct AuthorityRow(pub(crate) ExportedAuthority);
+
+/// What holds for the cluster as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) name: String,
+    pub(crate) created_at: Timestamp,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Event {
+    /// Random, and the row's id.
+    pub(crate) key: String,
+    /// Its place among the events of its transaction.
+    pub(crate) n: u16,
+    pub(crate) at: Timestamp,
+    pub(crate) kind: String,
+    pub(crate) subject: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) node: Option<NodeId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) node_name: Option<NodeName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) workload: Option<WorkloadKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stack: Option<StackKey>,
+    pub(crate) message: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cause: Option<String>,
+}
+
+/// How many events of one transaction have a number of their own.
+const PER_REVISION: u64 = 1024;
+/// The longest sentence of an event that came from outside, in characters.
+const MAX_TEXT: usize = 1000;
+
+impl Event {
+    /// An event of now about the cluster.
+    pub(crate) fn new(kind: &str, subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            key: format!("{:032x}", clock::random_bits()),
+            n: 0,
+            at: clock::now(),
+            kind: kind.to_owned(),
+            subject: cut(subject.into()),
+            node: None,
+            node_name: None,
+            workload: None,
+            stack: None,
+            message: cut(message.into()),
+            cause: None,
+        }
+    }
+
+    /// The same about a node.
+    #[must_use]
+    pub(crate) fn on(mut self, node: &Node) -> Self {
+        (self.node, self.node_name) = (Some(node.id), Some(node.name.clone()));
+        self
+    }
+
+    /// The same about a workload.
+    #[must_use]
+    pub(crate) fn of(mut self, workload: &WorkloadKey) -> Self {
+        (self.stack, self.workload) = (Some(workload.stack_key()), Some(workload.clone()));
+        self
+    }
+
+    /// The same about a stack.
+    #[must_use]
+    pub(crate) fn of_stack(mut self, stack: &StackKey) -> Self {
+        self.stack = Some(stack.clone());
+        self
+    }
+
+    /// The same with a cause.
+    #[must_use]
+    pub(crate) fn because(mut self, cause: Option<String>) -> Self {
+        self.cause = cause.map(cut);
+        self
+    }
+
+    /// The same at another instant.
+    #[must_use]
+    pub(crate) fn at(mut self, at: Timestamp) -> Self {
+        self.at = at;
+        self
+    }
+
+    /// Its number, given the revision that created it.
+    pub(crate) fn number(&self, created: Revision) -> u64 {
+        created.0 * PER_REVISION + u64::from(self.n).min(PER_REVISION - 1)
+    }
+
+    /// The numbers that events of a revision may have.
+    pub(crate) fn numbers(created: Revision) -> std::ops::Range<u64> {
+        created.0 * PER_REVISION..(created.0 + 1) * PER_REVISION
+    }
+
+    pub(crate) fn view(&self, id: u64) -> EventView {
+        let Self { key: _, n: _, at, kind, subject, node: _, node_name, workload: _, stack, message, cause } = self.clone();
+        EventView { id, at, kind, subject, node: node_name, stack, message, cause }
+    }
+}
+
+fn cut(text: String) -> String {
+    if text.chars().count() <= MAX_TEXT { text } else { text.chars().take(MAX_TEXT).chain(['…']).collect() }
+}
+
+/// Numbers the events of one transaction and makes them operations.
+pub(crate) fn events(events: impl IntoIterator<Item = Event>) -> Vec<Op> {
+    let number = |(n, event): (usize, Event)| create(&Event { n: u16::try_from(n).unwrap_or(u16::MAX), ..event });
+    events.into_iter().enumerate().map(number).collect()
+}
+
+/// Who did what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Audit {
+    /// Random, and the row's id.
+    pub(crate) key: String,
+    pub(crate) at: Timestamp,
+    pub(crate) who: String,
+    pub(crate) action: String,
+    pub(crate) subject: String,
+    pub(crate) outcome: AuditOutcome,
+    pub(crate) details: String,
+}
+
+impl Audit {
+    /// An entry of now.
+    pub(crate) fn new(who: &str, action: &str, subject: impl Into<String>, details: impl Into<String>) -> Self {
+        Self {
+            key: format!("{:032x}", clock::random_bits()),
+            at: clock::now(),
+            who: who.to_owned(),
+            action: action.to_owned(),
+            subject: cut(subject.into()),
+            outcome: AuditOutcome::Done,
+            details: cut(details.into()),
+        }
+    }
+
+    /// The view; a transaction has one entry, so its revision is the number.
+    pub(crate) fn view(&self, created: Revision) -> AuditView {
+        let Self { key: _, at, who, action, subject, outcome, details } = self.clone();
+        AuditView { id: created.0, at, who, action, subject, outcome, details }
+    }
+}

@@ -1,0 +1,276 @@
+//! Starting and stopping: the order in which the parts come up, and what holds what.
+//!
+//! Up: home → store (its lock tells of a second server) → keys → snapshot → what was connected is
+//! unknown → listeners → controllers. Down: listeners and sessions say goodbye → controllers → store.
+
+use crate::{
+    api::{cluster, guard::{PeerInfo, Principal}, nodes, serve, table, tokens},
+    authority, clock,
+    config::ServerConfig,
+    controllers::{housekeeping, planning, presence},
+    error::ServerError,
+    gateway::AgentGateway,
+    rows::{self, Settings, Stored},
+    state::{Core, Snapshot, live::Live},
+};
+use lattice_api::{ApiTokenCreate, ApproveNode, ErrorBody, JoinTokenCreate, NodeView, Status, TokenCreated};
+use lattice_identity::{CertSlot, ChallengeKey, Clock, MasterKey, tls::server_config};
+use lattice_link::server::{LinkServer, ServerTls};
+use lattice_store::{ClusterMeta, Key, SqliteOptions, SqliteStore, Store, Transaction};
+use parking_lot::{Mutex, RwLock};
+use std::{
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long open requests have to end when the server goes down.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// The control plane of one cluster.
+#[derive(Debug)]
+pub struct Server;
+
+/// A server that serves.
+pub struct RunningServer {
+    core: Arc<Core>,
+    tasks: TaskTracker,
+    api: SocketAddr,
+    agents: SocketAddr,
+    socket: PathBuf,
+}
+
+impl std::fmt::Debug for RunningServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunningServer").field("api", &self.api).field("agents", &self.agents).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Starts a server; it serves when this returns, until `shutdown`.
+    ///
+    /// # Errors
+    /// [`ServerError`] says what stands against it, and leaves nothing running.
+    pub async fn start(config: ServerConfig, shutdown: CancellationToken) -> Result<RunningServer, ServerError> {
+        config.check()?;
+        make_home(&config.home)?;
+        // Addresses first: what is taken is found out before anything is made.
+        let agents = TcpListener::bind(config.agent_listen).await.map_err(|source| ServerError::Listen {
+            what: "the agents' port",
+            address: config.agent_listen.to_string(),
+            source,
+        })?;
+        let api = serve::tcp(config.api_listen).await?;
+        let store_path = config.home.join("store.db");
+        let store = tokio::task::spawn_blocking(move || SqliteStore::open(store_path, SqliteOptions::default()));
+        let store: Arc<dyn Store> = match store.await {
+            Ok(opened) => Arc::new(opened?),
+            Err(_) => return Err(ServerError::Stopping),
+        };
+        let started = start_with(config, shutdown, Arc::clone(&store), api, agents).await;
+        if started.is_err() {
+            store.close().await;
+        }
+        started
+    }
+}
+
+async fn start_with(
+    config: ServerConfig,
+    shutdown: CancellationToken,
+    store: Arc<dyn Store>,
+    api: TcpListener,
+    agents: TcpListener,
+) -> Result<RunningServer, ServerError> {
+    // The store's lock is ours, so a socket that is there is a dead server's.
+    let socket = config.socket();
+    let unix = serve::unix(&socket)?;
+    let local = |listener: &TcpListener, address: SocketAddr| listener.local_addr().unwrap_or(address);
+    let (api_addr, agent_addr) = (local(&api, config.api_listen), local(&agents, config.agent_listen));
+    let core = Arc::new(load(config, shutdown.clone(), Arc::clone(&store), agent_addr.port()).await?);
+    let _ = core.api_port.set(api_addr.port());
+    let snapshot = core.snapshot();
+    let watch = store.watch(lattice_store::Revision(snapshot.revision)).await.map_err(|error| match error {
+        lattice_store::WatchError::Store(error) => ServerError::Store(error),
+        _ => ServerError::Stopping,
+    })?;
+    let tasks = TaskTracker::new();
+    let follower = Arc::clone(&core);
+    // Not among the tasks that end first: whoever ends writes, and waits to see it.
+    tokio::spawn(async move {
+        if let Err(error) = follower.follow(watch).await {
+            tracing::error!(%error, "the store cannot be followed any more; the server goes down");
+            follower.shutdown.cancel();
+        }
+    });
+    presence::forget(&core).await;
+    core.live.want_plan(snapshot.cluster.stacks.keys().cloned());
+    core.live.want_plan(snapshot.cluster.allocations().values().map(|row| row.workload.stack_key()));
+
+    let tls = server_config(core.cluster, core.authority.read().root_der(), Arc::clone(&core.slot), Clock::new(clock::now))?;
+    let tls = Arc::new(tls);
+    let tls: ServerTls = Arc::new(move || Arc::clone(&tls));
+    let link = LinkServer::new(Arc::new(AgentGateway(Arc::clone(&core))), tls);
+    let _ = core.connections.set(link.connections());
+    tasks.spawn(link.serve(agents, shutdown.clone()));
+
+    let service = table::router(Arc::clone(&core)).into_make_service_with_connect_info::<PeerInfo>();
+    macro_rules! listen {
+        ($listener:expr) => {{
+            let serving = axum::serve($listener, service.clone()).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+            let end = shutdown.clone();
+            tasks.spawn(async move {
+                // Followed logs and watches would hold the end up for ever.
+                let late = async { end.cancelled().await; tokio::time::sleep(GRACE).await };
+                tokio::select! {
+                    served = serving => if let Err(error) = served { tracing::error!(%error, "the API does not listen any more") },
+                    () = late => {}
+                }
+            });
+        }};
+    }
+    listen!(unix);
+    match core.config.api_tls.clone() {
+        Some(files) => listen!(serve::TlsListener::new(api, &files)?),
+        None => listen!(api),
+    }
+    tasks.spawn(planning::run(Arc::clone(&core)));
+    tasks.spawn(presence::settle(Arc::clone(&core)));
+    tasks.spawn(housekeeping::run(Arc::clone(&core)));
+    tasks.close();
+    core.ready.store(true, Ordering::Relaxed);
+    tracing::info!(api = %api_addr, agents = %agent_addr, socket = %socket.display(), "the server serves");
+    Ok(RunningServer { core, tasks, api: api_addr, agents: agent_addr, socket })
+}
+
+async fn load(
+    config: ServerConfig,
+    shutdown: CancellationToken,
+    store: Arc<dyn Store>,
+    agent_port: u16,
+) -> Result<Core, ServerError> {
+    let ClusterMeta { cluster_id, mut incarnation, .. } = store.cluster().await?;
+    if config.accept_older_store {
+        incarnation = store.raise_incarnation().await?.incarnation;
+        tracing::warn!(incarnation, "the store is taken as it is; agents are told by a new incarnation");
+    }
+    let master = MasterKey::load_or_create(&config.home.join("master.key"))?;
+    let name = settings(&*store, &config.cluster_name).await?;
+    let authority = authority::load(&*store, &master, cluster_id, &name).await?;
+    let advertised = config.advertised(agent_port)?;
+    let slot = CertSlot::empty();
+    let presented = authority::present(&authority, &slot, &config.certificate_hosts(&advertised))?;
+    let listing = store.list_all().await?;
+    let snapshot = Snapshot::load(listing.revision, &listing.records)?;
+    let challenge = ChallengeKey::new(&master.derive("renewal challenge"));
+    Ok(Core {
+        config,
+        store,
+        cluster: cluster_id,
+        incarnation,
+        name,
+        live: Live::default(),
+        master,
+        authority: RwLock::new(authority),
+        slot,
+        presented: Mutex::new(presented),
+        challenge,
+        advertised,
+        started_at: clock::now(),
+        ready: AtomicBool::new(false),
+        shutdown,
+        api_port: OnceLock::new(),
+        connections: OnceLock::new(),
+        snapshots: watch::Sender::new(Arc::new(snapshot)),
+    })
+}
+
+/// The cluster's name: as it was made, whatever the configuration says later.
+async fn settings(store: &dyn Store, wanted: &str) -> Result<String, ServerError> {
+    if let Some(record) = store.get(&Key::new(Settings::KIND, "cluster")).await? {
+        return Ok(rows::read::<Settings>(&record)?.name);
+    }
+    let settings = Settings { name: wanted.to_owned(), created_at: clock::now() };
+    store.apply(Transaction::new([rows::create(&settings)])).await?;
+    Ok(settings.name)
+}
+
+/// Makes the folder, for its owner alone, or takes an existing one from the eyes of others.
+fn make_home(home: &Path) -> Result<(), ServerError> {
+    let failed = |source| ServerError::Home { path: home.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(failed)?;
+    let mode = std::fs::metadata(home).map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+impl RunningServer {
+    /// Where the API listens.
+    pub fn api_addr(&self) -> SocketAddr {
+        self.api
+    }
+
+    /// Where agents connect.
+    pub fn agent_addr(&self) -> SocketAddr {
+        self.agents
+    }
+
+    /// The Unix socket of the API.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// How the cluster is doing.
+    pub fn status(&self) -> Status {
+        cluster::present(&self.core)
+    }
+
+    /// Makes a join token, for whoever runs this process.
+    ///
+    /// # Errors
+    /// As the API's `POST /v1/join-tokens`.
+    pub async fn create_join_token(&self, request: JoinTokenCreate) -> Result<TokenCreated, ErrorBody> {
+        tokens::make_join(&self.core, &Principal::process(), request).await
+    }
+
+    /// Makes an API token, for whoever runs this process.
+    ///
+    /// # Errors
+    /// As the API's `POST /v1/api-tokens`.
+    pub async fn create_api_token(&self, request: ApiTokenCreate) -> Result<TokenCreated, ErrorBody> {
+        tokens::make_api(&self.core, &Principal::process(), request).await
+    }
+
+    /// Takes a node in, for whoever runs this process.
+    ///
+    /// # Errors
+    /// As the API's `POST /v1/nodes/{node}/approve`.
+    pub async fn approve_node(&self, node: &str, request: ApproveNode) -> Result<NodeView, ErrorBody> {
+        nodes::take_in(&self.core, &Principal::process(), node, &request).await
+    }
+
+    /// Asks the server to go down; [`RunningServer::wait`] says when it has.
+    pub fn shutdown(&self) {
+        self.core.shutdown.cancel();
+    }
+
+    /// Waits until the server has gone down: sessions have their goodbye, the store is closed.
+    pub async fn wait(self) {
+        self.core.shutdown.cancelled().await;
+        self.tasks.wait().await;
+        self.core.store.close().await;
+        if let Err(error) = std::fs::remove_file(&self.socket) {
+            tracing::debug!(%error, "the socket was not removed");
+        }
+        tracing::info!("the server is down");
+    }
+}

@@ -1,0 +1,118 @@
+//! [`Live`]: what only this process knows, and loses without harm.
+
+use super::snapshot::{PendingByStack, Touched};
+use crate::gateway::{session::SessionHandle, streams::Streams};
+use lattice_api::NodeLoad;
+use lattice_model::{GoalId, NodeId, StackKey, Timestamp, TokenId};
+use parking_lot::Mutex;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::sync::Notify;
+
+/// What only this process knows.
+#[derive(Default)]
+pub(crate) struct Live {
+    /// The session of each node that has one.
+    pub(crate) sessions: Mutex<HashMap<NodeId, Arc<SessionHandle>>>,
+    /// Of the last heartbeat.
+    pub(crate) loads: Mutex<HashMap<NodeId, NodeLoad>>,
+    /// What the planner did last.
+    pub(crate) planner: Mutex<PlannerMemory>,
+    /// Agents have seen more than the store knows.
+    pub(crate) behind: Mutex<Option<Behind>>,
+    /// When each API token was used last.
+    pub(crate) token_use: Mutex<HashMap<TokenId, Timestamp>>,
+    /// When the last refused attempt was written down.
+    pub(crate) last_denied: Mutex<Timestamp>,
+    /// Who waits for an agent's bulk connection.
+    pub(crate) streams: Streams,
+    dirty: Mutex<BTreeSet<StackKey>>,
+    plan: Notify,
+    connections: AtomicU64,
+    /// The newest connection of each node whose Hello was judged.
+    turns: Mutex<HashMap<NodeId, Arc<tokio::sync::Mutex<u64>>>>,
+}
+
+/// What the planner did last.
+#[derive(Debug, Default)]
+pub(crate) struct PlannerMemory {
+    pub(crate) pending: PendingByStack,
+    pub(crate) last_run: Option<Timestamp>,
+    pub(crate) planned_to: u64,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// An agent has seen a goal that this store has not made yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Behind {
+    pub(crate) node: String,
+    pub(crate) seen: GoalId,
+    pub(crate) have: GoalId,
+}
+
+impl Live {
+    /// Takes in what a change touched: the planner and the sessions concerned wake up.
+    pub(crate) fn touch(&self, touched: Touched) {
+        let Touched { stacks, pending, nodes } = touched;
+        let mut changed = stacks;
+        if pending {
+            changed.extend(self.planner.lock().pending.keys().cloned());
+        }
+        if !changed.is_empty() {
+            self.want_plan(changed);
+        }
+        if !nodes.is_empty() {
+            let sessions = self.sessions.lock();
+            for session in nodes.iter().filter_map(|node| sessions.get(node)) {
+                session.poke();
+            }
+        }
+    }
+
+    /// Asks the planner to look at these stacks.
+    pub(crate) fn want_plan(&self, stacks: impl IntoIterator<Item = StackKey>) {
+        self.dirty.lock().extend(stacks);
+        self.plan.notify_one();
+    }
+
+    /// Waits until there is something to plan.
+    pub(crate) async fn plan_wanted(&self) {
+        loop {
+            let notified = self.plan.notified();
+            if !self.dirty.lock().is_empty() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Whether something waits to be planned.
+    pub(crate) fn plan_pending(&self) -> bool {
+        !self.dirty.lock().is_empty()
+    }
+
+    /// Takes what is to be planned.
+    pub(crate) fn take_dirty(&self) -> BTreeSet<StackKey> {
+        std::mem::take(&mut *self.dirty.lock())
+    }
+
+    /// A number for a connection, in the order of arrival.
+    pub(crate) fn number(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// What lets the Hellos of a node through one by one.
+    pub(crate) fn turn(&self, node: NodeId) -> Arc<tokio::sync::Mutex<u64>> {
+        Arc::clone(self.turns.lock().entry(node).or_default())
+    }
+
+    /// The session of a node.
+    pub(crate) fn session(&self, node: NodeId) -> Option<Arc<SessionHandle>> {
+        self.sessions.lock().get(&node).cloned()
+    }
+}

@@ -1,0 +1,14 @@
+//! The cluster in memory.
+//!
+//! - [`snapshot`]: rows by type, with indices, cheap to clone; one task applies every change of the
+//!   store in order and publishes a new [`Snapshot`];
+//! - [`live`]: what only the present knows: sessions, load, what the planner could not do;
+//! - [`core`]: both together with the store, the keys and the clock, as every part of the server
+//!   holds it.
+
+pub(crate) mod core;
+pub(crate) mod live;
+pub(crate) mod snapshot;
+
+pub(crate) use core::{Core, Refused};
+pub(crate) use snapshot::Snapshot;

@@ -1,0 +1,267 @@
+//! [`Snapshot`]: the rows of the store at one revision, and what a change touches.
+//!
+//! Rejected: reading the store for each request. The planner needs all of it at once anyway.
+
+use crate::{
+    error::ServerError,
+    rows::{self, ApiTokenRow, Event, JoinTokenRow, NodeIdentity, NodeOutbox, Secret, Stored},
+};
+use imbl::OrdMap;
+use lattice_model::{
+    AllocationId, NodeId, StackKey, TokenId, VolumeId, VolumeKey,
+    resource::{Allocation, Node, Stack, Volume, Workload},
+};
+use lattice_planner::{Cluster, Row};
+use lattice_store::{Change, EventKind, Key, Kind, Prior, Record, Revision};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// The rows at one revision.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) revision: u64,
+    pub(crate) cluster: Cluster,
+    pub(crate) identities: OrdMap<NodeId, Row<NodeIdentity>>,
+    pub(crate) outboxes: OrdMap<NodeId, Row<NodeOutbox>>,
+    /// Node by the fingerprint of its key.
+    pub(crate) by_key: OrdMap<String, NodeId>,
+    pub(crate) join_tokens: OrdMap<TokenId, Row<JoinTokenRow>>,
+    pub(crate) api_tokens: OrdMap<TokenId, Row<ApiTokenRow>>,
+    /// By `project/name`.
+    pub(crate) secrets: OrdMap<String, Row<Secret>>,
+    /// By number, with the row's id.
+    pub(crate) events: OrdMap<u64, Arc<Event>>,
+    volume_keys: OrdMap<VolumeId, VolumeKey>,
+}
+
+/// What a change asks others to look at.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    /// Stacks to plan.
+    pub(crate) stacks: BTreeSet<StackKey>,
+    /// Whether stacks that wait for something may find it now.
+    pub(crate) pending: bool,
+    /// Nodes whose goal, or whose right to a session, may be another.
+    pub(crate) nodes: BTreeSet<NodeId>,
+}
+
+impl Snapshot {
+    /// All rows at once.
+    pub(crate) fn load(revision: Revision, records: &[Arc<Record>]) -> Result<Self, ServerError> {
+        let mut snapshot = Self { revision: revision.0, ..Self::default() };
+        let mut touched = Touched::default();
+        for record in records {
+            snapshot.put(record, &mut touched)?;
+        }
+        Ok(snapshot)
+    }
+
+    /// One more transaction.
+    pub(crate) fn apply(&mut self, change: &Change, touched: &mut Touched) -> Result<(), ServerError> {
+        for event in &change.events {
+            match &event.kind {
+                EventKind::Put(record) => self.put(record, touched)?,
+                EventKind::Delete(prior) => self.delete(&event.key, prior, touched),
+            }
+        }
+        self.revision = change.revision.0;
+        Ok(())
+    }
+
+    /// A volume by its id.
+    pub(crate) fn volume(&self, id: VolumeId) -> Option<&Row<Volume>> {
+        self.cluster.volumes.get(self.volume_keys.get(&id)?)
+    }
+
+    fn put(&mut self, record: &Record, touched: &mut Touched) -> Result<(), ServerError> {
+        const NODE: Kind = Node::KIND;
+        const IDENTITY: Kind = NodeIdentity::KIND;
+        const OUTBOX: Kind = NodeOutbox::KIND;
+        const STACK: Kind = Stack::KIND;
+        const WORKLOAD: Kind = Workload::KIND;
+        const VOLUME: Kind = Volume::KIND;
+        const ALLOCATION: Kind = Allocation::KIND;
+        const JOIN: Kind = JoinTokenRow::KIND;
+        const API: Kind = ApiTokenRow::KIND;
+        const SECRET: Kind = Secret::KIND;
+        const EVENT: Kind = Event::KIND;
+        match record.key.kind {
+            NODE => {
+                let new: Row<Node> = row(record)?;
+                let old = self.cluster.nodes.insert(new.id, new.clone());
+                self.touch_node(old.as_ref(), &new, touched);
+            }
+            IDENTITY => {
+                let new: Row<NodeIdentity> = row(record)?;
+                self.by_key.insert(new.fingerprint.clone(), new.node);
+                self.identities.insert(new.node, new);
+            }
+            OUTBOX => {
+                let new: Row<NodeOutbox> = row(record)?;
+                self.outboxes.insert(new.node, new);
+            }
+            STACK => {
+                let new: Row<Stack> = row(record)?;
+                touched.nodes.extend(self.cluster.allocations_of_stack(&new.key).map(|row| row.node));
+                touched.stacks.insert(new.key.clone());
+                self.cluster.stacks.insert(new.key.clone(), new);
+            }
+            WORKLOAD => {
+                let new: Row<Workload> = row(record)?;
+                touched.stacks.insert(new.key.stack_key());
+                self.cluster.put_workload(new);
+            }
+            VOLUME => {
+                let new: Row<Volume> = row(record)?;
+                touched.stacks.insert(new.key.stack_key());
+                touched.nodes.extend(new.node);
+                self.volume_keys.insert(new.id, new.key.clone());
+                self.cluster.volumes.insert(new.key.clone(), new);
+            }
+            ALLOCATION => {
+                let new: Row<Allocation> = row(record)?;
+                let old = self.cluster.allocations().get(&new.id);
+                touched.stacks.insert(new.workload.stack_key());
+                touched.pending |= old.is_some_and(|old| old.intent != new.intent);
+                if old.is_none_or(|old| tells_node_more(old, &new)) {
+                    touched.nodes.insert(new.node);
+                }
+                self.cluster.put_allocation(new);
+            }
+            JOIN => {
+                let new: Row<JoinTokenRow> = row(record)?;
+                self.join_tokens.insert(new.record.id, new);
+            }
+            API => {
+                let new: Row<ApiTokenRow> = row(record)?;
+                self.api_tokens.insert(new.record.id, new);
+            }
+            SECRET => {
+                let new: Row<Secret> = row(record)?;
+                self.touch_secret(&new, touched);
+                self.secrets.insert(record.key.id.to_string(), new);
+            }
+            EVENT => {
+                let new: Row<Event> = row(record)?;
+                self.events.insert(new.number(record.created), new.value);
+            }
+            // Authority, settings, sources, audit: read where they are needed.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &Key, prior: &Prior, touched: &mut Touched) {
+        let id = &*key.id;
+        match key.kind {
+            kind if kind == Node::KIND => {
+                let Ok(id) = id.parse::<NodeId>() else { return };
+                if let Some(old) = self.cluster.nodes.remove(&id) {
+                    touched.nodes.insert(old.id);
+                    touched.stacks.extend(self.cluster.allocations_on(old.id).map(|a| a.workload.stack_key()));
+                    touched.stacks.extend(self.volumes_on(old.id));
+                }
+            }
+            kind if kind == NodeIdentity::KIND => {
+                let Ok(id) = id.parse::<NodeId>() else { return };
+                if let Some(old) = self.identities.remove(&id) {
+                    self.by_key.remove(&old.fingerprint);
+                }
+            }
+            kind if kind == NodeOutbox::KIND => {
+                let Ok(id) = id.parse::<NodeId>() else { return };
+                self.outboxes.remove(&id);
+            }
+            kind if kind == Stack::KIND => {
+                let Ok(id) = id.parse::<StackKey>() else { return };
+                self.cluster.stacks.remove(&id);
+                touched.stacks.insert(id);
+            }
+            kind if kind == Workload::KIND => {
+                let Ok(id) = id.parse::<lattice_model::WorkloadKey>() else { return };
+                self.cluster.remove_workload(&id);
+                touched.stacks.insert(id.stack_key());
+            }
+            kind if kind == Volume::KIND => {
+                let Ok(id) = id.parse::<VolumeId>() else { return };
+                let Some(key) = self.volume_keys.remove(&id) else { return };
+                touched.stacks.insert(key.stack_key());
+                // The name may already be another volume's.
+                if self.cluster.volumes.get(&key).is_some_and(|row| row.id == id) {
+                    touched.nodes.extend(self.cluster.volumes.remove(&key).and_then(|old| old.node));
+                }
+            }
+            kind if kind == Allocation::KIND => {
+                let Ok(id) = id.parse::<AllocationId>() else { return };
+                if let Some(old) = self.cluster.allocations().get(&id).cloned() {
+                    touched.stacks.insert(old.workload.stack_key());
+                    touched.nodes.insert(old.node);
+                    touched.pending = true;
+                    self.cluster.remove_allocation(id);
+                }
+            }
+            kind if kind == JoinTokenRow::KIND => {
+                let Ok(id) = id.parse::<TokenId>() else { return };
+                self.join_tokens.remove(&id);
+            }
+            kind if kind == ApiTokenRow::KIND => {
+                let Ok(id) = id.parse::<TokenId>() else { return };
+                self.api_tokens.remove(&id);
+            }
+            kind if kind == Secret::KIND => {
+                if let Some(old) = self.secrets.remove(id) {
+                    self.touch_secret(&old, touched);
+                }
+            }
+            kind if kind == Event::KIND => {
+                let mut same = self.events.range(Event::numbers(prior.created)).filter(|(_, event)| event.key == id);
+                if let Some(number) = same.next().map(|(number, _)| *number) {
+                    self.events.remove(&number);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn volumes_on(&self, node: NodeId) -> impl Iterator<Item = StackKey> {
+        self.cluster.volumes.values().filter(move |row| row.node == Some(node)).map(|row| row.key.stack_key())
+    }
+
+    fn touch_node(&self, old: Option<&Row<Node>>, new: &Row<Node>, touched: &mut Touched) {
+        let same_rights = old.is_some_and(|old| old.approval == new.approval);
+        if !same_rights {
+            touched.nodes.insert(new.id);
+        }
+        let same_place = old.is_some_and(|old| {
+            (old.presence.state, old.eligibility, old.capacity, &old.pool)
+                == (new.presence.state, new.eligibility, new.capacity, &new.pool)
+        });
+        if !same_rights || !same_place {
+            touched.pending = true;
+            touched.stacks.extend(self.cluster.allocations_on(new.id).map(|row| row.workload.stack_key()));
+            touched.stacks.extend(self.volumes_on(new.id));
+        }
+    }
+
+    fn touch_secret(&self, secret: &Secret, touched: &mut Touched) {
+        let uses = |row: &&Row<Allocation>| {
+            row.workload.project == secret.project && row.spec.secrets.iter().any(|mount| mount.secret == secret.name)
+        };
+        touched.nodes.extend(self.cluster.allocations().values().filter(uses).map(|row| row.node));
+    }
+}
+
+/// Whether anything but the status differs, which the node itself has said.
+fn tells_node_more(old: &Allocation, new: &Allocation) -> bool {
+    (old.intent, old.restart, old.replaces, old.generation, old.node)
+        != (new.intent, new.restart, new.replaces, new.generation, new.node)
+}
+
+fn row<T: Stored>(record: &Record) -> Result<Row<T>, ServerError> {
+    Ok(Row { revision: record.revision.0, value: Arc::new(rows::read(record)?) })
+}
+
+/// What could not be placed, by stack.
+pub(crate) type PendingByStack = BTreeMap<StackKey, Vec<lattice_planner::Pending>>;
