@@ -239,7 +239,7 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (text, says) in [
             ("clustername = \"x\"", "clustername"),
-            ("[api]\nlisten = \"0.0.0.0:7400\"", "TLS"),
+            ("[api]\nlisten = \"0.0.0.0:7400\"", "api.tls"),
             ("[agents]\nheartbeat_secs = 0", "heartbeat_secs"),
             ("[agents]\nadvertise = [\"not a host\"]", "advertise"),
             ("min_agent_version = \"new\"", "min_agent_version"),

@@ -54,18 +54,19 @@ pub(crate) async fn run(core: Arc<Core>) {
                     continue;
                 };
                 let changed = core.live.take_dirty();
-                match round(&core, current, &changed).await {
-                    Round::Done => {}
-                    Round::Again => core.live.want_plan(changed),
+                let done = round(&core, current, &changed).await;
+                if !matches!(done, Round::Done) {
+                    // What was new about them was not written down, so it is new again.
+                    core.live.planner.lock().pending.retain(|stack, _| !changed.contains(stack));
+                    core.live.want_plan(changed);
+                }
+                match done {
+                    Round::Done | Round::Again => {}
                     Round::Fenced => {
-                        core.live.want_plan(changed);
                         leader = None;
                         renewal.reset_immediately();
                     }
-                    Round::Failed => {
-                        core.live.want_plan(changed);
-                        tokio::time::sleep(PAUSE).await;
-                    }
+                    Round::Failed => tokio::time::sleep(PAUSE).await,
                 }
             }
         }

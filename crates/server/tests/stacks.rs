@@ -1,0 +1,245 @@
+//! From a deployment to a goal, from a report to a status, and over restarts.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use lattice_link::message::*;
+use lattice_model::{AllocationId, goal::DesiredState, report::ReportKind};
+use serde_json::json;
+use support::*;
+
+#[tokio::test]
+async fn a_deployment_becomes_a_goal_and_reports_become_a_status() {
+    let world = World::new().await;
+    let (mut agent, mut link) = world.node("attic").await;
+    let empty = agent.goal(&mut link).await;
+    assert!(empty.allocations.is_empty());
+
+    let started = std::time::Instant::now();
+    let result = world.ok("PUT", SHOP, Some(web("nginx:1"))).await;
+    let goal = agent.goal(&mut link).await;
+    println!("API to goal: {:?}", started.elapsed());
+    assert_eq!(result["placements"][0]["node"], "attic", "{result:#}");
+    let (id, allocation) = goal.allocations.first_key_value().unwrap();
+    assert_eq!((allocation.spec.image.as_str(), allocation.desired), ("nginx:1", DesiredState::Run));
+    let volume = allocation.volumes["data"];
+    assert!(!goal.volumes[&volume].exists);
+
+    agent.say(&mut link, vec![ReportKind::VolumeCreated { id: volume }, running(*id)]).await;
+    let view = world.get(WEB).await;
+    assert_eq!((&view["state"], &view["serving"]), (&json!("running"), &json!(1)), "{view:#}");
+    assert_eq!(world.get("/v1/volumes").await["items"][0]["state"], "available");
+    assert!(agent.goal(&mut link).await.volumes[&volume].exists);
+
+    // What was deployed is deployed: the same again changes nothing, another image replaces it.
+    let same = world.ok("PUT", SHOP, Some(web("nginx:1"))).await;
+    assert!(same["changes"].as_array().unwrap().iter().all(|change| change["kind"] == "unchanged"), "{same:#}");
+    world.ok("PUT", SHOP, Some(web("nginx:2"))).await;
+    let goal = agent.goal(&mut link).await;
+    let (new, allocation) = goal.allocations.first_key_value().unwrap();
+    assert_eq!((allocation.spec.image.as_str(), allocation.replaces), ("nginx:2", Some(*id)));
+    agent.say(&mut link, vec![ReportKind::AllocationGone { id: *id }, running(*new)]).await;
+
+    world.ok("POST", &format!("{WEB}/stop"), None).await;
+    loop {
+        if agent.goal(&mut link).await.allocations.values().all(|a| a.desired == DesiredState::Stop) {
+            break;
+        }
+    }
+    world.ok("POST", &format!("{WEB}/start"), None).await;
+    world.ok("POST", &format!("{WEB}/restart"), None).await;
+    loop {
+        if agent.goal(&mut link).await.allocations.values().all(|a| a.restart == 1 && a.desired == DesiredState::Run) {
+            break;
+        }
+    }
+    world.ok("DELETE", &format!("{SHOP}?volumes=true"), None).await;
+    let goal = loop {
+        let goal = agent.goal(&mut link).await;
+        if goal.allocations.is_empty() && goal.volumes.get(&volume).is_some_and(|volume| volume.delete) {
+            break goal;
+        }
+    };
+    assert!(goal.networks.is_empty());
+    agent.say(&mut link, vec![ReportKind::AllocationGone { id: *new }, ReportKind::VolumeDeleted { id: volume }]).await;
+    world.until("/v1/stacks", |list| list["items"] == json!([])).await;
+    assert_eq!(world.get("/v1/volumes").await["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_node_speaks_for_itself_alone_and_once() {
+    let world = World::new().await;
+    let (mut agent, mut link) = world.node("attic").await;
+    world.ok("PUT", SHOP, Some(web("nginx"))).await;
+    let goal = loop {
+        let goal = agent.goal(&mut link).await;
+        if !goal.allocations.is_empty() { break goal; }
+    };
+    let id = *goal.allocations.first_key_value().unwrap().0;
+
+    let (mut stranger, mut other) = world.node("cellar").await;
+    stranger.say(&mut other, vec![running(id), ReportKind::AllocationGone { id }]).await;
+    assert_eq!(world.get(&format!("/v1/allocations/{id}")).await["status"]["state"], "assigned");
+    assert_eq!(world.event("report.refused").await["node"], "cellar");
+
+    // The ack is lost: the agent says everything again, and it takes effect once.
+    let batch = vec![agent.report(running(id)), agent.report(ReportKind::RuntimeBack)];
+    agent.repeat(&mut link, batch.clone()).await;
+    drop(link);
+    agent.waiting = 2;
+    let mut link = agent.connect().await.unwrap();
+    assert_eq!(link.welcome.ack_up_to, 2);
+    agent.repeat(&mut link, batch).await;
+    let events = world.get(&format!("/v1/events?limit=1000&node=attic")).await;
+    let count = |kind| events["items"].as_array().unwrap().iter().filter(|event| event["kind"] == kind).count();
+    assert_eq!((count("allocation.running"), count("node.runtime_back")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_restart_keeps_everything() {
+    let mut world = World::new().await;
+    let (mut agent, mut link) = world.node("attic").await;
+    world.ok("PUT", SHOP, Some(web("nginx"))).await;
+    let goal = loop {
+        let goal = agent.goal(&mut link).await;
+        if !goal.allocations.is_empty() { break goal; }
+    };
+    let id = *goal.allocations.first_key_value().unwrap().0;
+    agent.say(&mut link, vec![running(id)]).await;
+    let before = world.get(&format!("/v1/allocations/{id}")).await;
+    drop(link);
+    world.restart(|_| {}).await;
+    // Nothing is known of the node yet, and nothing is taken from it.
+    let node = world.get("/v1/nodes/attic").await;
+    assert_ne!(node["presence"]["state"], "connected");
+    assert_eq!(world.get(&format!("/v1/allocations/{id}")).await["status"]["state"], "unknown");
+    let mut link = agent.connect().await.unwrap();
+    assert_eq!(link.welcome.ack_up_to, agent.seq);
+    assert_eq!(world.get(&format!("/v1/allocations/{id}")).await, before);
+    // It has its goal already: the next thing it hears is the answer to what it says.
+    let report = agent.report(ReportKind::RuntimeBack);
+    link.io.send.send(AgentMessage::Reports(vec![report])).await.unwrap();
+    assert_eq!(soon("the ack", link.io.recv.recv()).await.unwrap(), ServerMessage::Ack(agent.seq));
+}
+
+#[tokio::test]
+async fn a_store_behind_its_agents_plans_nothing() {
+    let mut world = World::new().await;
+    let (mut agent, mut link) = world.node("attic").await;
+    agent.goal(&mut link).await;
+    drop(link);
+    let (seen, hash) = agent.goal.unwrap();
+    agent.goal = Some((lattice_model::GoalId { revision: seen.revision + 100_000, ..seen }, hash));
+    let link = agent.connect().await.unwrap();
+    world.event("store.behind").await;
+    world.ok("PUT", SHOP, Some(web("nginx"))).await;
+    let status = world.get("/v1/status").await;
+    assert!(status["warnings"][0].as_str().unwrap().contains("behind"), "{status:#}");
+    assert_eq!(world.get("/v1/allocations?all=true").await["items"], json!([]));
+    drop(link);
+    world.restart(|config| config.accept_older_store = true).await;
+    let mut link = agent.connect().await.unwrap();
+    let goal = loop {
+        let goal = agent.goal(&mut link).await;
+        if !goal.allocations.is_empty() { break goal; }
+    };
+    assert_eq!((goal.allocations.len(), agent.goal.unwrap().0.incarnation), (1, 2));
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_and_what_waits_says_why() {
+    let world = World::new().await;
+    let huge = |memory: &str| json!({ "spec": { "workloads": { "web": { "image": "nginx", "resources": { "reserved_memory": memory.parse::<lattice_model::Bytes>().unwrap() } } } } });
+    // Without a node it waits; with one that is too small it can never be.
+    let waits = world.ok("PUT", SHOP, Some(huge("64g"))).await;
+    assert_eq!(waits["pending"][0]["slot"], 1, "{waits:#}");
+    let view = world.until(WEB, |view| view["state"] == "pending").await;
+    assert!(view["pending"][0]["why"].as_str().unwrap().contains("no nodes"), "{view:#}");
+    let (_agent, _link) = world.node("attic").await;
+    let (status, refused) = world.ask("PUT", SHOP, Some(huge("64g"))).await;
+    assert_eq!((status, &refused["code"]), (422, &json!("invalid_spec")), "{refused:#}");
+    let text = refused.to_string();
+    assert!(text.contains("64 GiB") && text.contains("4 GiB"), "{text}");
+    // Smaller, it is placed at once.
+    let fits = world.ok("PUT", SHOP, Some(huge("1g"))).await;
+    assert_eq!(fits["placements"][0]["node"], "attic");
+    world.until(WEB, |view| view["allocations"].as_array().is_some_and(|all| all.len() == 1)).await;
+}
+
+#[tokio::test]
+async fn a_dry_run_leaves_nothing() {
+    let world = World::new().await;
+    let (_agent, _link) = world.node("attic").await;
+    let revision = world.get("/v1/status").await["revision"].clone();
+    let result = world.ok("PUT", &format!("{SHOP}?dry_run=true"), Some(web("nginx"))).await;
+    assert_eq!((&result["dry_run"], &result["placements"][0]["node"]), (&json!(true), &json!("attic")), "{result:#}");
+    assert_eq!(world.get("/v1/stacks").await["items"], json!([]));
+    assert_eq!(world.get("/v1/volumes").await["items"], json!([]));
+    let later = world.get("/v1/status").await["revision"].clone();
+    // The ratchet's confirmation may come in between, a deployment does not.
+    assert!(later.as_u64().unwrap() - revision.as_u64().unwrap() <= 1);
+}
+
+#[tokio::test]
+async fn logs_come_from_the_node() {
+    let world = World::new().await;
+    let (mut agent, mut link) = world.node("attic").await;
+    world.ok("PUT", SHOP, Some(web("nginx"))).await;
+    let goal = loop {
+        let goal = agent.goal(&mut link).await;
+        if !goal.allocations.is_empty() { break goal; }
+    };
+    let id: AllocationId = *goal.allocations.first_key_value().unwrap().0;
+    let path = format!("/v1/allocations/{id}/logs?timestamps=true");
+    let answer = async {
+        let asked = loop {
+            if let ServerMessage::OpenStream(asked) = soon("a request", link.io.recv.recv()).await.unwrap() { break asked; }
+        };
+        assert!(matches!(&asked.request, StreamRequest::Logs(logs) if logs.allocation == id));
+        let stream = agent.bulk().open(asked.stream).await.unwrap();
+        stream.send.data(channel::STDOUT, "2024-05-06T07:08:09.5Z one\n2024-05-06T07:08:10Z tw".into()).await.unwrap();
+        stream.send.data(channel::STDERR, "oops".into()).await.unwrap();
+        stream.send.data(channel::STDOUT, "o\n".into()).await.unwrap();
+        stream.send.close(BulkEnd::Done).await.unwrap();
+        // A number is good once.
+        let mut again = agent.bulk().open(asked.stream).await.unwrap();
+        assert!(matches!(again.recv.recv().await.unwrap(), Some(BulkFrame::Close(BulkEnd::Failed(_)))));
+    };
+    let (text, ()) = tokio::join!(world.get(&path), answer);
+    let text = text.as_str().unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0], json!({ "stream": "stdout", "at_ms": 1_714_979_289_500_i64, "text": "one\n" }), "{text}");
+    assert_eq!((&lines[1]["text"], &lines[2]["text"], &lines[2]["stream"]), (&json!("two\n"), &json!("oops"), &json!("stderr")));
+    drop(link);
+    world.until("/v1/nodes/attic", |node| node["presence"]["state"] == "disconnected").await;
+    assert_eq!(world.ask("GET", &path, None).await.0, 503);
+}
+
+#[tokio::test]
+async fn secrets_reach_the_goal_and_nothing_else() {
+    let world = World::new().await;
+    let (mut agent, mut link) = world.node("attic").await;
+    let stack = json!({ "spec": { "workloads": { "web": { "image": "nginx", "secrets": [{ "secret": "pw", "target": "/run/secrets/pw" }] } } } });
+    assert_eq!(world.ask("PUT", SHOP, Some(stack.clone())).await.0, 422);
+    let stream = tokio::net::UnixStream::connect(world.server().socket()).await.unwrap();
+    let (status, _) = send(stream, "PUT", "/v1/projects/default/secrets/pw", &[("host", "x")], "hunter2-value".into()).await;
+    assert_eq!(status, 200);
+    world.ok("PUT", SHOP, Some(stack)).await;
+    let goal = loop {
+        let goal = agent.goal(&mut link).await;
+        if !goal.allocations.is_empty() { break goal; }
+    };
+    assert_eq!(goal.allocations.values().next().unwrap().secrets["pw"].reveal(), b"hunter2-value");
+    for path in ["/v1/projects/default/secrets", "/v1/events", "/v1/audit", SHOP] {
+        assert!(!world.get(path).await.to_string().contains("hunter2"), "{path}");
+    }
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(world.home.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() { files.push(std::fs::read(path).unwrap()); }
+    }
+    let needle = b"hunter2-value";
+    assert!(!files.iter().any(|file| file.windows(needle.len()).any(|part| part == needle)), "a secret lies in the open");
+    assert_eq!(world.ask("DELETE", "/v1/projects/default/secrets/pw", None).await.0, 409);
+}
