@@ -25,10 +25,10 @@ use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let serves = matches!(cli.command, Command::Up(_) | Command::Server(_));
-    let filter = EnvFilter::try_from_env("LATTICE_LOG")
-        .unwrap_or_else(|_| EnvFilter::new(if serves { "info" } else { "warn" }));
-    fmt().with_env_filter(filter).with_writer(std::io::stderr).finish().init();
+    // `up` and `server` choose themselves where their log goes.
+    if !matches!(cli.command, Command::Up(_) | Command::Server(_)) {
+        fmt().with_env_filter(log_filter("warn")).with_writer(std::io::stderr).finish().init();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return error::report(&error.into()),
@@ -37,4 +37,9 @@ fn main() -> ExitCode {
     // A read of standard input that nobody waits for any more must not hold up the end.
     runtime.shutdown_background();
     result.unwrap_or_else(|error| error::report(&error))
+}
+
+/// What is logged: `LATTICE_LOG`, else `level`.
+fn log_filter(level: &str) -> EnvFilter {
+    EnvFilter::try_from_env("LATTICE_LOG").unwrap_or_else(|_| EnvFilter::new(level))
 }
