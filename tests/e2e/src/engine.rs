@@ -3,7 +3,7 @@
 use crate::{
     home::Home,
     process::{Output, Process},
-    programs::{as_root, tied},
+    programs::tied,
     wait::{PATIENCE, until},
 };
 use serde_json::Value;
@@ -68,13 +68,28 @@ impl Engine {
         let shared = Self::shared();
         let home = Home::new();
         // `slave`: memory folders that an agent makes later are seen inside, and nothing inside is seen here. An empty
-        // /run/containerd, so that dockerd starts a containerd of its own and never uses the machine's.
+        // /run/containerd, so that dockerd starts a containerd of its own and never uses the machine's. The shell is
+        // the first process in there: it reaps what loses its parent, and all ends with it.
         let script = "ip link set lo up; if [ -d /run/containerd ]; then mount -t tmpfs none /run/containerd; fi; \
-                      exec sleep infinity";
+                      : >\"$1\"; while :; do sleep 1000 & wait $!; done";
         let mut command = rooted("unshare");
-        command.args(["--net", "--mount", "--propagation", "slave", "sh", "-c", script]);
+        command.args([
+            "--net",
+            "--mount",
+            "--propagation",
+            "slave",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ]);
+        command.args(["sh", "-c", script, "sh"]).arg(home.join("ready"));
         let holder =
             Process::start("the namespaces' keeper", command.stdin(Stdio::null()), &home.join("keeper.log"));
+        until("the namespaces are there", PATIENCE, || match home.join("ready").exists() {
+            true => Ok(()),
+            false => Err(holder.log()),
+        });
         let socket = home.join("docker.sock").display().to_string();
         let engine = Self { socket, private: Some(Private { home, holder, daemon: Mutex::new(None) }) };
         engine.start();
@@ -104,10 +119,7 @@ impl Engine {
     /// When it does not answer in time.
     pub fn start(&self) {
         let Private { home, holder, daemon } = self.own();
-        // sudo is the holder's parent then; the shell below it has the namespaces.
-        let pid = inner(holder);
-        let mut command = rooted("nsenter");
-        command.arg(format!("--net=/proc/{pid}/ns/net")).arg(format!("--mount=/proc/{pid}/ns/mnt"));
+        let mut command = inside(holder);
         // No iptables: published ports on loopback are carried by the engine's own proxy, and nothing else is needed.
         command.args(["dockerd", "--iptables=false", "--ip6tables=false", "--ip-masq=false"]);
         command.arg("--data-root").arg(home.join("data")).arg("--exec-root").arg(home.join("exec"));
@@ -130,9 +142,9 @@ impl Engine {
     /// # Panics
     /// When it does not run.
     pub fn kill(&self) {
-        let Private { home, daemon, .. } = self.own();
-        let mut daemon = daemon.lock().expect("nobody panicked").take().expect("it runs");
-        signal(home, "-KILL");
+        let own = self.own();
+        let mut daemon = own.daemon.lock().expect("nobody panicked").take().expect("it runs");
+        own.signal("KILL");
         daemon.wait(PATIENCE);
     }
 
@@ -205,8 +217,8 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        let Some(Private { home, holder: _, daemon }) = &mut self.private else { return };
-        let Some(mut running) = daemon.get_mut().ok().and_then(Option::take) else { return };
+        let Some(own) = &mut self.private else { return };
+        let Some(mut running) = own.daemon.get_mut().ok().and_then(Option::take) else { return };
         let all = lines(&Output::of(
             Command::new("docker").args(["-H", &format!("unix://{}", self.socket), "ps", "--all", "--quiet"]),
             b"",
@@ -219,32 +231,45 @@ impl Drop for Engine {
                 .collect();
             Output::of(Command::new("docker").args(args), b"");
         }
-        signal(home, "-TERM");
+        own.signal("TERM");
         let begun = std::time::Instant::now();
         while !running.has_ended() && begun.elapsed() < Duration::from_secs(15) {
             std::thread::sleep(Duration::from_millis(50));
         }
-        // Dropping what is left kills it.
+        // What is left goes with the namespaces' first process.
     }
 }
 
-/// Signals a private engine by the number that it wrote down itself: under sudo it is not our child.
-fn signal(home: &Home, signal: &str) {
-    let pid = std::fs::read_to_string(home.join("docker.pid")).unwrap_or_default();
-    let pid: u32 = pid.trim().parse().expect("dockerd wrote down its process id");
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    if name.trim() == "dockerd" {
-        let _ = as_root("kill").args([signal, &pid.to_string()]).status();
+impl Private {
+    /// Signals the engine by the number that it wrote down itself, which counts in its namespace.
+    fn signal(&self, signal: &str) {
+        let script = "kill -s \"$1\" \"$(cat \"$2\")\"";
+        let pid = self.home.join("docker.pid");
+        let status = inside(&self.holder).args(["sh", "-c", script, "sh", signal]).arg(pid).status();
+        assert!(
+            status.as_ref().is_ok_and(std::process::ExitStatus::success),
+            "dockerd gets no {signal}: {status:?}"
+        );
     }
 }
 
-/// The process that has the namespaces: the one started, or the child of sudo.
+/// The beginning of a command in the namespaces that a process keeps.
+fn inside(holder: &Process) -> Command {
+    let pid = inner(holder);
+    let mut command = rooted("nsenter");
+    for (name, file) in [("net", "net"), ("mount", "mnt"), ("pid", "pid")] {
+        command.arg(format!("--{name}=/proc/{pid}/ns/{file}"));
+    }
+    command
+}
+
+/// The process that has the namespaces: the shell below the process started, be that sudo or not.
 fn inner(holder: &Process) -> u32 {
     until("the namespaces are there", PATIENCE, || {
         let mut pid = u32::try_from(holder.pid().as_raw_nonzero().get()).expect("a pid");
         loop {
             let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            if comm.trim() == "sleep" {
+            if comm.trim() == "sh" {
                 return Ok(pid);
             }
             let children =

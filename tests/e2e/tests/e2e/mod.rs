@@ -7,6 +7,7 @@ mod first_light;
 mod full_disk;
 mod identity;
 mod killed;
+mod kit;
 mod local_api;
 mod stranger;
 mod untouched;
