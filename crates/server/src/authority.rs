@@ -68,7 +68,11 @@ async fn renew(core: &Core) -> Result<(), ServerError> {
     };
     if let Some(row) = rotated {
         let mut ops = vec![rows::put(&row)];
-        ops.extend(rows::events([Event::new("authority.rotated", "authority", "a new intermediate certificate signs")]));
+        ops.extend(rows::events([Event::new(
+            "authority.rotated",
+            "authority",
+            "a new intermediate certificate signs",
+        )]));
         core.store.apply(Transaction::new(ops)).await?;
     }
     let ends = *core.presented.lock();

@@ -155,7 +155,10 @@ impl ServerConfig {
         if let Some(version) = &self.min_agent_version
             && !lattice_link::agent_version_ok(version, version)
         {
-            return Err(ConfigError::OutOfRange { key: "min_agent_version", allowed: "a version such as 0.2.0" });
+            return Err(ConfigError::OutOfRange {
+                key: "min_agent_version",
+                allowed: "a version such as 0.2.0",
+            });
         }
         self.advertised(DEFAULT_AGENTS.port()).map(drop)
     }

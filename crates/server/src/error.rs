@@ -26,7 +26,9 @@ pub enum ConfigError {
         source: Box<toml::de::Error>,
     },
     /// Plain HTTP where others could read it.
-    #[error("the API would listen on {address} without encryption: set api.tls (certificate and key), or a loopback address")]
+    #[error(
+        "the API would listen on {address} without encryption: set api.tls (certificate and key), or a loopback address"
+    )]
     PlainApi {
         /// Where.
         address: SocketAddr,
@@ -76,7 +78,9 @@ pub enum ServerError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// A row cannot be read.
-    #[error("the row {row} of the store cannot be read by this version: install the version that wrote it, or restore a backup")]
+    #[error(
+        "the row {row} of the store cannot be read by this version: install the version that wrote it, or restore a backup"
+    )]
     Row {
         /// Which.
         row: String,

@@ -85,7 +85,12 @@ fn body<T: Stored>(row: &T) -> Arc<str> {
 
 /// Makes a row.
 pub(crate) fn create<T: Stored>(row: &T) -> Op {
-    Op::Create { key: Key::of(T::KIND, row.id()), project: row.project(), owner: row.owner(), body: body(row) }
+    Op::Create {
+        key: Key::of(T::KIND, row.id()),
+        project: row.project(),
+        owner: row.owner(),
+        body: body(row),
+    }
 }
 
 /// Replaces a row that is at `expected`.
@@ -300,7 +305,8 @@ impl Event {
     }
 
     pub(crate) fn view(&self, id: u64) -> EventView {
-        let Self { key: _, n: _, at, kind, subject, node: _, node_name, workload: _, stack, message, cause } = self.clone();
+        let Self { key: _, n: _, at, kind, subject, node: _, node_name, workload: _, stack, message, cause } =
+            self.clone();
         EventView { id, at, kind, subject, node: node_name, stack, message, cause }
     }
 }
@@ -311,7 +317,8 @@ fn cut(text: String) -> String {
 
 /// Numbers the events of one transaction and makes them operations.
 pub(crate) fn events(events: impl IntoIterator<Item = Event>) -> Vec<Op> {
-    let number = |(n, event): (usize, Event)| create(&Event { n: u16::try_from(n).unwrap_or(u16::MAX), ..event });
+    let number =
+        |(n, event): (usize, Event)| create(&Event { n: u16::try_from(n).unwrap_or(u16::MAX), ..event });
     events.into_iter().enumerate().map(number).collect()
 }
 
@@ -330,7 +337,12 @@ pub(crate) struct Audit {
 
 impl Audit {
     /// An entry of now.
-    pub(crate) fn new(who: &str, action: &str, subject: impl Into<String>, details: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        who: &str,
+        action: &str,
+        subject: impl Into<String>,
+        details: impl Into<String>,
+    ) -> Self {
         Self {
             key: format!("{:032x}", clock::random_bits()),
             at: clock::now(),

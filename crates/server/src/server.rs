@@ -4,7 +4,11 @@
 //! unknown → listeners → controllers. Down: listeners and sessions say goodbye → controllers → store.
 
 use crate::{
-    api::{cluster, guard::{PeerInfo, Principal}, nodes, serve, table, tokens},
+    api::{
+        cluster,
+        guard::{PeerInfo, Principal},
+        nodes, serve, table, tokens,
+    },
     authority, clock,
     config::ServerConfig,
     controllers::{housekeeping, planning, presence},
@@ -49,7 +53,10 @@ pub struct RunningServer {
 
 impl std::fmt::Debug for RunningServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunningServer").field("api", &self.api).field("agents", &self.agents).finish_non_exhaustive()
+        f.debug_struct("RunningServer")
+            .field("api", &self.api)
+            .field("agents", &self.agents)
+            .finish_non_exhaustive()
     }
 }
 
@@ -58,7 +65,10 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`] says what stands against it, and leaves nothing running.
-    pub async fn start(config: ServerConfig, shutdown: CancellationToken) -> Result<RunningServer, ServerError> {
+    pub async fn start(
+        config: ServerConfig,
+        shutdown: CancellationToken,
+    ) -> Result<RunningServer, ServerError> {
         config.check()?;
         make_home(&config.home)?;
         // Addresses first: what is taken is found out before anything is made.
@@ -69,7 +79,8 @@ impl Server {
         })?;
         let api = serve::tcp(config.api_listen).await?;
         let store_path = config.home.join("store.db");
-        let store = tokio::task::spawn_blocking(move || SqliteStore::open(store_path, SqliteOptions::default()));
+        let store =
+            tokio::task::spawn_blocking(move || SqliteStore::open(store_path, SqliteOptions::default()));
         let store: Arc<dyn Store> = match store.await {
             Ok(opened) => Arc::new(opened?),
             Err(_) => return Err(ServerError::Stopping),
@@ -97,10 +108,11 @@ async fn start_with(
     let core = Arc::new(load(config, shutdown.clone(), Arc::clone(&store), agent_addr.port()).await?);
     let _ = core.api_port.set(api_addr.port());
     let snapshot = core.snapshot();
-    let watch = store.watch(lattice_store::Revision(snapshot.revision)).await.map_err(|error| match error {
-        lattice_store::WatchError::Store(error) => ServerError::Store(error),
-        _ => ServerError::Stopping,
-    })?;
+    let watch =
+        store.watch(lattice_store::Revision(snapshot.revision)).await.map_err(|error| match error {
+            lattice_store::WatchError::Store(error) => ServerError::Store(error),
+            _ => ServerError::Stopping,
+        })?;
     let tasks = TaskTracker::new();
     let follower = Arc::clone(&core);
     // Not among the tasks that end first: whoever ends writes, and waits to see it.
@@ -114,7 +126,12 @@ async fn start_with(
     core.live.want_plan(snapshot.cluster.stacks.keys().cloned());
     core.live.want_plan(snapshot.cluster.allocations().values().map(|row| row.workload.stack_key()));
 
-    let tls = server_config(core.cluster, core.authority.read().root_der(), Arc::clone(&core.slot), Clock::new(clock::now))?;
+    let tls = server_config(
+        core.cluster,
+        core.authority.read().root_der(),
+        Arc::clone(&core.slot),
+        Clock::new(clock::now),
+    )?;
     let tls = Arc::new(tls);
     let tls: ServerTls = Arc::new(move || Arc::clone(&tls));
     let link = LinkServer::new(Arc::new(AgentGateway(Arc::clone(&core))), tls);

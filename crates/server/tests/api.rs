@@ -15,7 +15,12 @@ use support::*;
 use tokio_util::sync::CancellationToken;
 
 fn filled(path: &str) -> String {
-    path.replace("{node}", "n").replace("{id}", "00000000").replace("{project}", "p").replace("{stack}", "s").replace("{workload}", "w").replace("{name}", "x")
+    path.replace("{node}", "n")
+        .replace("{id}", "00000000")
+        .replace("{project}", "p")
+        .replace("{stack}", "s")
+        .replace("{workload}", "w")
+        .replace("{name}", "x")
 }
 
 #[tokio::test]
@@ -58,7 +63,12 @@ async fn only_own_hosts_and_origins_come_in() {
     let token = format!("Bearer {}", world.api_token(Scope::Full).await);
     let port = world.server().api_addr().port();
     let auth = ("authorization", token.as_str());
-    for host in [format!("localhost:{port}"), format!("[::1]:{port}"), format!("127.0.0.1:{port}"), "localhost".into()] {
+    for host in [
+        format!("localhost:{port}"),
+        format!("[::1]:{port}"),
+        format!("127.0.0.1:{port}"),
+        "localhost".into(),
+    ] {
         assert_eq!(world.tcp("GET", "/v1/status", &[("host", &host), auth]).await.0, 200, "{host}");
     }
     for host in ["evil.example", "localhost:1", "127.0.0.1.evil.example", "localhost.evil.example:80"] {
@@ -85,9 +95,21 @@ async fn bad_input_is_answered_with_what_to_do() {
         ("GET", "/v1/watch?kinds=car", None, 400, "invalid_request"),
         ("GET", "/v1/status?min_revision=x", None, 400, "invalid_request"),
         ("PUT", "/v1/projects/default/stacks/-bad", Some(web("nginx")), 400, "invalid_request"),
-        ("PUT", SHOP, Some(json!({ "spec": { "workloads": {}, "privileged": true } })), 400, "invalid_request"),
+        (
+            "PUT",
+            SHOP,
+            Some(json!({ "spec": { "workloads": {}, "privileged": true } })),
+            400,
+            "invalid_request",
+        ),
         ("PUT", SHOP, Some(json!({ "spec": { "workloads": {} } })), 422, "invalid_spec"),
-        ("PUT", SHOP, Some(json!({ "spec": { "workloads": { "web": { "image": "x", "privileged": true } } } })), 400, "invalid_request"),
+        (
+            "PUT",
+            SHOP,
+            Some(json!({ "spec": { "workloads": { "web": { "image": "x", "privileged": true } } } })),
+            400,
+            "invalid_request",
+        ),
         ("POST", "/v1/join-tokens", Some(json!({ "uses": 0 })), 400, "invalid_request"),
         ("POST", "/v1/join-tokens", Some(json!({ "description": "x".repeat(300_000) })), 413, "too_large"),
         ("POST", "/v1/projects/default/stacks/shop/workloads/web/stop", None, 404, "not_found"),
@@ -103,11 +125,22 @@ async fn bad_input_is_answered_with_what_to_do() {
 }
 
 /// Reads server-sent events until one has this name; gives its data.
-async fn next_event(body: &mut (impl hyper::body::Body<Data = Bytes, Error = hyper::Error> + Unpin), text: &mut String, name: &str) -> Value {
+async fn next_event(
+    body: &mut (impl hyper::body::Body<Data = Bytes, Error = hyper::Error> + Unpin),
+    text: &mut String,
+    name: &str,
+) -> Value {
     loop {
         while let Some((event, rest)) = text.clone().split_once("\n\n") {
             *text = rest.to_owned();
-            let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).unwrap_or_default().to_owned();
+            let field = |name: &str| {
+                event
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name))
+                    .map(str::trim)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
             if field("event:") == name {
                 return serde_json::from_str(&field("data:")).unwrap();
             }
@@ -127,15 +160,20 @@ async fn a_watch_goes_on_where_it_was() {
         let stream = tokio::net::UnixStream::connect(world.server().socket()).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        let request = Request::builder().uri(format!("/v1/watch?kinds=stack&from={from}")).header("host", "x");
-        let response = sender.send_request(request.body(http_body_util::Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        let request =
+            Request::builder().uri(format!("/v1/watch?kinds=stack&from={from}")).header("host", "x");
+        let response =
+            sender.send_request(request.body(http_body_util::Empty::<Bytes>::new()).unwrap()).await.unwrap();
         assert_eq!(response.status(), 200);
         response.into_body()
     };
     let (mut body, mut text) = (watch(from).await, String::new());
     let first = next_event(&mut body, &mut text, "change").await;
     let second = next_event(&mut body, &mut text, "change").await;
-    assert_eq!((&first["kind"], &first["id"], &first["op"]), (&json!("stack"), &json!("default/shop"), &json!("put")));
+    assert_eq!(
+        (&first["kind"], &first["id"], &first["op"]),
+        (&json!("stack"), &json!("default/shop"), &json!("put"))
+    );
     assert!(first["revision"].as_u64() < second["revision"].as_u64());
     let (mut body, mut text) = (watch(first["revision"].as_u64().unwrap()).await, String::new());
     assert_eq!(next_event(&mut body, &mut text, "change").await["revision"], second["revision"]);
@@ -158,7 +196,8 @@ async fn two_servers_and_taken_ports_are_told() {
     let error = start(config(world.home.path())).await.unwrap_err();
     assert!(matches!(error, ServerError::Open(_)), "{error}");
     let other = tempfile::tempdir().unwrap();
-    let taken = lattice_server::ServerConfig { agent_listen: world.server().agent_addr(), ..config(other.path()) };
+    let taken =
+        lattice_server::ServerConfig { agent_listen: world.server().agent_addr(), ..config(other.path()) };
     let error = start(taken).await.unwrap_err();
     assert!(matches!(error, ServerError::Listen { .. }), "{error}");
     let file = other.path().join("file");

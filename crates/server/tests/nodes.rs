@@ -28,7 +28,9 @@ async fn a_person_approves_on_evidence() {
 
     let wrong = json!({ "fingerprint": "00".repeat(32) });
     assert_eq!(world.ask("POST", "/v1/nodes/attic/approve", Some(wrong)).await.0, 412);
-    world.ok("POST", "/v1/nodes/attic/approve", Some(json!({ "fingerprint": fingerprint, "name": "loft" }))).await;
+    world
+        .ok("POST", "/v1/nodes/attic/approve", Some(json!({ "fingerprint": fingerprint, "name": "loft" })))
+        .await;
     let JoinUpdate::Approved(approved) = joining.next().await else { panic!("not approved") };
     agent.approved(approved);
     let _link = agent.connect().await.unwrap();
@@ -65,7 +67,9 @@ async fn tokens_are_refused_with_their_reason() {
     // A token of another cluster: its root is not this server's, so the agent does not even ask.
     let elsewhere = World::new().await;
     let foreign = elsewhere.token(false).await;
-    let foreign = JoinToken::new(token.servers().to_vec(), foreign.root(), foreign.id(), foreign.secret().clone()).unwrap();
+    let foreign =
+        JoinToken::new(token.servers().to_vec(), foreign.root(), foreign.id(), foreign.secret().clone())
+            .unwrap();
     let lost = Agent::new(&foreign, "attic");
     let dialled = tokio::spawn(async move { lost.enrolment().await }).await;
     assert!(dialled.is_err(), "an agent trusted a root that its token does not name");

@@ -34,7 +34,10 @@ async fn a_deployment_becomes_a_goal_and_reports_become_a_status() {
 
     // What was deployed is deployed: the same again changes nothing, another image replaces it.
     let same = world.ok("PUT", SHOP, Some(web("nginx:1"))).await;
-    assert!(same["changes"].as_array().unwrap().iter().all(|change| change["kind"] == "unchanged"), "{same:#}");
+    assert!(
+        same["changes"].as_array().unwrap().iter().all(|change| change["kind"] == "unchanged"),
+        "{same:#}"
+    );
     world.ok("PUT", SHOP, Some(web("nginx:2"))).await;
     let goal = agent.goal(&mut link).await;
     let (new, allocation) = goal.allocations.first_key_value().unwrap();
@@ -50,7 +53,13 @@ async fn a_deployment_becomes_a_goal_and_reports_become_a_status() {
     world.ok("POST", &format!("{WEB}/start"), None).await;
     world.ok("POST", &format!("{WEB}/restart"), None).await;
     loop {
-        if agent.goal(&mut link).await.allocations.values().all(|a| a.restart == 1 && a.desired == DesiredState::Run) {
+        if agent
+            .goal(&mut link)
+            .await
+            .allocations
+            .values()
+            .all(|a| a.restart == 1 && a.desired == DesiredState::Run)
+        {
             break;
         }
     }
@@ -62,7 +71,12 @@ async fn a_deployment_becomes_a_goal_and_reports_become_a_status() {
         }
     };
     assert!(goal.networks.is_empty());
-    agent.say(&mut link, vec![ReportKind::AllocationGone { id: *new }, ReportKind::VolumeDeleted { id: volume }]).await;
+    agent
+        .say(
+            &mut link,
+            vec![ReportKind::AllocationGone { id: *new }, ReportKind::VolumeDeleted { id: volume }],
+        )
+        .await;
     world.until("/v1/stacks", |list| list["items"] == json!([])).await;
     assert_eq!(world.get("/v1/volumes").await["items"], json!([]));
 }
@@ -74,7 +88,9 @@ async fn a_node_speaks_for_itself_alone_and_once() {
     world.ok("PUT", SHOP, Some(web("nginx"))).await;
     let goal = loop {
         let goal = agent.goal(&mut link).await;
-        if !goal.allocations.is_empty() { break goal; }
+        if !goal.allocations.is_empty() {
+            break goal;
+        }
     };
     let id = *goal.allocations.first_key_value().unwrap().0;
 
@@ -91,8 +107,9 @@ async fn a_node_speaks_for_itself_alone_and_once() {
     let mut link = agent.connect().await.unwrap();
     assert_eq!(link.welcome.ack_up_to, 2);
     agent.repeat(&mut link, batch).await;
-    let events = world.get(&format!("/v1/events?limit=1000&node=attic")).await;
-    let count = |kind| events["items"].as_array().unwrap().iter().filter(|event| event["kind"] == kind).count();
+    let events = world.get("/v1/events?limit=1000&node=attic").await;
+    let count =
+        |kind| events["items"].as_array().unwrap().iter().filter(|event| event["kind"] == kind).count();
     assert_eq!((count("allocation.running"), count("node.runtime_back")), (1, 1));
 }
 
@@ -103,7 +120,9 @@ async fn a_restart_keeps_everything() {
     world.ok("PUT", SHOP, Some(web("nginx"))).await;
     let goal = loop {
         let goal = agent.goal(&mut link).await;
-        if !goal.allocations.is_empty() { break goal; }
+        if !goal.allocations.is_empty() {
+            break goal;
+        }
     };
     let id = *goal.allocations.first_key_value().unwrap().0;
     agent.say(&mut link, vec![running(id)]).await;
@@ -142,7 +161,9 @@ async fn a_store_behind_its_agents_plans_nothing() {
     let mut link = agent.connect().await.unwrap();
     let goal = loop {
         let goal = agent.goal(&mut link).await;
-        if !goal.allocations.is_empty() { break goal; }
+        if !goal.allocations.is_empty() {
+            break goal;
+        }
     };
     assert_eq!((goal.allocations.len(), agent.goal.unwrap().0.incarnation), (1, 2));
 }
@@ -173,7 +194,11 @@ async fn a_dry_run_leaves_nothing() {
     let (_agent, _link) = world.node("attic").await;
     let revision = world.get("/v1/status").await["revision"].clone();
     let result = world.ok("PUT", &format!("{SHOP}?dry_run=true"), Some(web("nginx"))).await;
-    assert_eq!((&result["dry_run"], &result["placements"][0]["node"]), (&json!(true), &json!("attic")), "{result:#}");
+    assert_eq!(
+        (&result["dry_run"], &result["placements"][0]["node"]),
+        (&json!(true), &json!("attic")),
+        "{result:#}"
+    );
     assert_eq!(world.get("/v1/stacks").await["items"], json!([]));
     assert_eq!(world.get("/v1/volumes").await["items"], json!([]));
     let later = world.get("/v1/status").await["revision"].clone();
@@ -188,17 +213,25 @@ async fn logs_come_from_the_node() {
     world.ok("PUT", SHOP, Some(web("nginx"))).await;
     let goal = loop {
         let goal = agent.goal(&mut link).await;
-        if !goal.allocations.is_empty() { break goal; }
+        if !goal.allocations.is_empty() {
+            break goal;
+        }
     };
     let id: AllocationId = *goal.allocations.first_key_value().unwrap().0;
     let path = format!("/v1/allocations/{id}/logs?timestamps=true");
     let answer = async {
         let asked = loop {
-            if let ServerMessage::OpenStream(asked) = soon("a request", link.io.recv.recv()).await.unwrap() { break asked; }
+            if let ServerMessage::OpenStream(asked) = soon("a request", link.io.recv.recv()).await.unwrap() {
+                break asked;
+            }
         };
         assert!(matches!(&asked.request, StreamRequest::Logs(logs) if logs.allocation == id));
         let stream = agent.bulk().open(asked.stream).await.unwrap();
-        stream.send.data(channel::STDOUT, "2024-05-06T07:08:09.5Z one\n2024-05-06T07:08:10Z tw".into()).await.unwrap();
+        stream
+            .send
+            .data(channel::STDOUT, "2024-05-06T07:08:09.5Z one\n2024-05-06T07:08:10Z tw".into())
+            .await
+            .unwrap();
         stream.send.data(channel::STDERR, "oops".into()).await.unwrap();
         stream.send.data(channel::STDOUT, "o\n".into()).await.unwrap();
         stream.send.close(BulkEnd::Done).await.unwrap();
@@ -208,9 +241,17 @@ async fn logs_come_from_the_node() {
     };
     let (text, ()) = tokio::join!(world.get(&path), answer);
     let text = text.as_str().unwrap();
-    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines[0], json!({ "stream": "stdout", "at_ms": 1_714_979_289_500_i64, "text": "one\n" }), "{text}");
-    assert_eq!((&lines[1]["text"], &lines[2]["text"], &lines[2]["stream"]), (&json!("two\n"), &json!("oops"), &json!("stderr")));
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        lines[0],
+        json!({ "stream": "stdout", "at_ms": 1_714_979_289_500_i64, "text": "one\n" }),
+        "{text}"
+    );
+    assert_eq!(
+        (&lines[1]["text"], &lines[2]["text"], &lines[2]["stream"]),
+        (&json!("two\n"), &json!("oops"), &json!("stderr"))
+    );
     drop(link);
     world.until("/v1/nodes/attic", |node| node["presence"]["state"] == "disconnected").await;
     assert_eq!(world.ask("GET", &path, None).await.0, 503);
@@ -223,12 +264,16 @@ async fn secrets_reach_the_goal_and_nothing_else() {
     let stack = json!({ "spec": { "workloads": { "web": { "image": "nginx", "secrets": [{ "secret": "pw", "target": "/run/secrets/pw" }] } } } });
     assert_eq!(world.ask("PUT", SHOP, Some(stack.clone())).await.0, 422);
     let stream = tokio::net::UnixStream::connect(world.server().socket()).await.unwrap();
-    let (status, _) = send(stream, "PUT", "/v1/projects/default/secrets/pw", &[("host", "x")], "hunter2-value".into()).await;
+    let (status, _) =
+        send(stream, "PUT", "/v1/projects/default/secrets/pw", &[("host", "x")], "hunter2-value".into())
+            .await;
     assert_eq!(status, 200);
     world.ok("PUT", SHOP, Some(stack)).await;
     let goal = loop {
         let goal = agent.goal(&mut link).await;
-        if !goal.allocations.is_empty() { break goal; }
+        if !goal.allocations.is_empty() {
+            break goal;
+        }
     };
     assert_eq!(goal.allocations.values().next().unwrap().secrets["pw"].reveal(), b"hunter2-value");
     for path in ["/v1/projects/default/secrets", "/v1/events", "/v1/audit", SHOP] {
@@ -237,9 +282,94 @@ async fn secrets_reach_the_goal_and_nothing_else() {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(world.home.path()).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_file() { files.push(std::fs::read(path).unwrap()); }
+        if path.is_file() {
+            files.push(std::fs::read(path).unwrap());
+        }
     }
     let needle = b"hunter2-value";
-    assert!(!files.iter().any(|file| file.windows(needle.len()).any(|part| part == needle)), "a secret lies in the open");
+    assert!(
+        !files.iter().any(|file| file.windows(needle.len()).any(|part| part == needle)),
+        "a secret lies in the open"
+    );
     assert_eq!(world.ask("DELETE", "/v1/projects/default/secrets/pw", None).await.0, 409);
+}
+
+#[tokio::test]
+async fn a_command_runs_over_a_websocket() {
+    use futures::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
+    let world = World::new().await;
+    let (mut agent, mut link) = world.node("attic").await;
+    world.ok("PUT", SHOP, Some(web("nginx"))).await;
+    let goal = loop {
+        let goal = agent.goal(&mut link).await;
+        if !goal.allocations.is_empty() {
+            break goal;
+        }
+    };
+    let id = *goal.allocations.first_key_value().unwrap().0;
+    // Without an upgrade it is refused with words.
+    assert_eq!(world.ask("GET", &format!("/v1/allocations/{id}/exec"), None).await.0, 400);
+
+    let stream = tokio::net::UnixStream::connect(world.server().socket()).await.unwrap();
+    let request = format!("ws://lattice/v1/allocations/{id}/exec").into_client_request().unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    let start = json!({ "argv": ["cat", "s3cret-argument"], "stdin": true, "tty": true, "size": { "cols": 80, "rows": 24 } });
+    socket.send(Message::Text(start.to_string().into())).await.unwrap();
+    let asked = loop {
+        if let ServerMessage::OpenStream(asked) = soon("a request", link.io.recv.recv()).await.unwrap() {
+            break asked;
+        }
+    };
+    assert!(matches!(&asked.request, StreamRequest::Exec(exec) if exec.size == Some((80, 24)) && exec.stdin));
+    let mut bulk = agent.bulk().open(asked.stream).await.unwrap();
+    socket.send(Message::Binary(lattice_api::exec_frame(0, b"hello").into())).await.unwrap();
+    socket
+        .send(Message::Text(
+            json!({ "type": "resize", "size": { "cols": 100, "rows": 30 } }).to_string().into(),
+        ))
+        .await
+        .unwrap();
+    socket.send(Message::Text(json!({ "type": "stdin_closed" }).to_string().into())).await.unwrap();
+    let mut heard = Vec::new();
+    loop {
+        match soon("input", bulk.recv.recv()).await.unwrap().unwrap() {
+            BulkFrame::Data { channel: channel::STDIN, bytes } => heard.extend_from_slice(&bytes),
+            BulkFrame::Data { channel, bytes } => {
+                let size: TerminalSize = serde_json::from_slice(&bytes).unwrap();
+                assert_eq!((channel, size.columns, size.rows), (channel::CONTROL, 100, 30));
+            }
+            BulkFrame::End(channel::STDIN) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(heard, b"hello");
+    bulk.send.data(channel::STDOUT, "hello".into()).await.unwrap();
+    bulk.send.close(BulkEnd::Exit(7)).await.unwrap();
+    let output = soon("output", socket.next()).await.unwrap().unwrap();
+    assert_eq!(output.into_data()[..], *b"\x01hello");
+    let last = soon("the exit", socket.next()).await.unwrap().unwrap().into_text().unwrap();
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&last).unwrap(),
+        json!({ "type": "exit", "code": 7 })
+    );
+    let audit = world.get("/v1/audit").await.to_string();
+    assert!(audit.contains("allocation.exec") && !audit.contains("s3cret"), "{audit}");
+}
+
+#[tokio::test]
+async fn one_use_is_one_node_and_parallel_changes_all_count() {
+    let world = World::new().await;
+    let token = world.token(true).await;
+    let agents: Vec<Agent> = (0..6).map(|n| Agent::new(&token, &format!("n{n}"))).collect();
+    let joins = agents.iter().map(|agent| async { agent.join(agent.request(&token)).await.next().await });
+    let results = futures::future::join_all(joins).await;
+    let approved = results.iter().filter(|update| matches!(update, JoinUpdate::Approved(_))).count();
+    assert_eq!(approved, 1, "{results:?}");
+    assert_eq!(world.get("/v1/nodes").await["items"].as_array().unwrap().len(), 1);
+
+    world.ok("PUT", SHOP, Some(web("nginx"))).await;
+    let restart = format!("{WEB}/restart");
+    futures::future::join_all((0..12).map(|_| world.ok("POST", &restart, None))).await;
+    assert_eq!(world.get(WEB).await["restart"], 12);
 }

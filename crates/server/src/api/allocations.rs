@@ -8,7 +8,10 @@ use super::{
 use crate::state::{Core, Snapshot};
 use axum::{Json, extract::State};
 use lattice_api::{AllocationQuery, AllocationView, ErrorBody, ErrorCode, List, Problem};
-use lattice_model::{report::AllocationState, resource::{Allocation, Intent}};
+use lattice_model::{
+    report::AllocationState,
+    resource::{Allocation, Intent},
+};
 use lattice_planner::Row;
 use std::sync::Arc;
 
@@ -21,8 +24,13 @@ pub(crate) fn find<'a>(snapshot: &'a Snapshot, text: &str) -> Result<&'a Row<All
         [one] => Ok(one),
         [] => Err(not_found("allocation", text, "lattice ps")),
         _ => {
-            let name = |row: &&Row<Allocation>| Problem::at("", format!("{} {}#{}", row.id, row.workload, row.slot));
-            let body = ErrorBody::new(ErrorCode::Ambiguous, format!("{text:?} fits several allocations"), "give more characters");
+            let name =
+                |row: &&Row<Allocation>| Problem::at("", format!("{} {}#{}", row.id, row.workload, row.slot));
+            let body = ErrorBody::new(
+                ErrorCode::Ambiguous,
+                format!("{text:?} fits several allocations"),
+                "give more characters",
+            );
             Err(body.with_details(found.iter().map(name).collect()))
         }
     }
@@ -44,12 +52,21 @@ pub(crate) async fn list(
     let rows = snapshot.cluster.allocations().values().filter(wanted);
     let mut items: Vec<_> = rows.map(|row| views::allocation(&snapshot, row)).collect();
     items.sort_by(|a, b| {
-        (&a.project, &a.stack, &a.workload, a.slot, a.id).cmp(&(&b.project, &b.stack, &b.workload, b.slot, b.id))
+        (&a.project, &a.stack, &a.workload, a.slot, a.id).cmp(&(
+            &b.project,
+            &b.stack,
+            &b.workload,
+            b.slot,
+            b.id,
+        ))
     });
     Ok(Json(List { items, revision: snapshot.revision }))
 }
 
-pub(crate) async fn show(State(core): State<Arc<Core>>, names: Names) -> Result<Json<AllocationView>, ApiError> {
+pub(crate) async fn show(
+    State(core): State<Arc<Core>>,
+    names: Names,
+) -> Result<Json<AllocationView>, ApiError> {
     let snapshot = core.snapshot();
     let row = find(&snapshot, names.text("id"))?;
     Ok(Json(views::allocation(&snapshot, row)))

@@ -1,23 +1,16 @@
 //! The cluster as a whole: status, who asks, events, audit, the document.
 
-use super::{
-    error::ApiError,
-    extract::Query,
-    guard::Principal,
-    nodes::find,
-    openapi::DOCUMENT,
-};
-use crate::{
-    rows::Audit,
-    state::Core,
-};
+use super::{error::ApiError, extract::Query, guard::Principal, nodes::find, openapi::DOCUMENT};
+use crate::{rows::Audit, state::Core};
 use axum::{
     Json,
     extract::{Extension, State},
     http::header,
     response::IntoResponse,
 };
-use lattice_api::{AuditQuery, AuditView, EventQuery, EventView, List, NodeCounts, PlannerStatus, Status, Whoami};
+use lattice_api::{
+    AuditQuery, AuditView, EventQuery, EventView, List, NodeCounts, PlannerStatus, Status, Whoami,
+};
 use lattice_model::{
     ProjectName, StackKey,
     resource::{Approval, PresenceState},
@@ -57,10 +50,16 @@ pub(crate) fn present(core: &Core) -> Status {
         ));
     }
     for node in snapshot.cluster.nodes.values().filter(|node| node.approval == Approval::Quarantined) {
-        warnings.push(format!("two machines use the key of {}: stop the copy, then `lattice node approve {}`", node.name, node.name));
+        warnings.push(format!(
+            "two machines use the key of {}: stop the copy, then `lattice node approve {}`",
+            node.name, node.name
+        ));
     }
     for volume in snapshot.cluster.volumes.values().filter(|volume| volume.missing) {
-        warnings.push(format!("volume {} is not on its node although it should be: its data may be lost", volume.key));
+        warnings.push(format!(
+            "volume {} is not on its node although it should be: its data may be lost",
+            volume.key
+        ));
     }
     let memory = core.live.planner.lock();
     let pending: usize = memory.pending.values().flatten().map(|pending| pending.slots.len()).sum();
@@ -76,7 +75,11 @@ pub(crate) fn present(core: &Core) -> Status {
         nodes,
         planner: PlannerStatus {
             last_run: memory.last_run,
-            behind: if core.live.plan_pending() { snapshot.revision.saturating_sub(memory.planned_to) } else { 0 },
+            behind: if core.live.plan_pending() {
+                snapshot.revision.saturating_sub(memory.planned_to)
+            } else {
+                0
+            },
             pending: u32::try_from(pending).unwrap_or(u32::MAX),
             warnings: memory.warnings.clone(),
         },
@@ -92,14 +95,18 @@ pub(crate) async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str())
 }
 
-pub(crate) async fn events(State(core): State<Arc<Core>>, Query(query): Query<EventQuery>) -> Answer<List<EventView>> {
+pub(crate) async fn events(
+    State(core): State<Arc<Core>>,
+    Query(query): Query<EventQuery>,
+) -> Answer<List<EventView>> {
     let EventQuery { after, limit, stack, node } = query;
     let snapshot = core.snapshot();
     let limit = bound(limit);
     let stack = stack.map(|text| read_stack(&text)).transpose()?;
     let node = node.map(|text| find(&snapshot, &text).map(|row| row.id)).transpose()?;
     let wanted = |event: &crate::rows::Event| {
-        stack.as_ref().is_none_or(|stack| event.stack.as_ref() == Some(stack)) && node.is_none_or(|node| event.node == Some(node))
+        stack.as_ref().is_none_or(|stack| event.stack.as_ref() == Some(stack))
+            && node.is_none_or(|node| event.node == Some(node))
     };
     let items = match after {
         Some(after) => {
@@ -116,7 +123,10 @@ pub(crate) async fn events(State(core): State<Arc<Core>>, Query(query): Query<Ev
     Ok(Json(List { items, revision: snapshot.revision }))
 }
 
-pub(crate) async fn audit(State(core): State<Arc<Core>>, Query(query): Query<AuditQuery>) -> Answer<List<AuditView>> {
+pub(crate) async fn audit(
+    State(core): State<Arc<Core>>,
+    Query(query): Query<AuditQuery>,
+) -> Answer<List<AuditView>> {
     let AuditQuery { after, limit } = query;
     let limit = bound(limit);
     let mut entries: Vec<AuditView> =
@@ -135,6 +145,12 @@ fn bound(limit: Option<u32>) -> usize {
 
 /// `stack` of the default project, or `project/stack`.
 pub(crate) fn read_stack(text: &str) -> Result<StackKey, ApiError> {
-    let whole = if text.contains('/') { text.to_owned() } else { format!("{}/{text}", ProjectName::default_project()) };
-    whole.parse().map_err(|error| super::error::invalid(format!("{error}"), "write stack or project/stack").into())
+    let whole = if text.contains('/') {
+        text.to_owned()
+    } else {
+        format!("{}/{text}", ProjectName::default_project())
+    };
+    whole
+        .parse()
+        .map_err(|error| super::error::invalid(format!("{error}"), "write stack or project/stack").into())
 }

@@ -11,9 +11,7 @@ use crate::{
     rows::{self, StackSource},
     state::Snapshot,
 };
-use lattice_api::{
-    Change, ChangeKind, ChangedThing, DeployResult, ErrorBody, ErrorCode, Placement, Problem,
-};
+use lattice_api::{Change, ChangeKind, ChangedThing, DeployResult, ErrorBody, ErrorCode, Placement, Problem};
 use lattice_model::{
     NetworkId, NodeName, OwnerName, PoolName, StackId, StackKey, Timestamp, VolumeId,
     goal::DesiredState,
@@ -45,7 +43,11 @@ pub(crate) struct Deployment {
 }
 
 /// Decides on a snapshot.
-pub(crate) fn decide(snapshot: &Snapshot, ask: &Ask<'_>, random: &mut dyn FnMut() -> u128) -> Result<Deployment, ErrorBody> {
+pub(crate) fn decide(
+    snapshot: &Snapshot,
+    ask: &Ask<'_>,
+    random: &mut dyn FnMut() -> u128,
+) -> Result<Deployment, ErrorBody> {
     let Ask { key, spec, source, owner, must_be_new, now } = ask;
     let mut problems = validate::problems(spec);
     if problems.is_empty() {
@@ -53,12 +55,24 @@ pub(crate) fn decide(snapshot: &Snapshot, ask: &Ask<'_>, random: &mut dyn FnMut(
     }
     if !problems.is_empty() {
         let count = problems.len();
-        let text = format!("the stack {} cannot run: {count} {}", key.stack, if count == 1 { "thing is wrong" } else { "things are wrong" });
-        return Err(ErrorBody::new(ErrorCode::InvalidSpec, text, "correct what is listed, then deploy again").with_details(problems));
+        let text = format!(
+            "the stack {} cannot run: {count} {}",
+            key.stack,
+            if count == 1 { "thing is wrong" } else { "things are wrong" }
+        );
+        return Err(ErrorBody::new(
+            ErrorCode::InvalidSpec,
+            text,
+            "correct what is listed, then deploy again",
+        )
+        .with_details(problems));
     }
     let old = snapshot.cluster.stacks.get(*key);
     if *must_be_new && old.is_some() {
-        return Err(conflict(format!("there is a stack {key} already"), "choose another name, or remove that one (`lattice rm`)"));
+        return Err(conflict(
+            format!("there is a stack {key} already"),
+            "choose another name, or remove that one (`lattice rm`)",
+        ));
     }
     let mut making = Making {
         snapshot,
@@ -79,7 +93,14 @@ pub(crate) fn decide(snapshot: &Snapshot, ask: &Ask<'_>, random: &mut dyn FnMut(
         }
     }
     let (_, report) = plan(&making.after, &BTreeSet::from([(*key).clone()]), *now, making.random);
-    let name = |id| snapshot.cluster.nodes.get(&id).map(|row: &Row<_>| row.name.clone()).or_else(|| NodeName::new("unknown").ok());
+    let name = |id| {
+        snapshot
+            .cluster
+            .nodes
+            .get(&id)
+            .map(|row: &Row<_>| row.name.clone())
+            .or_else(|| NodeName::new("unknown").ok())
+    };
     let placements = report.placed.iter().filter_map(|placed| {
         let lattice_planner::Placement { workload, slot, node, why } = placed.clone();
         Some(Placement { workload: workload.workload, slot, node: name(node)?, why })
@@ -113,7 +134,14 @@ impl Making<'_> {
         self.changes.push(Change { kind, what, name: name.to_string(), details });
     }
 
-    fn stack(&mut self, key: &StackKey, spec: &StackSpec, old: Option<&Row<Stack>>, owner: &OwnerName, now: Timestamp) -> u64 {
+    fn stack(
+        &mut self,
+        key: &StackKey,
+        spec: &StackSpec,
+        old: Option<&Row<Stack>>,
+        owner: &OwnerName,
+        now: Timestamp,
+    ) -> u64 {
         let before = old.map(|row| row.networks.clone()).unwrap_or_default();
         let mut networks = std::collections::BTreeMap::new();
         for (name, wanted) in &spec.networks {
@@ -162,7 +190,12 @@ impl Making<'_> {
             let remade = self.networks_remade(&key.stack_key(), wanted);
             let workload = match old {
                 None => {
-                    self.changed(ChangeKind::Create, ChangedThing::Workload, name, vec![format!("image: {}", wanted.image)]);
+                    self.changed(
+                        ChangeKind::Create,
+                        ChangedThing::Workload,
+                        name,
+                        vec![format!("image: {}", wanted.image)],
+                    );
                     Workload {
                         key: key.clone(),
                         spec: Arc::new(wanted.clone()),
@@ -198,7 +231,9 @@ impl Making<'_> {
     /// Whether a network of it is made anew, which containers must follow.
     fn networks_remade(&self, stack: &StackKey, wanted: &WorkloadSpec) -> bool {
         let (before, after) = (self.snapshot.cluster.stacks.get(stack), self.after.stacks.get(stack));
-        let id = |row: Option<&Row<Stack>>, name| row.and_then(|row| row.networks.get(name)).map(|network| network.id);
+        let id = |row: Option<&Row<Stack>>, name| {
+            row.and_then(|row| row.networks.get(name)).map(|network| network.id)
+        };
         wanted.networks.keys().any(|name| id(before, name).is_some_and(|old| id(after, name) != Some(old)))
     }
 
@@ -212,7 +247,10 @@ impl Making<'_> {
         }
         if old.replicas != wanted.replicas && old.spec.replicas == wanted.replicas {
             details.push(format!("replicas: {} -> {}", old.replicas, wanted.replicas));
-            self.warnings.push(format!("{name} was scaled to {} and goes back to {} as the file says", old.replicas, wanted.replicas));
+            self.warnings.push(format!(
+                "{name} was scaled to {} and goes back to {} as the file says",
+                old.replicas, wanted.replicas
+            ));
         }
         if old.desired == DesiredState::Stop {
             details.push("it was stopped and is started".into());
@@ -241,14 +279,29 @@ impl Making<'_> {
                 Some(_) => self.changed(ChangeKind::Unchanged, ChangedThing::Volume, name, Vec::new()),
                 None => {
                     let id = VolumeId::from_random((self.random)());
-                    let volume = Volume { id, key: key.clone(), node: None, exists: false, epoch: 0, missing: false, deleting: false, created_at: now };
+                    let volume = Volume {
+                        id,
+                        key: key.clone(),
+                        node: None,
+                        exists: false,
+                        epoch: 0,
+                        missing: false,
+                        deleting: false,
+                        created_at: now,
+                    };
                     self.ops.push(rows::create(&volume));
                     self.after.volumes.insert(key, Row { revision: u64::MAX, value: Arc::new(volume) });
                     self.changed(ChangeKind::Create, ChangedThing::Volume, name, Vec::new());
                 }
             }
         }
-        let left: Vec<_> = self.snapshot.cluster.volumes_of(stack).map(|row| row.key.volume.clone()).filter(|name| !spec.volumes.contains_key(name)).collect();
+        let left: Vec<_> = self
+            .snapshot
+            .cluster
+            .volumes_of(stack)
+            .map(|row| row.key.volume.clone())
+            .filter(|name| !spec.volumes.contains_key(name))
+            .collect();
         for name in left {
             self.warnings.push(format!("volume {name} is not in the file any more; it and its data stay"));
         }
@@ -261,7 +314,13 @@ fn impossible(snapshot: &Snapshot, key: &StackKey, spec: &StackSpec) -> Vec<Prob
     let mut problems = Vec::new();
     for (name, workload) in &spec.workloads {
         let pool = workload.pool.clone().unwrap_or_else(PoolName::default_pool);
-        let nodes = || snapshot.cluster.nodes.values().filter(|row| row.approval == Approval::Approved && row.pool == pool);
+        let nodes = || {
+            snapshot
+                .cluster
+                .nodes
+                .values()
+                .filter(|row| row.approval == Approval::Approved && row.pool == pool)
+        };
         let (cpu, memory) = workload.resources.reserved();
         let most_cpu = nodes().map(|row| row.capacity.cpu).max();
         let most_memory = nodes().map(|row| row.capacity.memory).max();
@@ -270,7 +329,9 @@ fn impossible(snapshot: &Snapshot, key: &StackKey, spec: &StackSpec) -> Vec<Prob
                 hint: Some(format!("ask for less, or add a larger node to the pool {pool}")),
                 ..Problem::at(
                     format!("workloads.{name}.resources"),
-                    format!("it asks for {asks} of {what}, and the largest node of the pool {pool} has {most}"),
+                    format!(
+                        "it asks for {asks} of {what}, and the largest node of the pool {pool} has {most}"
+                    ),
                 )
             });
         };
@@ -284,7 +345,10 @@ fn impossible(snapshot: &Snapshot, key: &StackKey, spec: &StackSpec) -> Vec<Prob
             if !snapshot.secrets.contains_key(&rows::secret_id(&key.project, &mount.secret)) {
                 problems.push(Problem {
                     hint: Some(format!("set it first: `lattice secret set {}`", mount.secret)),
-                    ..Problem::at(format!("workloads.{name}.secrets"), format!("there is no secret {}", mount.secret))
+                    ..Problem::at(
+                        format!("workloads.{name}.secrets"),
+                        format!("there is no secret {}", mount.secret),
+                    )
                 });
             }
         }

@@ -28,7 +28,11 @@ impl IntoResponse for ApiError {
 /// There is no such thing.
 pub(crate) fn not_found(what: &str, name: &str, list: &str) -> ErrorBody {
     let shown: String = name.chars().take(80).collect();
-    ErrorBody::new(ErrorCode::NotFound, format!("there is no {what} {shown:?}"), format!("`{list}` shows what there is"))
+    ErrorBody::new(
+        ErrorCode::NotFound,
+        format!("there is no {what} {shown:?}"),
+        format!("`{list}` shows what there is"),
+    )
 }
 
 /// The request cannot be read.

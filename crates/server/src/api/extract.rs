@@ -21,7 +21,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         let bytes = Raw::from_request(request, state).await?.0;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         serde_json::from_slice(text).map(Self).map_err(|error| {
-            invalid(format!("the body cannot be read: {error}"), "the API's document (/v1/openapi.json) says what it takes").into()
+            invalid(
+                format!("the body cannot be read: {error}"),
+                "the API's document (/v1/openapi.json) says what it takes",
+            )
+            .into()
         })
     }
 }
@@ -55,7 +59,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
         axum::extract::Query::<T>::try_from_uri(&parts.uri).map(|query| Self(query.0)).map_err(|rejected| {
             let text = rejected.body_text();
             let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-            invalid(format!("the query cannot be read: {text}"), "the API's document (/v1/openapi.json) says what it takes").into()
+            invalid(
+                format!("the query cannot be read: {text}"),
+                "the API's document (/v1/openapi.json) says what it takes",
+            )
+            .into()
         })
     }
 }

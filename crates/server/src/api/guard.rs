@@ -106,7 +106,12 @@ pub(crate) async fn enter(
         Ok(response) => response,
         Err(_) => {
             let text = "the request took too long and was given up; it may have happened all the same";
-            ApiError(ErrorBody::new(ErrorCode::Unavailable, text, "look at the present state, then try again")).into_response()
+            ApiError(ErrorBody::new(
+                ErrorCode::Unavailable,
+                text,
+                "look at the present state, then try again",
+            ))
+            .into_response()
         }
     }
 }
@@ -157,7 +162,11 @@ fn own_host(core: &Core, request: &Request) -> Result<(), ErrorBody> {
     let refuse = |what: &str, said: &str| {
         let said: String = said.chars().take(100).collect();
         let message = format!("the {what} {said:?} is not one of this server's");
-        Err(ErrorBody::new(ErrorCode::Forbidden, message, "use 127.0.0.1 or localhost with the server's port, or add the name to api.hosts"))
+        Err(ErrorBody::new(
+            ErrorCode::Forbidden,
+            message,
+            "use 127.0.0.1 or localhost with the server's port, or add the name to api.hosts",
+        ))
     };
     match host {
         Some(host) if own(host) => {}
@@ -209,10 +218,13 @@ fn authenticate(core: &Core, peer: PeerInfo, request: &Request) -> Result<Princi
     let snapshot = core.snapshot();
     // An unknown id and a wrong secret are refused with the same words.
     let now = clock::now();
-    let admitted = snapshot.api_tokens.get(&token.id()).map(|row| row.record.admit(&token, now).map(|()| row));
+    let admitted =
+        snapshot.api_tokens.get(&token.id()).map(|row| row.record.admit(&token, now).map(|()| row));
     let row = match admitted {
         Some(Ok(row)) => row,
-        Some(Err(lattice_identity::TokenRefused::Expired)) => return unauthenticated("the API token has expired"),
+        Some(Err(lattice_identity::TokenRefused::Expired)) => {
+            return unauthenticated("the API token has expired");
+        }
         _ => return unauthenticated("the server does not know this API token"),
     };
     core.live.token_use.lock().insert(token.id(), lattice_model::Timestamp(now.0 / 60_000 * 60_000));
@@ -251,7 +263,8 @@ fn local(uid: Option<u32>) -> Result<Principal, ErrorBody> {
 /// out of the query, whatever the route.
 async fn fresh_enough(core: &Core, request: &mut Request) -> Result<(), ErrorBody> {
     let Some(query) = request.uri().query() else { return Ok(()) };
-    if request.method() != Method::GET || !(query.contains("min_revision=") || query.contains("consistent=")) {
+    if request.method() != Method::GET || !(query.contains("min_revision=") || query.contains("consistent="))
+    {
         return Ok(());
     }
     let mut wanted = 0;
@@ -260,10 +273,16 @@ async fn fresh_enough(core: &Core, request: &mut Request) -> Result<(), ErrorBod
         match pair.split_once('=') {
             Some(("min_revision", value)) => {
                 let read = value.parse::<u64>();
-                wanted = wanted.max(read.map_err(|_| super::error::invalid("min_revision is not a number", "take it from an answer's `revision`"))?);
+                wanted = wanted.max(read.map_err(|_| {
+                    super::error::invalid(
+                        "min_revision is not a number",
+                        "take it from an answer's `revision`",
+                    )
+                })?);
             }
             Some(("consistent", "true")) => {
-                let head = core.store.revision().await.map_err(|e| crate::state::core::store_refusal(&e.into()))?;
+                let head =
+                    core.store.revision().await.map_err(|e| crate::state::core::store_refusal(&e.into()))?;
                 wanted = wanted.max(head.0);
             }
             Some(("consistent", _)) => {}
@@ -272,7 +291,11 @@ async fn fresh_enough(core: &Core, request: &mut Request) -> Result<(), ErrorBod
     }
     if core.caught_up(wanted).await.is_none() {
         let text = format!("the server is not at revision {wanted} yet");
-        return Err(ErrorBody::new(ErrorCode::Unavailable, text, "ask again, or list anew: a restored store begins lower"));
+        return Err(ErrorBody::new(
+            ErrorCode::Unavailable,
+            text,
+            "ask again, or list anew: a restored store begins lower",
+        ));
     }
     let path = request.uri().path();
     let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };

@@ -43,8 +43,13 @@ pub(crate) fn find<'a>(snapshot: &'a Snapshot, text: &str) -> Result<&'a Row<Nod
         [one] => Ok(one),
         [] => Err(not_found("node", text, "lattice node ls")),
         _ => {
-            let details = found.iter().map(|row| Problem::at("", format!("{} {}", row.id, row.name))).collect();
-            let body = ErrorBody::new(ErrorCode::Ambiguous, format!("{text:?} fits several nodes"), "give more characters, or the name");
+            let details =
+                found.iter().map(|row| Problem::at("", format!("{} {}", row.id, row.name))).collect();
+            let body = ErrorBody::new(
+                ErrorCode::Ambiguous,
+                format!("{text:?} fits several nodes"),
+                "give more characters, or the name",
+            );
             Err(body.with_details(details))
         }
     }
@@ -52,7 +57,8 @@ pub(crate) fn find<'a>(snapshot: &'a Snapshot, text: &str) -> Result<&'a Row<Nod
 
 pub(crate) async fn list(State(core): State<Arc<Core>>) -> Json<List<NodeView>> {
     let snapshot = core.snapshot();
-    let mut items: Vec<_> = snapshot.cluster.nodes.values().map(|row| views::node(&core, &snapshot, row)).collect();
+    let mut items: Vec<_> =
+        snapshot.cluster.nodes.values().map(|row| views::node(&core, &snapshot, row)).collect();
     items.sort_by(|a, b| a.name.cmp(&b.name));
     Json(List { items, revision: snapshot.revision })
 }
@@ -77,7 +83,9 @@ async fn decide(
     core: &Core,
     who: &Principal,
     text: &str,
-    how: impl Fn(&Snapshot, &Row<Node>, Option<&Row<NodeIdentity>>) -> Result<Option<Decision>, Refused> + Send + Sync,
+    how: impl Fn(&Snapshot, &Row<Node>, Option<&Row<NodeIdentity>>) -> Result<Option<Decision>, Refused>
+    + Send
+    + Sync,
 ) -> Result<NodeView, ErrorBody> {
     let done = core
         .commit(|snapshot| {
@@ -99,16 +107,26 @@ async fn decide(
 
 fn view(core: &Core, id: NodeId) -> Result<NodeView, ErrorBody> {
     let snapshot = core.snapshot();
-    let row = snapshot.cluster.nodes.get(&id).ok_or_else(|| not_found("node", &id.to_string(), "lattice node ls"))?;
+    let row = snapshot
+        .cluster
+        .nodes
+        .get(&id)
+        .ok_or_else(|| not_found("node", &id.to_string(), "lattice node ls"))?;
     Ok(views::node(core, &snapshot, row))
 }
 
 /// Takes a node into the cluster.
-pub(crate) async fn take_in(core: &Core, who: &Principal, text: &str, request: &ApproveNode) -> Result<NodeView, ErrorBody> {
+pub(crate) async fn take_in(
+    core: &Core,
+    who: &Principal,
+    text: &str,
+    request: &ApproveNode,
+) -> Result<NodeView, ErrorBody> {
     decide(core, who, text, |snapshot, row, identity| {
         let ApproveNode { name, pool, fingerprint } = request;
         if let (Some(said), Some(identity)) = (fingerprint, identity) {
-            let said: String = said.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_ascii_lowercase();
+            let said: String =
+                said.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_ascii_lowercase();
             // At least what people read to each other, 128 bits.
             if said.len() < 32 || !identity.fingerprint.starts_with(&said) {
                 return refuse(ErrorBody::new(
@@ -120,7 +138,10 @@ pub(crate) async fn take_in(core: &Core, who: &Principal, text: &str, request: &
         }
         if row.approval == Approval::Revoked {
             let hint = format!("run `lattice node rm {}`, then let it join again", row.name);
-            return refuse(conflict(format!("{} was thrown out, and its key is not taken again", row.name), hint));
+            return refuse(conflict(
+                format!("{} was thrown out, and its key is not taken again", row.name),
+                hint,
+            ));
         }
         if let Some(name) = name
             && snapshot.cluster.nodes.values().any(|other| other.name == *name && other.id != row.id)
@@ -188,7 +209,10 @@ pub(crate) async fn reject(
             let says = format!("turned away{}", because(&reason));
             Ok(Some(Decision { node, identity, action: "node.reject", kind: "node.rejected", says }))
         }
-        _ => refuse(conflict(format!("{} does not wait for a decision", row.name), "`lattice node revoke` throws a node out")),
+        _ => refuse(conflict(
+            format!("{} does not wait for a decision", row.name),
+            "`lattice node revoke` throws a node out",
+        )),
     })
     .await?;
     Ok(Json(view))
@@ -213,27 +237,47 @@ pub(crate) async fn revoke(
 }
 
 fn because(reason: &str) -> String {
-    if reason.is_empty() { String::new() } else { format!(": {}", reason.chars().take(MAX_REASON).collect::<String>()) }
+    if reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", reason.chars().take(MAX_REASON).collect::<String>())
+    }
 }
 
-pub(crate) async fn cordon(State(core): State<Arc<Core>>, Extension(who): Extension<Principal>, names: Names) -> Answer {
+pub(crate) async fn cordon(
+    State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
+    names: Names,
+) -> Answer {
     let view = decide(&core, &who, names.text("node"), |_, row, _| {
         let node = Node { eligibility: Eligibility::Cordoned, ..(*row.value).clone() };
         let says = "cordoned: it gets no new work".to_owned();
         let changed = node != *row.value;
-        Ok(changed.then_some(Decision { node, identity: None, action: "node.cordon", kind: "node.cordoned", says }))
+        Ok(changed.then_some(Decision {
+            node,
+            identity: None,
+            action: "node.cordon",
+            kind: "node.cordoned",
+            says,
+        }))
     })
     .await?;
     Ok(Json(view))
 }
 
-pub(crate) async fn uncordon(State(core): State<Arc<Core>>, Extension(who): Extension<Principal>, names: Names) -> Answer {
+pub(crate) async fn uncordon(
+    State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
+    names: Names,
+) -> Answer {
     let minimum = core.config.min_agent_version.clone();
     let view = decide(&core, &who, names.text("node"), |_, row, _| {
         if row.eligibility != Eligibility::Cordoned {
             return Ok(None);
         }
-        let new_enough = minimum.as_deref().is_none_or(|minimum| lattice_link::agent_version_ok(&row.facts.agent_version, minimum));
+        let new_enough = minimum
+            .as_deref()
+            .is_none_or(|minimum| lattice_link::agent_version_ok(&row.facts.agent_version, minimum));
         let eligibility = if new_enough { Eligibility::Eligible } else { Eligibility::Outdated };
         let node = Node { eligibility, ..(*row.value).clone() };
         let says = "no longer cordoned".to_owned();
@@ -256,7 +300,10 @@ pub(crate) async fn remove(
         }
         let left = snapshot.cluster.allocations_on(row.id).count();
         if left > 0 {
-            return refuse(conflict(format!("{left} allocations of {} are not forgotten yet", row.name), "try again in a moment"));
+            return refuse(conflict(
+                format!("{left} allocations of {} are not forgotten yet", row.name),
+                "try again in a moment",
+            ));
         }
         let mut ops: Vec<Op> = vec![
             rows::delete::<Node>(row.id, Some(row.revision)),
@@ -267,7 +314,11 @@ pub(crate) async fn remove(
             ops.push(rows::delete::<NodeIdentity>(row.id, Some(identity.revision)));
             ops.push(Op::Delete { key: key_claim(&identity.fingerprint), expected: None });
         }
-        ops.extend(rows::events([Event::new("node.removed", row.name.to_string(), "removed; its key is forgotten")]));
+        ops.extend(rows::events([Event::new(
+            "node.removed",
+            row.name.to_string(),
+            "removed; its key is forgotten",
+        )]));
         Ok((ops, ()))
     })
     .await?;

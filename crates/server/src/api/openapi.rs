@@ -56,7 +56,10 @@ fn super_error(schemas: &mut Map<String, Value>) -> Value {
     json!({ "description": "Refused.", "content": { "application/json": { "schema": { "$ref": "#/components/schemas/ErrorBody" } } } })
 }
 
-fn collect(schemas: &mut Map<String, Value>, found: Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+fn collect(
+    schemas: &mut Map<String, Value>,
+    found: Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>,
+) {
     for (name, schema) in found {
         schemas.entry(name).or_insert_with(|| serde_json::to_value(schema).unwrap_or_default());
     }
@@ -71,7 +74,9 @@ fn reference(schemas: &mut Map<String, Value>, described: fn() -> Described) -> 
 fn content(schemas: &mut Map<String, Value>, content: Content) -> Option<Value> {
     Some(match content {
         Content::Empty => return None,
-        Content::Json(described) => json!({ "application/json": { "schema": reference(schemas, described) } }),
+        Content::Json(described) => {
+            json!({ "application/json": { "schema": reference(schemas, described) } })
+        }
         Content::List(described) => {
             let item = reference(schemas, described);
             let list = json!({
@@ -84,7 +89,9 @@ fn content(schemas: &mut Map<String, Value>, content: Content) -> Option<Value> 
             });
             json!({ "application/json": { "schema": list } })
         }
-        Content::Other(media, Some(described)) => json!({ media: { "schema": reference(schemas, described) } }),
+        Content::Other(media, Some(described)) => {
+            json!({ media: { "schema": reference(schemas, described) } })
+        }
         Content::Other(media, None) => json!({ media: {} }),
     })
 }
@@ -99,7 +106,9 @@ fn operation(route: &Route, error: &Value, schemas: &mut Map<String, Value>) -> 
     let query = route.query.map(|query| query()).unwrap_or_default();
     parameters.extend(query.iter().map(|parameter| serde_json::to_value(parameter).unwrap_or_default()));
     let (status, answer) = match content(schemas, route.gives) {
-        Some(content) if route.id == "exec" => ("101", json!({ "description": "Upgraded; see the types.", "content": content })),
+        Some(content) if route.id == "exec" => {
+            ("101", json!({ "description": "Upgraded; see the types.", "content": content }))
+        }
         Some(content) => ("200", json!({ "description": "Done.", "content": content })),
         None => ("204", json!({ "description": "Done." })),
     };

@@ -26,7 +26,10 @@ fn view(secret: &Secret) -> SecretView {
     SecretView { project, name, version, updated_at, updated_by }
 }
 
-pub(crate) async fn list(State(core): State<Arc<Core>>, names: Names) -> Result<Json<List<SecretView>>, ApiError> {
+pub(crate) async fn list(
+    State(core): State<Arc<Core>>,
+    names: Names,
+) -> Result<Json<List<SecretView>>, ApiError> {
     let project: ProjectName = names.get("project")?;
     let snapshot = core.snapshot();
     let items = snapshot.secrets.values().filter(|row| row.project == project).map(|row| view(row)).collect();
@@ -82,7 +85,10 @@ pub(crate) async fn remove(
             row.key.project == project && row.spec.secrets.iter().any(|mount| mount.secret == name)
         });
         if let Some(user) = user {
-            return refuse(conflict(format!("{} mounts the secret {name}", user.key), "deploy it without the secret first"));
+            return refuse(conflict(
+                format!("{} mounts the secret {name}", user.key),
+                "deploy it without the secret first",
+            ));
         }
         let audit = who.audit("secret.delete", id.clone(), "");
         Ok((vec![rows::delete::<Secret>(&id, Some(old.revision)), rows::create(&audit)], ()))

@@ -58,7 +58,8 @@ pub(crate) async fn tcp(address: SocketAddr) -> Result<TcpListener, ServerError>
 /// Listens on the socket, readable by its owner alone. A socket that a dead server left is
 /// replaced; the store's lock has already told whether a server lives.
 pub(crate) fn unix(path: &Path) -> Result<UnixListener, ServerError> {
-    let failed = |source| ServerError::Listen { what: "the API", address: path.display().to_string(), source };
+    let failed =
+        |source| ServerError::Listen { what: "the API", address: path.display().to_string(), source };
     if path.exists() {
         if StdUnixStream::connect(path).is_ok() {
             return Err(failed(io::ErrorKind::AddrInUse.into()));
@@ -92,7 +93,11 @@ impl TlsListener {
     }
 }
 
-async fn accept(mut listener: TcpListener, acceptor: TlsAcceptor, ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>) {
+async fn accept(
+    mut listener: TcpListener,
+    acceptor: TlsAcceptor,
+    ready: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+) {
     let places = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let (tcp, address) = tokio::select! {

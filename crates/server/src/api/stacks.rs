@@ -17,8 +17,8 @@ use axum::{
     extract::{Extension, State},
 };
 use lattice_api::{
-    ChangeKind, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult, ErrorBody, List, RunRequest, StackDetail,
-    StackQuery, StackView, VolumeQuery, VolumeView,
+    ChangeKind, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult, ErrorBody, List, RunRequest,
+    StackDetail, StackQuery, StackView, VolumeQuery, VolumeView,
 };
 use lattice_model::{
     OwnerName, ProjectName, StackId, StackKey,
@@ -36,20 +36,39 @@ pub(crate) async fn list(
     Query(StackQuery { project }): Query<StackQuery>,
 ) -> Json<List<StackView>> {
     let snapshot = core.snapshot();
-    let wanted = |row: &&Row<Stack>| project.as_ref().is_none_or(|project| row.key.project.as_str() == project);
-    let items = snapshot.cluster.stacks.values().filter(wanted).map(|row| views::stack(&core, &snapshot, row)).collect();
+    let wanted =
+        |row: &&Row<Stack>| project.as_ref().is_none_or(|project| row.key.project.as_str() == project);
+    let items = snapshot
+        .cluster
+        .stacks
+        .values()
+        .filter(wanted)
+        .map(|row| views::stack(&core, &snapshot, row))
+        .collect();
     Json(List { items, revision: snapshot.revision })
 }
 
 pub(crate) async fn show(State(core): State<Arc<Core>>, names: Names) -> Answer<StackDetail> {
     let key = names.stack()?;
-    let source = core.store.get(&Key::of(StackSource::KIND, &key)).await.map_err(|e| crate::state::core::store_refusal(&e.into()))?;
+    let source = core
+        .store
+        .get(&Key::of(StackSource::KIND, &key))
+        .await
+        .map_err(|e| crate::state::core::store_refusal(&e.into()))?;
     let source = source.and_then(|record| rows::read::<StackSource>(&record).ok()).map(|row| row.source);
     let snapshot = core.snapshot();
-    let row = snapshot.cluster.stacks.get(&key).ok_or_else(|| not_found("stack", &key.to_string(), "lattice ps"))?;
+    let row = snapshot
+        .cluster
+        .stacks
+        .get(&key)
+        .ok_or_else(|| not_found("stack", &key.to_string(), "lattice ps"))?;
     Ok(Json(StackDetail {
         stack: views::stack(&core, &snapshot, row),
-        workloads: snapshot.cluster.workloads_of(&key).map(|row| views::workload(&core, &snapshot, row)).collect(),
+        workloads: snapshot
+            .cluster
+            .workloads_of(&key)
+            .map(|row| views::workload(&core, &snapshot, row))
+            .collect(),
         volumes: snapshot.cluster.volumes_of(&key).map(|row| views::volume(&snapshot, row)).collect(),
         networks: row.networks.iter().map(|(name, network)| (name.clone(), network.spec.clone())).collect(),
         source,
@@ -73,7 +92,11 @@ pub(crate) async fn run(
     Body(RunRequest { project, name, spec }): Body<RunRequest>,
 ) -> Answer<DeployResult> {
     let key = StackKey { project: project.unwrap_or_else(ProjectName::default_project), stack: name };
-    let service = key.stack.as_str().parse().map_err(|error| super::error::invalid(format!("{error}"), "choose another name"))?;
+    let service = key
+        .stack
+        .as_str()
+        .parse()
+        .map_err(|error| super::error::invalid(format!("{error}"), "choose another name"))?;
     // Volumes and networks that it names are its own.
     let volumes = spec.mounts.iter().map(|mount| (mount.volume.clone(), Default::default())).collect();
     let networks = spec.networks.keys().map(|name| (name.clone(), NetworkSpec::default())).collect();
@@ -99,7 +122,12 @@ async fn carry_out(
             if dry_run {
                 return Ok((Vec::new(), deployment.result));
             }
-            let changed = deployment.result.changes.iter().filter(|change| change.kind != ChangeKind::Unchanged).count();
+            let changed = deployment
+                .result
+                .changes
+                .iter()
+                .filter(|change| change.kind != ChangeKind::Unchanged)
+                .count();
             let text = format!("version {}, {changed} changes", deployment.result.version);
             let mut ops = deployment.ops;
             ops.push(rows::create(&who.audit("stack.deploy", key.to_string(), &text)));
@@ -120,7 +148,8 @@ pub(crate) async fn remove(
     let key = names.stack()?;
     let done = core
         .commit(|snapshot| {
-            let kept: Vec<&Row<Volume>> = snapshot.cluster.volumes_of(&key).filter(|row| !row.deleting).collect();
+            let kept: Vec<&Row<Volume>> =
+                snapshot.cluster.volumes_of(&key).filter(|row| !row.deleting).collect();
             let old = snapshot.cluster.stacks.get(&key);
             let mut ops = Vec::new();
             let stack = match old {
@@ -136,7 +165,8 @@ pub(crate) async fn remove(
                     deleting: true,
                 },
                 None if !kept.is_empty() => {
-                    let hint = format!("`lattice rm --volumes {}` deletes them and their data, for ever", key.stack);
+                    let hint =
+                        format!("`lattice rm --volumes {}` deletes them and their data, for ever", key.stack);
                     return refuse(conflict(format!("of {key} only volumes are left"), hint));
                 }
                 None => return refuse(not_found("stack", &key.to_string(), "lattice ps")),
@@ -149,12 +179,18 @@ pub(crate) async fn remove(
             let workloads = snapshot.cluster.workloads_of(&key);
             ops.extend(workloads.map(|row| rows::delete::<Workload>(&row.key, Some(row.revision))));
             if volumes {
-                ops.extend(kept.iter().map(|row| rows::update(&Volume { deleting: true, ..(*row.value).clone() }, row.revision)));
+                ops.extend(kept.iter().map(|row| {
+                    rows::update(&Volume { deleting: true, ..(*row.value).clone() }, row.revision)
+                }));
             }
             if ops.is_empty() {
                 return Ok((ops, stack));
             }
-            let text = if volumes { "to be removed with the data of its volumes" } else { "to be removed; its volumes stay" };
+            let text = if volumes {
+                "to be removed with the data of its volumes"
+            } else {
+                "to be removed; its volumes stay"
+            };
             ops.push(rows::create(&who.audit("stack.delete", key.to_string(), text)));
             let event = Event::new("stack.deleting", key.to_string(), text).of_stack(&key);
             ops.extend(rows::events([event.because(Some(format!("asked by {}", who.name)))]));
@@ -176,6 +212,7 @@ pub(crate) async fn volumes(
         project.as_ref().is_none_or(|project| row.key.project.as_str() == project)
             && stack.as_ref().is_none_or(|stack| row.key.stack.as_str() == stack)
     };
-    let items = snapshot.cluster.volumes.values().filter(wanted).map(|row| views::volume(&snapshot, row)).collect();
+    let items =
+        snapshot.cluster.volumes.values().filter(wanted).map(|row| views::volume(&snapshot, row)).collect();
     Json(List { items, revision: snapshot.revision })
 }

@@ -8,11 +8,7 @@ use super::{
     extract::{Names, Query},
     guard::Principal,
 };
-use crate::{
-    gateway::streams::open,
-    rows,
-    state::Core,
-};
+use crate::{gateway::streams::open, rows, state::Core};
 use axum::{
     body::{Body, Bytes},
     extract::{
@@ -23,8 +19,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use lattice_api::{
-    CHANNEL_STDERR, CHANNEL_STDIN, CHANNEL_STDOUT, ErrorBody, ErrorCode, ExecClientMessage, ExecServerMessage,
-    ExecStart, LogLine, LogQuery, LogRecord, LogStream, MAX_EXEC_FRAME, exec_frame,
+    CHANNEL_STDERR, CHANNEL_STDIN, CHANNEL_STDOUT, ErrorBody, ErrorCode, ExecClientMessage,
+    ExecServerMessage, ExecStart, LogLine, LogQuery, LogRecord, LogStream, MAX_EXEC_FRAME, exec_frame,
 };
 use lattice_link::{
     BulkSender, Refusal,
@@ -41,9 +37,10 @@ const MAX_LINE: usize = 256 << 10;
 const FIRST: Duration = Duration::from_secs(10);
 
 fn of_agent(refusal: Refusal) -> ErrorBody {
+    // The codes are the agent's; what is not listed is about the container's state.
     let code = match &*refusal.code {
-        "not_found" | "container_not_found" => ErrorCode::NotFound,
-        "conflict" | "not_running" | "container_not_running" => ErrorCode::Conflict,
+        "container_gone" => ErrorCode::NotFound,
+        "engine_unreachable" => ErrorCode::Unavailable,
         "unsupported" => ErrorCode::Unsupported,
         _ => ErrorCode::Conflict,
     };
@@ -51,7 +48,11 @@ fn of_agent(refusal: Refusal) -> ErrorBody {
 }
 
 fn lost(error: impl std::fmt::Display) -> ErrorBody {
-    ErrorBody::new(ErrorCode::NodeOffline, format!("the stream from the node broke: {error}"), "try again; what runs goes on")
+    ErrorBody::new(
+        ErrorCode::NodeOffline,
+        format!("the stream from the node broke: {error}"),
+        "try again; what runs goes on",
+    )
 }
 
 pub(crate) async fn logs(
@@ -150,7 +151,9 @@ fn stamp(bytes: &[u8]) -> Option<(Timestamp, &[u8])> {
     let millis: i64 = format!("{:0<3}", fraction.chars().take(3).collect::<String>()).parse().ok()?;
     // Days since 1970-01-01 of a date of the Gregorian calendar, years beginning in March.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day - 1 - 719_468;
+    let days = 365 * y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day
+        - 1
+        - 719_468;
     let at = ((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000 + millis;
     Some((Timestamp(at), &bytes[space + 1..]))
 }
@@ -162,12 +165,19 @@ pub(crate) async fn exec(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let allocation = find(&core.snapshot(), names.text("id"))?.id;
-    let upgrade = upgrade.map_err(|_| invalid("exec is a WebSocket, and this request does not upgrade to one", "use `lattice exec`"))?;
+    let upgrade = upgrade.map_err(|_| {
+        invalid("exec is a WebSocket, and this request does not upgrade to one", "use `lattice exec`")
+    })?;
     let upgrade = upgrade.max_message_size(MAX_EXEC_FRAME * 2).max_frame_size(MAX_EXEC_FRAME * 2);
     Ok(upgrade.on_upgrade(move |socket| run(core, who, allocation, socket)))
 }
 
-async fn run(core: Arc<Core>, who: Principal, allocation: lattice_model::AllocationId, mut socket: WebSocket) {
+async fn run(
+    core: Arc<Core>,
+    who: Principal,
+    allocation: lattice_model::AllocationId,
+    mut socket: WebSocket,
+) {
     let last = match converse(&core, &who, allocation, &mut socket).await {
         Ok(None) => return,
         Ok(Some(code)) => ExecServerMessage::Exit { code },
@@ -186,11 +196,13 @@ async fn converse(
 ) -> Result<Option<i64>, ErrorBody> {
     let first = tokio::time::timeout(FIRST, socket.recv()).await;
     let start: ExecStart = match first {
-        Ok(Some(Ok(Message::Text(text)))) => {
-            serde_json::from_str(&text).map_err(|error| invalid(format!("the first message cannot be read: {error}"), "send an ExecStart"))?
-        }
+        Ok(Some(Ok(Message::Text(text)))) => serde_json::from_str(&text).map_err(|error| {
+            invalid(format!("the first message cannot be read: {error}"), "send an ExecStart")
+        })?,
         Ok(None | Some(Err(_))) => return Ok(None),
-        Ok(Some(Ok(_))) | Err(_) => return Err(invalid("the first message does not say what to run", "send an ExecStart as text")),
+        Ok(Some(Ok(_))) | Err(_) => {
+            return Err(invalid("the first message does not say what to run", "send an ExecStart as text"));
+        }
     };
     if start.argv.is_empty() {
         return Err(invalid("there is no command", "give at least one word"));
@@ -199,7 +211,8 @@ async fn converse(
     let snapshot = core.snapshot();
     let row = find(&snapshot, &allocation.to_string())?;
     // Only the program: its arguments may hold what must not be written down.
-    let details = format!("{} with {} arguments", argv[0].chars().take(100).collect::<String>(), argv.len() - 1);
+    let details =
+        format!("{} with {} arguments", argv[0].chars().take(100).collect::<String>(), argv.len() - 1);
     let audit = who.audit("allocation.exec", format!("{}#{}", row.workload, row.slot), &details);
     let written = core.store.apply(Transaction::new([rows::create(&audit)])).await;
     written.map_err(|error| crate::state::core::store_refusal(&error))?;
@@ -250,7 +263,9 @@ async fn show(socket: &mut WebSocket, from: u8, bytes: &[u8]) -> Result<(), Erro
 
 async fn hear(up: &BulkSender, bytes: &[u8]) -> Result<(), ErrorBody> {
     match bytes.split_first() {
-        Some((&CHANNEL_STDIN, data)) => up.data(channel::STDIN, Bytes::copy_from_slice(data)).await.map_err(lost),
+        Some((&CHANNEL_STDIN, data)) => {
+            up.data(channel::STDIN, Bytes::copy_from_slice(data)).await.map_err(lost)
+        }
         _ => Err(invalid("a binary message is not for standard input", "its first byte is 0")),
     }
 }

@@ -65,7 +65,14 @@ fn parameters<T: IntoParams>() -> Vec<Parameter> {
 }
 
 impl Route {
-    fn new(need: Need, method: Method, path: &'static str, id: &'static str, summary: &'static str, service: MethodRouter<Arc<Core>>) -> Self {
+    fn new(
+        need: Need,
+        method: Method,
+        path: &'static str,
+        id: &'static str,
+        summary: &'static str,
+        service: MethodRouter<Arc<Core>>,
+    ) -> Self {
         let limit = api::MAX_REQUEST_BYTES;
         let (takes, gives) = (Content::Empty, Content::Empty);
         Self { method, path, id, summary, need, query: None, takes, gives, limit, service }
@@ -158,7 +165,8 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         })
         .method_not_allowed_fallback(async || {
             let hint = "the methods are in /v1/openapi.json";
-            ApiError(ErrorBody::new(ErrorCode::MethodNotAllowed, "this path knows no such method", hint)).into_response()
+            ApiError(ErrorBody::new(ErrorCode::MethodNotAllowed, "this path knows no such method", hint))
+                .into_response()
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&core), guard::enter))
         .with_state(core)

@@ -16,7 +16,8 @@ use axum::{
     http::StatusCode,
 };
 use lattice_api::{
-    ApiTokenCreate, ApiTokenView, ErrorBody, ErrorCode, JoinTokenCreate, JoinTokenView, List, Scope, TokenCreated,
+    ApiTokenCreate, ApiTokenView, ErrorBody, ErrorCode, JoinTokenCreate, JoinTokenView, List, Scope,
+    TokenCreated,
 };
 use lattice_identity::{
     ApiScope, ApiToken, ApiTokenRecord, AutoApprove, JoinToken, TokenPolicy, TokenRecord, TokenSecret,
@@ -69,7 +70,11 @@ pub(crate) async fn create_join(
 }
 
 /// Makes a join token.
-pub(crate) async fn make_join(core: &Core, who: &Principal, request: JoinTokenCreate) -> Result<TokenCreated, ErrorBody> {
+pub(crate) async fn make_join(
+    core: &Core,
+    who: &Principal,
+    request: JoinTokenCreate,
+) -> Result<TokenCreated, ErrorBody> {
     let JoinTokenCreate { pool, ttl_ms, uses, auto_approve, description } = request;
     let ttl = ttl_ms.unwrap_or(3_600_000);
     let uses = uses.unwrap_or(1);
@@ -80,7 +85,10 @@ pub(crate) async fn make_join(core: &Core, who: &Principal, request: JoinTokenCr
         return Err(invalid("uses is out of range", "1 to 100000"));
     }
     if description.chars().count() > 200 || description.chars().any(char::is_control) {
-        return Err(invalid("description is too long or has control characters", "at most 200 printable characters"));
+        return Err(invalid(
+            "description is too long or has control characters",
+            "at most 200 printable characters",
+        ));
     }
     let now = clock::now();
     let (id, expires) = (TokenId::from_random(clock::random_bits()), now + Duration(ttl));
@@ -105,11 +113,19 @@ pub(crate) async fn make_join(core: &Core, who: &Principal, request: JoinTokenCr
     let token = JoinToken::new(servers, root, id, secret).map_err(internal)?;
     core.commit(|snapshot| {
         if snapshot.join_tokens.len() >= MAX_TOKENS {
-            return refuse(super::error::conflict("there are 1000 join tokens", "delete those that nobody needs"));
+            return refuse(super::error::conflict(
+                "there are 1000 join tokens",
+                "delete those that nobody needs",
+            ));
         }
-        let details = format!("pool {}, {uses} uses, ends at {}, auto-approve {auto_approve}", row.record.policy.pool, expires.0);
-        let event = Event::new("token.created", id.to_string(), "a join token was made").because(Some(details.clone()));
-        let mut ops = vec![rows::create(&row), rows::create(&who.audit("join_token.create", id.to_string(), &details))];
+        let details = format!(
+            "pool {}, {uses} uses, ends at {}, auto-approve {auto_approve}",
+            row.record.policy.pool, expires.0
+        );
+        let event = Event::new("token.created", id.to_string(), "a join token was made")
+            .because(Some(details.clone()));
+        let mut ops =
+            vec![rows::create(&row), rows::create(&who.audit("join_token.create", id.to_string(), &details))];
         ops.extend(rows::events([event]));
         Ok((ops, ()))
     })
@@ -138,7 +154,8 @@ pub(crate) async fn list_api(State(core): State<Arc<Core>>) -> Json<List<ApiToke
     let snapshot = core.snapshot();
     let used = core.live.token_use.lock().clone();
     let view = |row: &ApiTokenRow| {
-        let ApiTokenRecord { id, hash: _, name, scope, project: _, created, expires, revoked: _ } = row.record.clone();
+        let ApiTokenRecord { id, hash: _, name, scope, project: _, created, expires, revoked: _ } =
+            row.record.clone();
         ApiTokenView {
             id,
             name,
@@ -163,10 +180,17 @@ pub(crate) async fn create_api(
 }
 
 /// Makes an API token.
-pub(crate) async fn make_api(core: &Core, who: &Principal, request: ApiTokenCreate) -> Result<TokenCreated, ErrorBody> {
+pub(crate) async fn make_api(
+    core: &Core,
+    who: &Principal,
+    request: ApiTokenCreate,
+) -> Result<TokenCreated, ErrorBody> {
     let ApiTokenCreate { name, scope, ttl_ms } = request;
     if name.trim().is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
-        return Err(invalid("the token's name is empty, too long, or has control characters", "1 to 100 printable characters"));
+        return Err(invalid(
+            "the token's name is empty, too long, or has control characters",
+            "1 to 100 printable characters",
+        ));
     }
     if ttl_ms.is_some_and(|ttl| !(1..=10 * MAX_TTL).contains(&ttl)) {
         return Err(invalid("ttl_ms is out of range", "1 ms to ten years"));
@@ -188,7 +212,10 @@ pub(crate) async fn make_api(core: &Core, who: &Principal, request: ApiTokenCrea
     let row = ApiTokenRow { record, created_by: who.name.clone() };
     core.commit(|snapshot| {
         if snapshot.api_tokens.len() >= MAX_TOKENS {
-            return refuse(super::error::conflict("there are 1000 API tokens", "delete those that nobody needs"));
+            return refuse(super::error::conflict(
+                "there are 1000 API tokens",
+                "delete those that nobody needs",
+            ));
         }
         let audit = who.audit("api_token.create", id.to_string(), &format!("{name}, scope {scope:?}"));
         Ok((vec![rows::create(&row), rows::create(&audit)], ()))

@@ -5,8 +5,8 @@
 
 use lattice_api::Problem;
 use lattice_model::{
-    spec::{DependencyCondition, MAX_REPLICAS, MAX_WORKLOADS, RestartPolicy, StackSpec, WorkloadSpec},
     WorkloadName,
+    spec::{DependencyCondition, MAX_REPLICAS, MAX_WORKLOADS, RestartPolicy, StackSpec, WorkloadSpec},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,10 @@ pub(crate) fn problems(spec: &StackSpec) -> Vec<Problem> {
         found.push(Problem::at("workloads", "there is no service"));
     }
     if spec.workloads.len() > MAX_WORKLOADS {
-        found.push(Problem::at("workloads", format!("{} services are too many; at most {MAX_WORKLOADS}", spec.workloads.len())));
+        found.push(Problem::at(
+            "workloads",
+            format!("{} services are too many; at most {MAX_WORKLOADS}", spec.workloads.len()),
+        ));
     }
     for (what, count) in [("volumes", spec.volumes.len()), ("networks", spec.networks.len())] {
         if count > MAX_ENTRIES {
@@ -78,14 +81,28 @@ impl Service<'_> {
             self.say("image", "it is empty, longer than 512 characters, or has white space in it");
         }
         for (at, words) in [("entrypoint", entrypoint), ("command", command)] {
-            if words.as_ref().is_some_and(|words| words.len() > MAX_ENTRIES || words.iter().any(|word| bad_text(word))) {
+            if words
+                .as_ref()
+                .is_some_and(|words| words.len() > MAX_ENTRIES || words.iter().any(|word| bad_text(word)))
+            {
                 self.say(at, "a word of it is too long or has a NUL, or there are more than 1000");
             }
         }
-        if environment.len() > MAX_ENTRIES || environment.iter().any(|(name, value)| name.is_empty() || name.contains('=') || bad_text(name) || bad_text(value)) {
+        if environment.len() > MAX_ENTRIES
+            || environment.iter().any(|(name, value)| {
+                name.is_empty() || name.contains('=') || bad_text(name) || bad_text(value)
+            })
+        {
             self.say("environment", "a variable has no name, has `=` in its name, or is too long");
         }
-        for (at, count) in [("ports", ports.len()), ("expose", expose.len()), ("mounts", mounts.len()), ("secrets", secrets.len()), ("networks", networks.len()), ("labels", labels.len())] {
+        for (at, count) in [
+            ("ports", ports.len()),
+            ("expose", expose.len()),
+            ("mounts", mounts.len()),
+            ("secrets", secrets.len()),
+            ("networks", networks.len()),
+            ("labels", labels.len()),
+        ] {
             if count > MAX_ENTRIES {
                 self.say(at, format!("{count} are too many; at most {MAX_ENTRIES}"));
             }
@@ -103,19 +120,29 @@ impl Service<'_> {
         }
         for (dependency, how) in depends_on {
             match stack.workloads.get(dependency) {
-                None if how.required => self.say(&format!("depends_on.{dependency}"), "the stack has no such service"),
+                None if how.required => {
+                    self.say(&format!("depends_on.{dependency}"), "the stack has no such service")
+                }
                 Some(other)
                     if how.condition == DependencyCondition::ServiceCompletedSuccessfully
                         && other.restart == RestartPolicy::Always =>
                 {
-                    self.say(&format!("depends_on.{dependency}"), "it never completes, since it is always started again");
+                    self.say(
+                        &format!("depends_on.{dependency}"),
+                        "it never completes, since it is always started again",
+                    );
                 }
-                _ if dependency == name => self.say(&format!("depends_on.{dependency}"), "it waits for itself"),
+                _ if dependency == name => {
+                    self.say(&format!("depends_on.{dependency}"), "it waits for itself")
+                }
                 _ => {}
             }
         }
         if let Some(check) = healthcheck {
-            let known = check.test.first().is_some_and(|first| ["CMD", "CMD-SHELL", "NONE"].contains(&first.as_str()));
+            let known = check
+                .test
+                .first()
+                .is_some_and(|first| ["CMD", "CMD-SHELL", "NONE"].contains(&first.as_str()));
             if !known || check.test.iter().any(|word| bad_text(word)) {
                 self.say("healthcheck.test", "it begins with CMD, CMD-SHELL or NONE");
             }
@@ -128,10 +155,16 @@ impl Service<'_> {
         }
         let (reserved_cpu, reserved_memory) = resources.reserved();
         if resources.memory_limit.is_some_and(|limit| limit < reserved_memory) {
-            self.say("resources", format!("it reserves more memory ({reserved_memory}) than its limit allows"));
+            self.say(
+                "resources",
+                format!("it reserves more memory ({reserved_memory}) than its limit allows"),
+            );
         }
         if resources.cpu_limit.is_some_and(|limit| limit < reserved_cpu && resources.reserved_cpu.is_some()) {
-            self.say("resources", format!("it reserves more processor ({reserved_cpu}) than its limit allows"));
+            self.say(
+                "resources",
+                format!("it reserves more processor ({reserved_cpu}) than its limit allows"),
+            );
         }
         // Docker's own minimum.
         if resources.memory_limit.is_some_and(|limit| limit.0 < 6 << 20) {
@@ -152,7 +185,10 @@ impl Service<'_> {
                     hint: Some("leave the node's port out, so that each replica gets one of its own".into()),
                     ..Problem::at(
                         format!("{}.ports", self.path),
-                        format!("port {published} of the node cannot be had by {} replicas", workload.replicas),
+                        format!(
+                            "port {published} of the node cannot be had by {} replicas",
+                            workload.replicas
+                        ),
                     )
                 });
             }
@@ -166,7 +202,10 @@ impl Service<'_> {
                 self.say("mounts", format!("the stack has no volume {}", mount.volume));
             }
             if !good_target(&mount.target) {
-                self.say("mounts", format!("{:?} is not an absolute path that can be mounted on", short(&mount.target)));
+                self.say(
+                    "mounts",
+                    format!("{:?} is not an absolute path that can be mounted on", short(&mount.target)),
+                );
             }
             if !targets.insert(mount.target.trim_end_matches('/').to_owned()) {
                 self.say("mounts", format!("two things are mounted on {:?}", short(&mount.target)));
@@ -174,7 +213,10 @@ impl Service<'_> {
         }
         for secret in &workload.secrets {
             if !good_target(&secret.target) {
-                self.say("secrets", format!("{:?} is not an absolute path that can be mounted on", short(&secret.target)));
+                self.say(
+                    "secrets",
+                    format!("{:?} is not an absolute path that can be mounted on", short(&secret.target)),
+                );
             }
             if !targets.insert(secret.target.trim_end_matches('/').to_owned()) {
                 self.say("secrets", format!("two things are mounted on {:?}", short(&secret.target)));
@@ -213,7 +255,10 @@ fn cycle(spec: &StackSpec) -> Option<Problem> {
             .iter()
             .filter(|(name, workload)| {
                 !done.contains(name)
-                    && workload.depends_on.keys().all(|other| done.contains(other) || !spec.workloads.contains_key(other))
+                    && workload
+                        .depends_on
+                        .keys()
+                        .all(|other| done.contains(other) || !spec.workloads.contains_key(other))
             })
             .map(|(name, _)| name)
             .collect();
@@ -222,7 +267,8 @@ fn cycle(spec: &StackSpec) -> Option<Problem> {
         }
         done.extend(ready);
     }
-    let waiting: Vec<&str> = spec.workloads.keys().filter(|name| !done.contains(name)).map(WorkloadName::as_str).collect();
+    let waiting: Vec<&str> =
+        spec.workloads.keys().filter(|name| !done.contains(name)).map(WorkloadName::as_str).collect();
     let text = format!("these services wait for each other in a circle: {}", waiting.join(", "));
     (!waiting.is_empty()).then(|| Problem::at("workloads", text))
 }
@@ -247,7 +293,6 @@ fn same_ports(spec: &StackSpec) -> Vec<Problem> {
     found
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -268,7 +313,11 @@ mod tests {
     #[test]
     fn a_good_stack_has_no_problems() {
         let mut web = WorkloadSpec::of_image("nginx");
-        web.mounts.push(MountSpec { volume: "data".parse().unwrap(), target: "/data".into(), read_only: false });
+        web.mounts.push(MountSpec {
+            volume: "data".parse().unwrap(),
+            target: "/data".into(),
+            read_only: false,
+        });
         web.networks.insert("default".parse().unwrap(), Default::default());
         assert_eq!(says(&stack(&[("web", web)])), "");
     }
@@ -286,18 +335,42 @@ mod tests {
             change(&mut spec);
             stack(&[("web", spec)])
         };
-        let mount = |volume: &str, target: &str| MountSpec { volume: volume.parse().unwrap(), target: target.into(), read_only: false };
-        let port = |published| PortSpec { target: lattice_model::spec::ContainerPort { port: 80, protocol: Default::default() }, published: Some(published), host_ip: None };
+        let mount = |volume: &str, target: &str| MountSpec {
+            volume: volume.parse().unwrap(),
+            target: target.into(),
+            read_only: false,
+        };
+        let port = |published| PortSpec {
+            target: lattice_model::spec::ContainerPort { port: 80, protocol: Default::default() },
+            published: Some(published),
+            host_ip: None,
+        };
         for (spec, expected) in [
             (stack(&[]), "there is no service"),
             (stack(&[("web", WorkloadSpec::of_image("no image"))]), "workloads.web.image"),
             (with(&|s| s.mounts.push(mount("other", "/x"))), "no volume other"),
             (with(&|s| s.mounts.push(mount("data", "/../etc"))), "absolute path"),
             (with(&|s| s.mounts.push(mount("data", "/proc/x"))), "absolute path"),
-            (with(&|s| { s.labels.insert("lattice.node".into(), "x".into()); }), "reserved"),
+            (
+                with(&|s| {
+                    s.labels.insert("lattice.node".into(), "x".into());
+                }),
+                "reserved",
+            ),
             (with(&|s| s.replicas = 1001), "at most 1000"),
-            (with(&|s| { s.replicas = 2; s.ports.push(port(80)); }), "leave the node's port out"),
-            (with(&|s| { s.networks.insert("other".parse().unwrap(), Default::default()); }), "no such network"),
+            (
+                with(&|s| {
+                    s.replicas = 2;
+                    s.ports.push(port(80));
+                }),
+                "leave the node's port out",
+            ),
+            (
+                with(&|s| {
+                    s.networks.insert("other".parse().unwrap(), Default::default());
+                }),
+                "no such network",
+            ),
             (stack(&[("a", waits("b")), ("b", waits("a"))]), "in a circle: a, b"),
             (stack(&[("a", waits("c"))]), "no such service"),
         ] {

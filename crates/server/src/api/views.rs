@@ -2,8 +2,8 @@
 
 use crate::state::{Core, Snapshot};
 use lattice_api::{
-    AllocationView, Evidence, NodeLive, NodeView, PendingSlot, Reserved, StackView, VolumeView, WorkloadState,
-    WorkloadView,
+    AllocationView, Evidence, NodeLive, NodeView, PendingSlot, Reserved, StackView, VolumeView,
+    WorkloadState, WorkloadView,
 };
 use lattice_model::{
     NodeName, StackKey, WorkloadKey,
@@ -48,11 +48,16 @@ pub(crate) fn allocation(snapshot: &Snapshot, allocation: &Allocation) -> Alloca
     let name = row.map(|row| row.name.clone()).or_else(|| NodeName::new(allocation.node.short()).ok());
     let name = name.unwrap_or_else(|| unreachable!("hexadecimal digits are a name"));
     let mut view = AllocationView::of(allocation, name.clone());
-    let heard = row.is_some_and(|row| row.approval == Approval::Approved && row.presence.state == PresenceState::Connected);
+    let heard = row.is_some_and(|row| {
+        row.approval == Approval::Approved && row.presence.state == PresenceState::Connected
+    });
     // What has ended stays ended, whoever is away.
     let ended = matches!(
         allocation.status.state,
-        AllocationState::Stopped | AllocationState::Completed | AllocationState::Failed | AllocationState::Assigned
+        AllocationState::Stopped
+            | AllocationState::Completed
+            | AllocationState::Failed
+            | AllocationState::Assigned
     );
     if !heard && !ended {
         let last = allocation.status.state;

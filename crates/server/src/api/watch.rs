@@ -20,7 +20,8 @@ use axum::{
 };
 use futures::Stream;
 use lattice_api::{
-    Bookmark, ErrorBody, ErrorCode, ObjectKind, SSE_BOOKMARK, SSE_CHANGE, SSE_ERROR, WatchEvent, WatchOp, WatchQuery,
+    Bookmark, ErrorBody, ErrorCode, ObjectKind, SSE_BOOKMARK, SSE_CHANGE, SSE_ERROR, WatchEvent, WatchOp,
+    WatchQuery,
 };
 use lattice_model::{
     WorkloadKey,
@@ -45,26 +46,39 @@ pub(crate) async fn watch(
         let known = ObjectKind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
         invalid(format!("there is no kind {name:?}"), format!("the kinds are {known}"))
     })?;
-    let kinds: BTreeSet<ObjectKind> = if kinds.is_empty() { ObjectKind::ALL.iter().copied().collect() } else { kinds.into_iter().collect() };
+    let kinds: BTreeSet<ObjectKind> = if kinds.is_empty() {
+        ObjectKind::ALL.iter().copied().collect()
+    } else {
+        kinds.into_iter().collect()
+    };
     // A browser that reconnects says how far it was.
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let from = last.or(query.from).unwrap_or_else(|| core.snapshot().revision);
     let stream = core.store.watch(Revision(from)).await.map_err(|error| refusal(&error))?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(follow(core, stream, kinds, sender));
-    Ok(Sse::new(events(receiver)).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response())
+    Ok(Sse::new(events(receiver))
+        .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+        .into_response())
 }
 
 fn events(receiver: mpsc::Receiver<sse::Event>) -> impl Stream<Item = Result<sse::Event, Infallible>> {
-    futures::stream::unfold(receiver, |mut receiver| async move { Some((Ok(receiver.recv().await?), receiver)) })
+    futures::stream::unfold(
+        receiver,
+        |mut receiver| async move { Some((Ok(receiver.recv().await?), receiver)) },
+    )
 }
 
 fn refusal(error: &WatchError) -> ErrorBody {
     match error {
-        WatchError::TooOld { .. } | WatchError::Ahead { .. } => {
-            ErrorBody::new(ErrorCode::TooOld, error.to_string(), "list again, then watch from the list's revision")
+        WatchError::TooOld { .. } | WatchError::Ahead { .. } => ErrorBody::new(
+            ErrorCode::TooOld,
+            error.to_string(),
+            "list again, then watch from the list's revision",
+        ),
+        WatchError::Store(_) => {
+            ErrorBody::new(ErrorCode::Unavailable, "the server is going down", "watch again when it is back")
         }
-        WatchError::Store(_) => ErrorBody::new(ErrorCode::Unavailable, "the server is going down", "watch again when it is back"),
     }
 }
 
@@ -109,7 +123,9 @@ async fn follow(
         position = change.revision.0;
         let Some(snapshot) = core.caught_up(position).await else { return };
         for event in translate(&core, &snapshot, position, &change.events) {
-            if kinds.contains(&event.kind) && sender.send(message(SSE_CHANGE, &event).id(position.to_string())).await.is_err() {
+            if kinds.contains(&event.kind)
+                && sender.send(message(SSE_CHANGE, &event).id(position.to_string())).await.is_err()
+            {
                 return;
             }
         }
@@ -129,11 +145,15 @@ fn translate(core: &Core, snapshot: &Snapshot, revision: u64, changes: &[ChangeE
         let id = change.key.id.to_string();
         match change.key.kind {
             kind if kind == Node::KIND => {
-                let row = id.parse::<lattice_model::NodeId>().ok().and_then(|id| snapshot.cluster.nodes.get(&id));
+                let row =
+                    id.parse::<lattice_model::NodeId>().ok().and_then(|id| snapshot.cluster.nodes.get(&id));
                 say(ObjectKind::Node, id.clone(), row.map(|row| json(&views::node(core, snapshot, row))));
             }
             kind if kind == Stack::KIND => {
-                let row = id.parse::<lattice_model::StackKey>().ok().and_then(|id| snapshot.cluster.stacks.get(&id));
+                let row = id
+                    .parse::<lattice_model::StackKey>()
+                    .ok()
+                    .and_then(|id| snapshot.cluster.stacks.get(&id));
                 say(ObjectKind::Stack, id.clone(), row.map(|row| json(&views::stack(core, snapshot, row))));
             }
             kind if kind == Workload::KIND => {
@@ -144,13 +164,20 @@ fn translate(core: &Core, snapshot: &Snapshot, revision: u64, changes: &[ChangeE
                 say(ObjectKind::Volume, id.clone(), row.map(|row| json(&views::volume(snapshot, row))));
             }
             kind if kind == Allocation::KIND => {
-                let row = id.parse::<lattice_model::AllocationId>().ok().and_then(|id| snapshot.cluster.allocations().get(&id));
+                let row = id
+                    .parse::<lattice_model::AllocationId>()
+                    .ok()
+                    .and_then(|id| snapshot.cluster.allocations().get(&id));
                 if let EventKind::Put(record) = &change.kind
                     && let Ok(allocation) = rows::read::<Allocation>(record)
                 {
                     workloads.insert(allocation.workload);
                 }
-                say(ObjectKind::Allocation, id.clone(), row.map(|row| json(&views::allocation(snapshot, row))));
+                say(
+                    ObjectKind::Allocation,
+                    id.clone(),
+                    row.map(|row| json(&views::allocation(snapshot, row))),
+                );
             }
             kind if kind == Event::KIND => {
                 if let EventKind::Put(record) = &change.kind
@@ -167,9 +194,15 @@ fn translate(core: &Core, snapshot: &Snapshot, revision: u64, changes: &[ChangeE
     }
     for key in workloads {
         let row = snapshot.cluster.workloads().get(&key);
-        let deleted = changes.iter().any(|change| change.key.kind == Workload::KIND && *change.key.id == key.to_string());
+        let deleted = changes
+            .iter()
+            .any(|change| change.key.kind == Workload::KIND && *change.key.id == key.to_string());
         if row.is_some() || deleted {
-            say(ObjectKind::Workload, key.to_string(), row.map(|row| json(&views::workload(core, snapshot, row))));
+            say(
+                ObjectKind::Workload,
+                key.to_string(),
+                row.map(|row| json(&views::workload(core, snapshot, row))),
+            );
         }
     }
     events

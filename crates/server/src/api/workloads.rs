@@ -57,7 +57,10 @@ async fn change(
     core.commit(|snapshot| {
         let row = find(snapshot, &key)?;
         if snapshot.cluster.stacks.get(&key.stack_key()).is_none_or(|stack| stack.deleting) {
-            return refuse(conflict(format!("{} is being removed", key.stack_key()), "deploy it again when it is gone"));
+            return refuse(conflict(
+                format!("{} is being removed", key.stack_key()),
+                "deploy it again when it is gone",
+            ));
         }
         let mut workload = (*row.value).clone();
         how(&mut workload);
@@ -78,15 +81,27 @@ async fn change(
     Ok(Json(views::workload(core, &snapshot, row)))
 }
 
-pub(crate) async fn start(State(core): State<Arc<Core>>, Extension(who): Extension<Principal>, names: Names) -> Answer {
+pub(crate) async fn start(
+    State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
+    names: Names,
+) -> Answer {
     change(&core, &who, &names, "workload.start", "to be started", |w| w.desired = DesiredState::Run).await
 }
 
-pub(crate) async fn stop(State(core): State<Arc<Core>>, Extension(who): Extension<Principal>, names: Names) -> Answer {
+pub(crate) async fn stop(
+    State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
+    names: Names,
+) -> Answer {
     change(&core, &who, &names, "workload.stop", "to be stopped", |w| w.desired = DesiredState::Stop).await
 }
 
-pub(crate) async fn restart(State(core): State<Arc<Core>>, Extension(who): Extension<Principal>, names: Names) -> Answer {
+pub(crate) async fn restart(
+    State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
+    names: Names,
+) -> Answer {
     change(&core, &who, &names, "workload.restart", "to be restarted", |w| {
         w.desired = DesiredState::Run;
         w.restart += 1;
@@ -101,14 +116,22 @@ pub(crate) async fn scale(
     Body(Scale { replicas }): Body<Scale>,
 ) -> Answer {
     if replicas > MAX_REPLICAS {
-        return Err(invalid(format!("{replicas} replicas are too many"), format!("at most {MAX_REPLICAS}")).into());
+        return Err(
+            invalid(format!("{replicas} replicas are too many"), format!("at most {MAX_REPLICAS}")).into()
+        );
     }
     let key = names.workload()?;
     let snapshot = core.snapshot();
     let row = find(&snapshot, &key)?;
     if let Some(port) = row.spec.ports.iter().find_map(|port| port.published).filter(|_| replicas > 1) {
-        let text = format!("{key} publishes port {port}, which only one replica on a node can have, and its replicas share a node");
-        return Err(conflict(text, "publish the container's port without a number for the node's, then scale").into());
+        let text = format!(
+            "{key} publishes port {port}, which only one replica on a node can have, and its replicas share a node"
+        );
+        return Err(conflict(
+            text,
+            "publish the container's port without a number for the node's, then scale",
+        )
+        .into());
     }
     let says = format!("to have {replicas} replicas");
     change(&core, &who, &names, "workload.scale", &says, |w| w.replicas = replicas).await

@@ -51,14 +51,16 @@ async fn trim_events(core: &Core) {
     if surplus < AT_ONCE {
         return;
     }
-    remove(core, snapshot.events.values().take(surplus).map(|event| rows::delete::<Event>(&event.key, None))).await;
+    remove(core, snapshot.events.values().take(surplus).map(|event| rows::delete::<Event>(&event.key, None)))
+        .await;
 }
 
 async fn trim_audit(core: &Core) {
     let Ok(mut entries) = core.stored::<Audit>().await else { return };
     let surplus = entries.len().saturating_sub(AUDITS);
     entries.sort_by_key(|(created, _)| *created);
-    remove(core, entries.iter().take(surplus).map(|(_, entry)| rows::delete::<Audit>(&entry.key, None))).await;
+    remove(core, entries.iter().take(surplus).map(|(_, entry)| rows::delete::<Audit>(&entry.key, None)))
+        .await;
 }
 
 async fn remove(core: &Core, ops: impl Iterator<Item = Op>) {

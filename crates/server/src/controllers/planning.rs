@@ -137,11 +137,17 @@ async fn round(core: &Core, leader: &Leader, changed: &BTreeSet<StackKey>) -> Ro
 }
 
 /// Keeps what could not be placed, and says what is new about it.
-fn remember(core: &Core, snapshot: &Snapshot, changed: &BTreeSet<StackKey>, report: &PlanReport) -> Vec<Event> {
+fn remember(
+    core: &Core,
+    snapshot: &Snapshot,
+    changed: &BTreeSet<StackKey>,
+    report: &PlanReport,
+) -> Vec<Event> {
     let mut memory = core.live.planner.lock();
     let mut news = Vec::new();
     for stack in changed {
-        let now: Vec<Pending> = report.pending.iter().filter(|p| p.workload.stack_key() == *stack).cloned().collect();
+        let now: Vec<Pending> =
+            report.pending.iter().filter(|p| p.workload.stack_key() == *stack).cloned().collect();
         let before = memory.pending.remove(stack).unwrap_or_default();
         for pending in &now {
             let known = before.iter().any(|old| old.workload == pending.workload && old.why == pending.why);
@@ -153,7 +159,11 @@ fn remember(core: &Core, snapshot: &Snapshot, changed: &BTreeSet<StackKey>, repo
         }
         for old in before.iter().filter(|old| !now.iter().any(|p| p.workload == old.workload)) {
             if snapshot.cluster.workloads().contains_key(&old.workload) {
-                let event = Event::new("workload.placed", old.workload.to_string(), "none of its replicas waits any more");
+                let event = Event::new(
+                    "workload.placed",
+                    old.workload.to_string(),
+                    "none of its replicas waits any more",
+                );
                 news.push(event.of(&old.workload));
             }
         }
@@ -169,8 +179,11 @@ fn remember(core: &Core, snapshot: &Snapshot, changed: &BTreeSet<StackKey>, repo
 
 /// The steps as operations, with the workloads that they rely on.
 fn operations(snapshot: &Snapshot, plan: &Plan) -> Vec<Op> {
-    let mut ops: Vec<Op> =
-        plan.relies_on.iter().map(|(key, revision)| rows::check::<lattice_model::resource::Workload>(key, Some(*revision))).collect();
+    let mut ops: Vec<Op> = plan
+        .relies_on
+        .iter()
+        .map(|(key, revision)| rows::check::<lattice_model::resource::Workload>(key, Some(*revision)))
+        .collect();
     if plan.steps.is_empty() {
         return Vec::new();
     }
@@ -208,11 +221,16 @@ fn told<'a>(snapshot: &'a Snapshot, plan: &'a Plan) -> impl Iterator<Item = Even
         }
         Step::Forget { id, why, .. } => {
             let row = snapshot.cluster.allocations().get(id)?;
-            let event = Event::new("allocation.forgotten", format!("{}#{}", row.workload, row.slot), why.clone());
+            let event =
+                Event::new("allocation.forgotten", format!("{}#{}", row.workload, row.slot), why.clone());
             Some(event.of(&row.workload))
         }
         Step::ForgetVolume { key, .. } => {
-            let event = Event::new("volume.forgotten", key.to_string(), "deleted; it had no data on a node of the cluster");
+            let event = Event::new(
+                "volume.forgotten",
+                key.to_string(),
+                "deleted; it had no data on a node of the cluster",
+            );
             Some(event.of_stack(&key.stack_key()))
         }
         Step::ForgetStack { key, .. } => {
@@ -229,7 +247,8 @@ fn chunks(ops: Vec<Op>, events: Vec<Op>) -> Vec<Vec<Op>> {
     let mut bytes = 0;
     for op in ops {
         let size = op.body().map_or(0, |body| body.len());
-        let full = chunks.last().is_some_and(|chunk: &Vec<Op>| chunk.len() >= CHUNK || bytes + size > CHUNK_BYTES);
+        let full =
+            chunks.last().is_some_and(|chunk: &Vec<Op>| chunk.len() >= CHUNK || bytes + size > CHUNK_BYTES);
         if full {
             chunks.push(Vec::new());
             bytes = 0;

@@ -37,7 +37,8 @@ async fn shift(core: &Core, which: &(dyn Fn(&Node) -> bool + Sync), to: Presence
     loop {
         let decided = core
             .commit(|snapshot| {
-                let nodes: Vec<_> = snapshot.cluster.nodes.values().filter(|node| which(node)).take(CHUNK).collect();
+                let nodes: Vec<_> =
+                    snapshot.cluster.nodes.values().filter(|node| which(node)).take(CHUNK).collect();
                 let mut ops = Vec::new();
                 let mut events = Vec::new();
                 for row in &nodes {

@@ -19,8 +19,8 @@ use lattice_identity::{
 };
 use lattice_link::{
     Refusal,
-    server::{JoinUpdates, Peer},
     message::{Approved, JoinRequest, JoinUpdate, Secret},
+    server::{JoinUpdates, Peer},
 };
 use lattice_model::{
     NodeId, NodeName, OwnerName,
@@ -34,7 +34,8 @@ const MAX_PENDING: usize = 1000;
 
 pub(super) async fn join(core: Arc<Core>, peer: Peer, request: JoinRequest) -> Result<JoinUpdates, Refusal> {
     // 1.
-    let malformed = |text: String| Refusal::new(lattice_link::code::MALFORMED, text, "make a new key and ask again");
+    let malformed =
+        |text: String| Refusal::new(lattice_link::code::MALFORMED, text, "make a new key and ask again");
     let key = request_public_key(&request.csr_der).map_err(|error| malformed(error.to_string()))?;
     if key != request.public_key {
         return Err(malformed("the request is for another key than the one that it shows".into()));
@@ -52,7 +53,11 @@ pub(super) async fn join(core: Arc<Core>, peer: Peer, request: JoinRequest) -> R
 /// Takes a new key in; gives the node's id.
 async fn admit(core: &Core, peer: Peer, request: &JoinRequest, key: &[u8]) -> Result<NodeId, Refusal> {
     let secret: [u8; 32] = request.token_secret.reveal().try_into().map_err(|_| {
-        Refusal::new("token_forged", "the token's secret has the wrong length", "copy the token again as a whole")
+        Refusal::new(
+            "token_forged",
+            "the token's secret has the wrong length",
+            "copy the token again as a whole",
+        )
     })?;
     let root = core.authority.read().root_fingerprint();
     let presented = Presented { id: request.token_id, secret: TokenSecret::from_bytes(secret), root };
@@ -67,7 +72,8 @@ async fn admit(core: &Core, peer: Peer, request: &JoinRequest, key: &[u8]) -> Re
                 return Err(stop());
             }
             let Some(token) = token else { return Err(stop()) };
-            let waiting = snapshot.cluster.nodes.values().filter(|row| row.approval == Approval::Pending).count();
+            let waiting =
+                snapshot.cluster.nodes.values().filter(|row| row.approval == Approval::Pending).count();
             if waiting >= MAX_PENDING {
                 let text = format!("{waiting} computers wait for approval already");
                 let hint = "an operator decides on some of them first (`lattice node ls`)";
@@ -107,7 +113,8 @@ fn enrol(
     token: &lattice_planner::Row<JoinTokenRow>,
 ) -> Vec<Op> {
     let now = clock::now();
-    let by_rule = token.record.policy.auto_approve.as_ref().is_some_and(|rule| rule.approves(peer.addr.ip(), None));
+    let by_rule =
+        token.record.policy.auto_approve.as_ref().is_some_and(|rule| rule.approves(peer.addr.ip(), None));
     let outdated = core
         .config
         .min_agent_version
@@ -140,20 +147,36 @@ fn enrol(
         reason: None,
         clone_warning: None,
     };
-    let details = format!("key {}, from {}, token {}", print.evidence(), identity.address, token.record.id.short());
-    let mut news = vec![Event::new("node.joined", node.name.to_string(), "it asks to join").on(&node).because(Some(details.clone()))];
+    let details =
+        format!("key {}, from {}, token {}", print.evidence(), identity.address, token.record.id.short());
+    let mut news = vec![
+        Event::new("node.joined", node.name.to_string(), "it asks to join")
+            .on(&node)
+            .because(Some(details.clone())),
+    ];
     if by_rule {
-        news.push(Event::new("node.approved", node.name.to_string(), "approved by the rule of its join token").on(&node));
+        news.push(
+            Event::new("node.approved", node.name.to_string(), "approved by the rule of its join token")
+                .on(&node),
+        );
     }
     let action = if by_rule { "node.approve" } else { "node.join" };
     let audit = Audit::new("system", action, node.name.to_string(), details);
     let mut ops = vec![
         rows::create(&node),
         rows::create(&identity),
-        rows::update(&JoinTokenRow { record: token.record.spent(), ..(*token.value).clone() }, token.revision),
+        rows::update(
+            &JoinTokenRow { record: token.record.spent(), ..(*token.value).clone() },
+            token.revision,
+        ),
         rows::create(&audit),
         // So that two requests with one key cannot both make a node.
-        Op::Create { key: key_claim(&print.to_string()), project: None, owner: None, body: format!("\"{id}\"").into() },
+        Op::Create {
+            key: key_claim(&print.to_string()),
+            project: None,
+            owner: None,
+            body: format!("\"{id}\"").into(),
+        },
     ];
     ops.extend(rows::events(news));
     ops
@@ -241,4 +264,3 @@ async fn approve(core: &Core, node: NodeId, csr: &[u8]) -> Result<Approved, Refu
     let ratchet = Secret::new(String::from(RatchetValue::GENESIS).into_bytes());
     Ok(Approved { node, cluster: core.cluster, certificate, ratchet })
 }
-

@@ -22,10 +22,13 @@ use async_trait::async_trait;
 use lattice_identity::{Fingerprint, PeerIdentity, ca::NODE_VALIDITY, peer_node};
 use lattice_link::{
     BulkChannel, Refusal,
-    server::{CertifiedPeer, Gateway, JoinUpdates, Peer, Session},
     message::{BulkEnd, Certificate, Hello, JoinRequest, RenewRequest, StreamId},
+    server::{CertifiedPeer, Gateway, JoinUpdates, Peer, Session},
 };
-use lattice_model::{NodeId, resource::{Approval, Node}};
+use lattice_model::{
+    NodeId,
+    resource::{Approval, Node},
+};
 use std::sync::Arc;
 
 /// The gateway of a server.
@@ -50,10 +53,11 @@ impl Gateway for AgentGateway {
     }
 
     async fn bulk(&self, peer: CertifiedPeer, stream: StreamId, channel: BulkChannel) {
-        let admitted = identify(&self.0, &peer).and_then(|who| match self.0.snapshot().cluster.nodes.get(&who.node) {
-            Some(node) => admitted(node, None).map(|()| who.node),
-            None => Err(unknown()),
-        });
+        let admitted =
+            identify(&self.0, &peer).and_then(|who| match self.0.snapshot().cluster.nodes.get(&who.node) {
+                Some(node) => admitted(node, None).map(|()| who.node),
+                None => Err(unknown()),
+            });
         match admitted {
             Ok(node) => self.0.live.streams.answer(node, stream, channel).await,
             Err(refusal) => {
@@ -130,7 +134,9 @@ fn admitted(node: &Node, reason: Option<&str>) -> Result<(), Refusal> {
         Approval::Quarantined => (
             code::QUARANTINED,
             format!("two machines use the key of {name}, so neither is served"),
-            format!("stop the copy, then an operator runs `lattice node approve {name}`; whichever connects next goes on"),
+            format!(
+                "stop the copy, then an operator runs `lattice node approve {name}`; whichever connects next goes on"
+            ),
         ),
     };
     Err(Refusal::new(code, message, hint))
@@ -138,10 +144,15 @@ fn admitted(node: &Node, reason: Option<&str>) -> Result<(), Refusal> {
 
 /// Signs a certificate for the node's registered key.
 fn certificate(core: &Core, node: NodeId, csr: &[u8]) -> Result<(Certificate, String), Refusal> {
-    let issued = core.authority.read().issue_node(node, csr, clock::now(), NODE_VALIDITY).map_err(|error| {
-        tracing::error!(%node, %error, "a certificate was not signed");
-        Refusal::new(code::UNAVAILABLE, error.to_string(), "try again; if it stays so, look at the server's log")
-    })?;
+    let issued =
+        core.authority.read().issue_node(node, csr, clock::now(), NODE_VALIDITY).map_err(|error| {
+            tracing::error!(%node, %error, "a certificate was not signed");
+            Refusal::new(
+                code::UNAVAILABLE,
+                error.to_string(),
+                "try again; if it stays so, look at the server's log",
+            )
+        })?;
     let chain_der = issued.chain.iter().map(|der| der.to_vec()).collect();
     Ok((Certificate { chain_der, not_after: issued.not_after }, issued.serial))
 }
@@ -159,7 +170,12 @@ fn unavailable(refused: crate::state::Refused) -> Refusal {
 }
 
 /// Writes down the certificate that was signed last.
-async fn note_certificate(core: &Core, node: NodeId, serial: &str, certificate: &Certificate) -> Result<(), Refusal> {
+async fn note_certificate(
+    core: &Core,
+    node: NodeId,
+    serial: &str,
+    certificate: &Certificate,
+) -> Result<(), Refusal> {
     core.commit(|snapshot| {
         let Some(row) = snapshot.identities.get(&node) else { return Ok((Vec::new(), ())) };
         let changed = NodeIdentity {

@@ -8,8 +8,8 @@ use lattice_identity::{
 };
 use lattice_link::{
     Refusal,
-    server::Peer,
     message::{Certificate, RenewRequest},
+    server::Peer,
 };
 use lattice_model::NodeId;
 
@@ -53,6 +53,10 @@ fn may_renew(core: &Core, node: NodeId) -> Result<Vec<u8>, Refusal> {
 
 fn own_leaf(core: &Core) -> Result<Fingerprint, Refusal> {
     core.slot.leaf_fingerprint().ok_or_else(|| {
-        Refusal::new(code::UNAVAILABLE, "the server has no certificate yet", "the agent tries again by itself")
+        Refusal::new(
+            code::UNAVAILABLE,
+            "the server has no certificate yet",
+            "the agent tries again by itself",
+        )
     })
 }

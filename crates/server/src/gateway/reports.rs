@@ -6,10 +6,7 @@ use crate::{
     rows::{self, Event, NodeOutbox},
     state::{Core, Snapshot},
 };
-use lattice_link::{
-    Dedup, Refusal, Verdict as DedupVerdict,
-    message::Reported,
-};
+use lattice_link::{Dedup, Refusal, Verdict as DedupVerdict, message::Reported};
 use lattice_model::{
     AllocationId, NodeId, Timestamp, VolumeId,
     report::{AllocationState, AllocationStatus, Report, ReportKind},
@@ -25,7 +22,12 @@ const AT_ONCE: usize = 64;
 const MAX_REASON: usize = 1000;
 
 /// Takes a batch of a node's reports; gives the number up to which they took effect.
-pub(super) async fn take(core: &Core, node: NodeId, dedup: &mut Dedup, batch: Vec<Reported>) -> Result<u64, Refusal> {
+pub(super) async fn take(
+    core: &Core,
+    node: NodeId,
+    dedup: &mut Dedup,
+    batch: Vec<Reported>,
+) -> Result<u64, Refusal> {
     for part in batch.chunks(AT_ONCE) {
         let started_at = *dedup;
         let done = core
@@ -38,14 +40,17 @@ pub(super) async fn take(core: &Core, node: NodeId, dedup: &mut Dedup, batch: Ve
                         DedupVerdict::Duplicate => continue,
                         DedupVerdict::New => {}
                         DedupVerdict::Gap { missing } => {
-                            let text = format!("{missing} of its reports never came; its present state is right all the same");
+                            let text = format!(
+                                "{missing} of its reports never came; its present state is right all the same"
+                            );
                             effects.tell("reports.lost", text, None);
                         }
                     }
                     match report {
                         Reported::Known(report) => effects.report(report),
                         Reported::Unknown { at, kind, .. } => {
-                            let text = "its agent is newer and reported something that this server does not know";
+                            let text =
+                                "its agent is newer and reported something that this server does not know";
                             effects.tell_at(*at, "report.unknown", text.into(), Some(kind.clone()));
                         }
                     }
@@ -83,7 +88,9 @@ pub(super) fn reconcile(
     let Effects { allocations, volumes, events, .. } = effects;
     ops.extend(allocations.into_values().flat_map(Edit::operation));
     ops.extend(volumes.into_values().flat_map(Edit::operation));
-    news.extend(events.into_iter().map(|event| if event.at.0 == 0 { event.at(crate::clock::now()) } else { event }));
+    news.extend(
+        events.into_iter().map(|event| if event.at.0 == 0 { event.at(crate::clock::now()) } else { event }),
+    );
 }
 
 /// A row as it was and as it is to be; `None` is gone.
@@ -143,16 +150,27 @@ impl<'a> Effects<'a> {
             }),
             ReportKind::VolumeDeleted { id } => self.volume_deleted(at, *id),
             ReportKind::RuntimeLost { reason } => {
-                self.tell_at(at, "node.runtime_lost", "its container engine does not answer".into(), Some(reason.clone()));
+                self.tell_at(
+                    at,
+                    "node.runtime_lost",
+                    "its container engine does not answer".into(),
+                    Some(reason.clone()),
+                );
             }
             ReportKind::RuntimeBack => {
                 self.tell_at(at, "node.runtime_back", "its container engine answers again".into(), None);
             }
             ReportKind::GoalRefused { goal, reason } => {
-                self.tell_at(at, "node.goal_refused", format!("it refused goal {goal}"), Some(reason.clone()));
+                self.tell_at(
+                    at,
+                    "node.goal_refused",
+                    format!("it refused goal {goal}"),
+                    Some(reason.clone()),
+                );
             }
             ReportKind::OutboxOverflowed { dropped } => {
-                let text = format!("{dropped} of its reports had no room while it was away; states were sent anew");
+                let text =
+                    format!("{dropped} of its reports had no room while it was away; states were sent anew");
                 self.tell_at(at, "node.outbox_overflowed", text, None);
             }
             ReportKind::AgentStarted { version } => {
@@ -173,7 +191,11 @@ impl<'a> Effects<'a> {
     /// A node spoke about what is not its own.
     fn foreign(&mut self, what: &str, id: &str) {
         tracing::warn!(node = %self.node.id, what, id, "a node reported for another one; refused");
-        self.tell("report.refused", format!("it reported for {what} {id}, which is another node's; that had no effect"), None);
+        self.tell(
+            "report.refused",
+            format!("it reported for {what} {id}, which is another node's; that had no effect"),
+            None,
+        );
     }
 
     /// The allocation, where it is this node's.
@@ -185,7 +207,12 @@ impl<'a> Effects<'a> {
                 return None;
             }
             let value = (*row.value).clone();
-            let edit = Edit { revision: row.revision, id: id.to_string(), before: value.clone(), after: Some(value) };
+            let edit = Edit {
+                revision: row.revision,
+                id: id.to_string(),
+                before: value.clone(),
+                after: Some(value),
+            };
             self.allocations.insert(id, edit);
         }
         self.allocations.get_mut(&id)
@@ -198,20 +225,27 @@ impl<'a> Effects<'a> {
         let Some(allocation) = self.own(id).and_then(|edit| edit.after.as_mut()) else { return };
         let before = std::mem::replace(&mut allocation.status, status);
         let after = allocation.status.clone();
-        let turned = (before.state, before.health, before.restarts) != (after.state, after.health, after.restarts);
+        let turned =
+            (before.state, before.health, before.restarts) != (after.state, after.health, after.restarts);
         let (workload, slot) = (allocation.workload.clone(), allocation.slot);
         let mounts = allocation.spec.mounts.clone();
         if turned {
             let subject = format!("{workload}#{slot}");
             let kind = format!("allocation.{}", after.state.as_str());
-            let event = Event::new(&kind, subject, sentence(&after)).of(&workload).on(node).because(after.reason.clone()).at(at);
+            let event = Event::new(&kind, subject, sentence(&after))
+                .of(&workload)
+                .on(node)
+                .because(after.reason.clone())
+                .at(at);
             self.events.push(event);
         }
         if after.state == AllocationState::Running && before.state != AllocationState::Running {
             // What runs has its volumes: one that was missing is back.
             for mount in mounts {
                 let key = workload.stack_key().volume(mount.volume);
-                if let Some(id) = self.snapshot.cluster.volumes.get(&key).filter(|row| row.missing).map(|row| row.id) {
+                if let Some(id) =
+                    self.snapshot.cluster.volumes.get(&key).filter(|row| row.missing).map(|row| row.id)
+                {
                     self.volume(at, id, "volume.found", |volume| {
                         volume.missing = false;
                         Some("it is there again")
@@ -230,7 +264,11 @@ impl<'a> Effects<'a> {
             edit.after = None;
             Event::new("allocation.gone", subject, "its container is removed")
         } else {
-            Event::new("report.refused", subject, "its node says that it removed it, and nobody had asked for that")
+            Event::new(
+                "report.refused",
+                subject,
+                "its node says that it removed it, and nobody had asked for that",
+            )
         };
         self.events.push(event.of(&allocation.workload).on(node).at(at));
     }
@@ -243,14 +281,25 @@ impl<'a> Effects<'a> {
                 return None;
             }
             let value = (*row.value).clone();
-            let edit = Edit { revision: row.revision, id: id.to_string(), before: value.clone(), after: Some(value) };
+            let edit = Edit {
+                revision: row.revision,
+                id: id.to_string(),
+                before: value.clone(),
+                after: Some(value),
+            };
             self.volumes.insert(id, edit);
         }
         self.volumes.get_mut(&id)
     }
 
     /// Changes a volume of this node; the change says what happened, or nothing when nothing did.
-    fn volume(&mut self, at: Timestamp, id: VolumeId, kind: &str, change: impl FnOnce(&mut Volume) -> Option<&'static str>) {
+    fn volume(
+        &mut self,
+        at: Timestamp,
+        id: VolumeId,
+        kind: &str,
+        change: impl FnOnce(&mut Volume) -> Option<&'static str>,
+    ) {
         let node = self.node;
         let Some(volume) = self.own_volume(id).and_then(|edit| edit.after.as_mut()) else { return };
         let Some(text) = change(volume) else { return };
@@ -266,7 +315,11 @@ impl<'a> Effects<'a> {
             edit.after = None;
             Event::new("volume.deleted", volume.key.to_string(), "its data is deleted, as somebody asked")
         } else {
-            Event::new("report.refused", volume.key.to_string(), "its node says that it deleted it, and nobody had asked for that")
+            Event::new(
+                "report.refused",
+                volume.key.to_string(),
+                "its node says that it deleted it, and nobody had asked for that",
+            )
         };
         self.events.push(event.of_stack(&volume.key.stack_key()).on(node).at(at));
     }
@@ -298,4 +351,3 @@ fn sentence(status: &AllocationStatus) -> String {
     }
     text
 }
-

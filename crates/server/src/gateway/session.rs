@@ -17,8 +17,8 @@ use lattice_api::{ErrorBody, ErrorCode, NodeLoad};
 use lattice_identity::{CLOCK_SKEW, PeerIdentity, RatchetValue, StaleSession, Verdict, peer_node};
 use lattice_link::{
     Dedup, LinkError, Refusal,
-    server::{CertifiedPeer, Session, SessionSender},
     message::{AgentMessage, Heartbeat, Hello, Notice, Secret, ServerMessage, Welcome},
+    server::{CertifiedPeer, Session, SessionSender},
 };
 use lattice_model::{
     Bytes, Cpu, NodeId,
@@ -115,7 +115,10 @@ pub(super) async fn serve(
     let minimum = core.config.min_agent_version.clone().unwrap_or_default();
     let notice = outdated.then(|| Notice {
         code: lattice_link::code::OUTDATED.into(),
-        message: format!("this agent is {}, and the cluster wants at least {minimum}: it gets no new work", hello.agent_version),
+        message: format!(
+            "this agent is {}, and the cluster wants at least {minimum}: it gets no new work",
+            hello.agent_version
+        ),
         hint: "update the agent; what runs goes on".into(),
     });
     let welcome = Welcome {
@@ -143,12 +146,17 @@ async fn open(core: &Core, node: NodeId, number: u64, hello: &Hello) -> Result<O
     let presented = match text.as_str() {
         "" => RatchetValue::GENESIS,
         text => text.parse().map_err(|_| {
-            Refusal::new(lattice_link::code::MALFORMED, "the session value cannot be read", "join again with a new token")
+            Refusal::new(
+                lattice_link::code::MALFORMED,
+                "the session value cannot be read",
+                "join again with a new token",
+            )
         })?,
     };
     let fresh = clock::random();
     core.commit(|snapshot| {
-        let (Some(row), Some(identity)) = (snapshot.cluster.nodes.get(&node), snapshot.identities.get(&node)) else {
+        let (Some(row), Some(identity)) = (snapshot.cluster.nodes.get(&node), snapshot.identities.get(&node))
+        else {
             return Ok((Vec::new(), Opening::Refused(unknown())));
         };
         // 2.
@@ -168,7 +176,11 @@ async fn open(core: &Core, node: NodeId, number: u64, hello: &Hello) -> Result<O
             Verdict::Stale(stale) => Ok((quarantine(row, identity, &stale), Opening::Stale(stale))),
             Verdict::Superseded => Ok((
                 Vec::new(),
-                Opening::Refused(Refusal::new(code::REPLACED, "a newer connection of this node was taken", "")),
+                Opening::Refused(Refusal::new(
+                    code::REPLACED,
+                    "a newer connection of this node was taken",
+                    "",
+                )),
             )),
         }
     })
@@ -187,7 +199,8 @@ fn accept(
 ) -> (Vec<Op>, Opening) {
     let node = row.id;
     let minimum = core.config.min_agent_version.as_deref();
-    let outdated = minimum.is_some_and(|minimum| !lattice_link::agent_version_ok(&hello.agent_version, minimum));
+    let outdated =
+        minimum.is_some_and(|minimum| !lattice_link::agent_version_ok(&hello.agent_version, minimum));
     let eligibility = match (row.eligibility, outdated) {
         (Eligibility::Eligible, true) => Eligibility::Outdated,
         (Eligibility::Outdated, false) => Eligibility::Eligible,
@@ -200,7 +213,11 @@ fn accept(
         eligibility,
         capacity: hello.capacity,
         facts: hello.facts.clone(),
-        presence: if connected { row.presence } else { Presence { state: PresenceState::Connected, since: clock::now() } },
+        presence: if connected {
+            row.presence
+        } else {
+            Presence { state: PresenceState::Connected, since: clock::now() }
+        },
         ..(*row.value).clone()
     };
     if changed != *row.value {
@@ -243,9 +260,9 @@ fn quarantine(row: &Row<Node>, identity: &Row<NodeIdentity>, stale: &StaleSessio
         rows::create(&Audit::new("system", "node.quarantine", row.name.to_string(), stale.to_string())),
     ];
     let hint = format!("stop the copy, then run `lattice node approve {}`", row.name);
-    ops.extend(rows::events([
-        Event::new("node.quarantined", row.name.to_string(), stale.to_string()).on(row).because(Some(hint)),
-    ]));
+    ops.extend(rows::events([Event::new("node.quarantined", row.name.to_string(), stale.to_string())
+        .on(row)
+        .because(Some(hint))]));
     ops
 }
 
@@ -266,7 +283,9 @@ async fn check_behind(core: &Core, node: NodeId, hello: &Hello) {
         first
     };
     if first {
-        let text = format!("{name} has seen goal {seen}, and this store is at {have}: it is an older copy, so nothing is planned");
+        let text = format!(
+            "{name} has seen goal {seen}, and this store is at {have}: it is an older copy, so nothing is planned"
+        );
         let hint = "start the server on the newer store, or with --accept-older-store to go on from this one";
         let event = Event::new("store.behind", "store", text).because(Some(hint.into()));
         let _ = core.store.apply(lattice_store::Transaction::new(rows::events([event]))).await;
@@ -340,7 +359,11 @@ async fn confirm(core: &Core, node: NodeId, offered: &RatchetValue) -> Result<()
     core.commit(|snapshot| {
         let Some(identity) = snapshot.identities.get(&node) else { return Ok((Vec::new(), ())) };
         let mut changed = (*identity.value).clone();
-        let ops = if changed.ratchet.confirm(offered) { vec![rows::update(&changed, identity.revision)] } else { Vec::new() };
+        let ops = if changed.ratchet.confirm(offered) {
+            vec![rows::update(&changed, identity.revision)]
+        } else {
+            Vec::new()
+        };
         Ok((ops, ()))
     })
     .await
@@ -386,7 +409,8 @@ async fn finish(core: &Arc<Core>, node: NodeId, handle: &SessionHandle, result: 
                 return Ok((Vec::new(), ()));
             }
             let name = snapshot.cluster.nodes.get(&node).map_or_else(String::new, |row| row.name.to_string());
-            let event = Event::new("node.disconnected", name, "its link is down; what runs there goes on").because(Some(why.clone()));
+            let event = Event::new("node.disconnected", name, "its link is down; what runs there goes on")
+                .because(Some(why.clone()));
             Ok((presence::change(snapshot, node, PresenceState::Disconnected, event), ()))
         })
         .await;

@@ -66,9 +66,14 @@ impl Streams {
 }
 
 /// Asks a node for a stream and waits for its answer.
-pub(crate) async fn open(core: &Core, node: NodeId, request: StreamRequest) -> Result<BulkChannel, ErrorBody> {
+pub(crate) async fn open(
+    core: &Core,
+    node: NodeId,
+    request: StreamRequest,
+) -> Result<BulkChannel, ErrorBody> {
     let offline = |why: &str| {
-        let name = core.snapshot().cluster.nodes.get(&node).map_or_else(|| node.short(), |row| row.name.to_string());
+        let name =
+            core.snapshot().cluster.nodes.get(&node).map_or_else(|| node.short(), |row| row.name.to_string());
         ErrorBody::new(
             ErrorCode::NodeOffline,
             format!("{name} {why}"),
@@ -78,7 +83,11 @@ pub(crate) async fn open(core: &Core, node: NodeId, request: StreamRequest) -> R
     let session = core.live.session(node).ok_or_else(|| offline("is not connected"))?;
     let stream = StreamId(u64::from_be_bytes(clock::random()));
     let waiting = core.live.streams.register(node, stream).ok_or_else(|| {
-        ErrorBody::new(ErrorCode::TooManyRequests, "too many streams are being opened", "try again in a moment")
+        ErrorBody::new(
+            ErrorCode::TooManyRequests,
+            "too many streams are being opened",
+            "try again in a moment",
+        )
     })?;
     let sent = session.send(ServerMessage::OpenStream(OpenStream { stream, request })).await;
     if sent.is_err() {

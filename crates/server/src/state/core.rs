@@ -89,14 +89,20 @@ pub(crate) fn store_refusal(error: &ApplyError) -> ErrorBody {
             "others kept changing the same thing, so nothing was changed",
             "look at its present state, then try again",
         ),
-        ApplyError::TooLarge { .. } => ErrorBody::new(ErrorCode::TooLarge, error.to_string(), "make it smaller"),
+        ApplyError::TooLarge { .. } => {
+            ErrorBody::new(ErrorCode::TooLarge, error.to_string(), "make it smaller")
+        }
         ApplyError::Store(StoreError::Closed) => {
             ErrorBody::new(ErrorCode::Unavailable, "the server is going down", "try again when it is back")
         }
-        ApplyError::Store(StoreError::Full) => {
-            ErrorBody::new(ErrorCode::Unavailable, error.to_string(), "make room on the server's disk, then try again")
-        }
-        ApplyError::Fenced { .. } | ApplyError::Invalid { .. } | ApplyError::Store(StoreError::Backend { .. }) => {
+        ApplyError::Store(StoreError::Full) => ErrorBody::new(
+            ErrorCode::Unavailable,
+            error.to_string(),
+            "make room on the server's disk, then try again",
+        ),
+        ApplyError::Fenced { .. }
+        | ApplyError::Invalid { .. }
+        | ApplyError::Store(StoreError::Backend { .. }) => {
             tracing::error!(%error, cause = std::error::Error::source(error), "the store failed");
             ErrorBody::new(ErrorCode::Internal, "the store failed", "look at the server's log and its disk")
         }
@@ -127,7 +133,12 @@ impl Core {
     }
 
     /// The present value of a secret.
-    pub(crate) fn secret(&self, snapshot: &Snapshot, project: &ProjectName, name: &SecretName) -> Option<SecretValue> {
+    pub(crate) fn secret(
+        &self,
+        snapshot: &Snapshot,
+        project: &ProjectName,
+        name: &SecretName,
+    ) -> Option<SecretValue> {
         use base64::{Engine, prelude::BASE64_STANDARD};
         let id = crate::rows::secret_id(project, name);
         let row = snapshot.secrets.get(&id)?;
@@ -209,11 +220,16 @@ impl Core {
     /// Rows of one kind straight from the store, for what is not kept in memory.
     pub(crate) async fn stored<T: crate::rows::Stored>(&self) -> Result<Vec<(Revision, T)>, ErrorBody> {
         let listing = self.store.list(T::KIND, None).await.map_err(|e| store_refusal(&e.into()))?;
-        let read = |record: &Arc<lattice_store::Record>| Some((record.created, crate::rows::read(record).ok()?));
+        let read =
+            |record: &Arc<lattice_store::Record>| Some((record.created, crate::rows::read(record).ok()?));
         Ok(listing.records.iter().filter_map(read).collect())
     }
 }
 
 fn behind() -> Refused {
-    Refused::Body(ErrorBody::new(ErrorCode::Unavailable, "the server does not keep up with its store", "try again"))
+    Refused::Body(ErrorBody::new(
+        ErrorCode::Unavailable,
+        "the server does not keep up with its store",
+        "try again",
+    ))
 }

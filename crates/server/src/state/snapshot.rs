@@ -160,7 +160,9 @@ impl Snapshot {
                 let Ok(id) = id.parse::<NodeId>() else { return };
                 if let Some(old) = self.cluster.nodes.remove(&id) {
                     touched.nodes.insert(old.id);
-                    touched.stacks.extend(self.cluster.allocations_on(old.id).map(|a| a.workload.stack_key()));
+                    touched
+                        .stacks
+                        .extend(self.cluster.allocations_on(old.id).map(|a| a.workload.stack_key()));
                     touched.stacks.extend(self.volumes_on(old.id));
                 }
             }
@@ -216,7 +218,8 @@ impl Snapshot {
                 }
             }
             kind if kind == Event::KIND => {
-                let mut same = self.events.range(Event::numbers(prior.created)).filter(|(_, event)| event.key == id);
+                let mut same =
+                    self.events.range(Event::numbers(prior.created)).filter(|(_, event)| event.key == id);
                 if let Some(number) = same.next().map(|(number, _)| *number) {
                     self.events.remove(&number);
                 }
@@ -247,7 +250,8 @@ impl Snapshot {
 
     fn touch_secret(&self, secret: &Secret, touched: &mut Touched) {
         let uses = |row: &&Row<Allocation>| {
-            row.workload.project == secret.project && row.spec.secrets.iter().any(|mount| mount.secret == secret.name)
+            row.workload.project == secret.project
+                && row.spec.secrets.iter().any(|mount| mount.secret == secret.name)
         };
         touched.nodes.extend(self.cluster.allocations().values().filter(uses).map(|row| row.node));
     }

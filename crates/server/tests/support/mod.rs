@@ -27,7 +27,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.unwrap_or_else(|_| panic!("{what} did not come in time"))
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .unwrap_or_else(|_| panic!("{what} did not come in time"))
 }
 
 pub fn config(home: &Path) -> ServerConfig {
@@ -142,7 +144,9 @@ impl World {
 
     pub async fn event(&self, kind: &str) -> Value {
         let has = |event: &&Value| event["kind"] == kind;
-        let all = self.until("/v1/events?limit=1000", |list| list["items"].as_array().unwrap().iter().any(|e| has(&e))).await;
+        let all = self
+            .until("/v1/events?limit=1000", |list| list["items"].as_array().unwrap().iter().any(|e| has(&e)))
+            .await;
         all["items"].as_array().unwrap().iter().find(has).unwrap().clone()
     }
 }
@@ -215,12 +219,22 @@ impl Agent {
     /// The same directory on another machine.
     pub fn copy(&self) -> Self {
         let slot = CertSlot::empty();
-        Self { key: NodeKey::generate().unwrap(), slot, name: self.name.clone(), ratchet: self.ratchet.clone(), server: self.server.clone(), version: self.version.clone(), statuses: BTreeMap::new(), ..*self }
+        Self {
+            key: NodeKey::generate().unwrap(),
+            slot,
+            name: self.name.clone(),
+            ratchet: self.ratchet.clone(),
+            server: self.server.clone(),
+            version: self.version.clone(),
+            statuses: BTreeMap::new(),
+            ..*self
+        }
     }
 
     fn dialer(&self, slot: &Arc<CertSlot>) -> Dialer {
         let clock = Clock::new(|| Timestamp(now()));
-        let config = tls::client_config(tls::Trust::Fingerprint(self.trust), Arc::clone(slot), clock).unwrap();
+        let config =
+            tls::client_config(tls::Trust::Fingerprint(self.trust), Arc::clone(slot), clock).unwrap();
         let config = Arc::new(config);
         Dialer::new(vec![self.server.parse().unwrap()], Arc::new(move || Arc::clone(&config)))
     }
@@ -244,7 +258,12 @@ impl Agent {
     }
 
     fn facts(&self) -> NodeFacts {
-        NodeFacts { hostname: self.name.clone(), os: "linux".into(), agent_version: self.version.clone(), ..NodeFacts::default() }
+        NodeFacts {
+            hostname: self.name.clone(),
+            os: "linux".into(),
+            agent_version: self.version.clone(),
+            ..NodeFacts::default()
+        }
     }
 
     fn capacity(&self) -> Capacity {
@@ -287,7 +306,11 @@ impl Agent {
             ratchet: self.ratchet.clone(),
             boot_id: "boot".into(),
             statuses: self.statuses.clone(),
-            outbox: OutboxMark { id: OutboxId(self.outbox), first: self.seq + 1 - self.waiting, next: self.seq + 1 },
+            outbox: OutboxMark {
+                id: OutboxId(self.outbox),
+                first: self.seq + 1 - self.waiting,
+                next: self.seq + 1,
+            },
         }
     }
 
@@ -344,7 +367,10 @@ impl Agent {
 
 pub fn running(id: AllocationId) -> ReportKind {
     let started_at = Some(Timestamp(now()));
-    ReportKind::Allocation { id, status: AllocationStatus { started_at, ..AllocationStatus::new(AllocationState::Running) } }
+    ReportKind::Allocation {
+        id,
+        status: AllocationStatus { started_at, ..AllocationStatus::new(AllocationState::Running) },
+    }
 }
 
 type Updates = Pin<Box<dyn futures::Stream<Item = Result<JoinUpdate, LinkError>> + Send>>;
