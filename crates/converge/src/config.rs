@@ -2,7 +2,7 @@
 
 use crate::{policy::NodePolicy, reconciler::SecretFile};
 use lattice_model::{
-    AllocationId, Goal, GoalAllocation, NodeId,
+    AllocationId, Goal, GoalAllocation, NodeId, WorkloadKey,
     container::{
         ContainerConfig, ContainerMount, LABEL_ALLOCATION, LABEL_NODE, LABEL_PROJECT, LABEL_STACK,
         LABEL_WORKLOAD, MountSource,
@@ -57,7 +57,7 @@ pub fn container_config(
         Some((engine_name, aliases))
     });
     ContainerConfig {
-        name: format!("lattice_{}_{}_{slot}_{}", workload.stack, workload.workload, id.short()),
+        name: format!("{}{}", name_prefix(workload, *slot), id.short()),
         image: spec.image.clone(),
         entrypoint: spec.entrypoint.clone(),
         command: spec.command.clone(),
@@ -73,6 +73,11 @@ pub fn container_config(
         capabilities: DEFAULT_CAPABILITIES.iter().map(ToString::to_string).collect(),
         stop_grace_period: spec.stop_grace_period,
     }
+}
+
+/// What the names of all containers of one slot begin with.
+pub(crate) fn name_prefix(workload: &WorkloadKey, slot: u32) -> String {
+    format!("lattice_{}_{}_{slot}_", workload.stack, workload.workload)
 }
 
 fn secret_path(dir: &str, id: AllocationId, index: usize) -> String {

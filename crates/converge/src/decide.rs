@@ -5,13 +5,13 @@
 //! leave it alone.
 
 use crate::{
-    config::{assign_ports, container_config, secret_files},
+    config::{assign_ports, container_config, name_prefix, secret_files},
     reconciler::{Containers, Operation, Reconciler, Tracked, pick_container},
     record::AllocationRecord,
 };
 use lattice_model::{
     AllocationId, Duration, Goal, GoalAllocation, Timestamp,
-    container::{ContainerSeen, ContainerState},
+    container::{ContainerSeen, ContainerState, LABEL_WORKLOAD},
     goal::DesiredState,
     report::{AllocationState, AllocationStatus, Health},
     spec::{DependencyCondition, RestartPolicy},
@@ -20,6 +20,10 @@ use std::collections::BTreeSet;
 
 /// A run at least this long ends a row of failures.
 pub(crate) const GOOD_RUN: Duration = Duration::from_secs(60);
+
+/// The longest that anything may take to stop, and what the owner forbids.
+pub(crate) const MAX_GRACE: Duration = Duration::from_secs(3600);
+const FORBIDDEN_GRACE: Duration = Duration::from_secs(60);
 
 /// What to do about an allocation.
 pub(crate) enum Next {
@@ -90,7 +94,12 @@ impl Case<'_> {
         let runs = seen.is_some_and(|c| matches!(c.state, ContainerState::Running | ContainerState::Paused));
         if let Some(why) = self.reconciler.policy.refuse(self.wanted) {
             return match seen.filter(|_| runs) {
-                Some(seen) => (self.stop(seen), is(AllocationState::Stopping).because(why)),
+                Some(seen) => {
+                    // What the owner stops is no end of its own: it goes on once it may again.
+                    self.record.stopped = true;
+                    let grace = self.wanted.spec.stop_grace_period.min(FORBIDDEN_GRACE);
+                    (self.stop_within(seen, grace), is(AllocationState::Stopping).because(why))
+                }
                 None => (Next::Nothing, is(AllocationState::Failed).because(why)),
             };
         }
@@ -102,13 +111,13 @@ impl Case<'_> {
                 None => (Next::Nothing, is(AllocationState::Stopped)),
             };
         }
-        if let Some(old) = self.wanted.replaces.filter(|old| self.still_here(*old)) {
+        if !runs && let Some(old) = self.predecessor() {
             let why = format!("waits until its predecessor {} is gone", old.short());
             return (Next::Nothing, is(AllocationState::Waiting).because(why));
         }
         if let Some(extra) = seen.and_then(|keep| containers.values().find(|c| c.id != keep.id)) {
-            let remove = Next::Run(Operation::Remove { allocation: self.id, container: extra.id.clone() });
-            return (remove, is(AllocationState::Starting).because("a second container of it is removed"));
+            let next = if extra.state == ContainerState::Running { self.stop(extra) } else { self.remove(extra) };
+            return (next, is(AllocationState::Starting).because("a second container of it is removed"));
         }
         match seen {
             None => self.create(random),
@@ -124,13 +133,32 @@ impl Case<'_> {
         }
     }
 
+    /// Who must be gone first: the one that is named, and whoever else of the same slot is on its
+    /// way out, since a server that decided twice in a row names only one of them.
+    fn predecessor(&self) -> Option<AllocationId> {
+        let leaving = || {
+            let (workload, view) = (self.wanted.workload.to_string(), self.reconciler.view.as_ref()?);
+            let prefix = name_prefix(&self.wanted.workload, self.wanted.slot);
+            let same = |c: &ContainerSeen| {
+                c.labels.get(LABEL_WORKLOAD) == Some(&workload) && c.name.starts_with(&prefix)
+            };
+            let others = view.containers.iter().filter(|(id, _)| !self.goal.allocations.contains_key(id));
+            others.into_iter().find(|(_, containers)| containers.values().any(same)).map(|(id, _)| *id)
+        };
+        self.wanted.replaces.filter(|old| self.still_here(*old)).or_else(leaving)
+    }
+
     fn still_here(&self, old: AllocationId) -> bool {
         let shown = self.reconciler.view.as_ref().is_some_and(|view| view.containers.contains_key(&old));
         shown || self.reconciler.tracked.get(&old).is_some_and(|tracked| tracked.busy.is_some())
     }
 
     fn stop(&self, seen: &ContainerSeen) -> Next {
-        let (container, grace) = (seen.id.clone(), self.wanted.spec.stop_grace_period);
+        self.stop_within(seen, self.wanted.spec.stop_grace_period.min(MAX_GRACE))
+    }
+
+    fn stop_within(&self, seen: &ContainerSeen, grace: Duration) -> Next {
+        let container = seen.id.clone();
         Next::Run(Operation::Stop { allocation: self.id, container, grace })
     }
 
@@ -146,6 +174,9 @@ impl Case<'_> {
     }
 
     fn create(&mut self, random: &mut dyn FnMut() -> u128) -> (Next, AllocationStatus) {
+        if let Some(done) = self.done() {
+            return (Next::Nothing, done);
+        }
         if self.tracked.needs_image {
             return self.pull();
         }
@@ -163,11 +194,28 @@ impl Case<'_> {
             assign_ports(&self.wanted.spec.ports, &self.record.ports, &self.taken_ports(), random);
         self.record.honoured_restart = self.wanted.restart;
         self.record.stopped = false;
+        self.record.volumes = self.wanted.volumes.values().copied().collect();
         let Reconciler { node, policy, secrets_dir, .. } = self.reconciler;
         let ports = &self.record.ports;
         let config = container_config(*node, self.id, self.wanted, self.goal, policy, ports, secrets_dir);
         let create = Operation::Create { allocation: self.id, config: Box::new(config), files };
         (Next::Run(create), is(AllocationState::Starting))
+    }
+
+    /// The last word about a job that has ended: it is not run again because somebody pruned its
+    /// container.
+    fn done(&self) -> Option<AllocationStatus> {
+        let AllocationRecord { reported, stopped, honoured_restart, .. } = &self.record;
+        let reported = reported.as_ref().filter(|_| !stopped && self.wanted.restart <= *honoured_restart)?;
+        let ended = match self.wanted.spec.restart {
+            RestartPolicy::Always => false,
+            RestartPolicy::OnFailure { .. } => reported.state == AllocationState::Completed,
+            RestartPolicy::Never => {
+                reported.state == AllocationState::Completed
+                    || (reported.state == AllocationState::Failed && reported.exit_code.is_some())
+            }
+        };
+        ended.then(|| reported.clone())
     }
 
     fn pull(&self) -> (Next, AllocationStatus) {
@@ -191,11 +239,20 @@ impl Case<'_> {
         }
         match self.unmet_dependency() {
             Some(why) => (Next::Nothing, is(AllocationState::Waiting).because(why)),
-            None => self.start(seen),
+            None => {
+                let (next, status) = self.start(seen);
+                if matches!(next, Next::Run(_)) {
+                    self.record.honoured_restart = self.wanted.restart;
+                }
+                (next, status)
+            }
         }
     }
 
     fn start(&self, seen: &ContainerSeen) -> (Next, AllocationStatus) {
+        if self.tracked.renew {
+            return (self.remove(seen), is(AllocationState::Starting).because("its container is made anew"));
+        }
         match secret_files(self.id, self.wanted, &self.reconciler.secrets_dir) {
             Ok(files) => {
                 let start = Operation::Start { allocation: self.id, container: seen.id.clone(), files };
@@ -225,9 +282,18 @@ impl Case<'_> {
             if let Some(status) = self.trouble() {
                 return (Next::Nothing, status);
             }
+            let (next, status) = self.start(seen);
+            if matches!(next, Next::Run(_)) {
+                self.record.in_a_row = 0;
+                self.record.honoured_restart = self.wanted.restart;
+                // Until a start has succeeded, so that one that fails is tried again.
+                self.record.stopped = true;
+            }
+            return (next, status);
+        }
+        let ran = seen.finished_at.zip(seen.started_at).map_or(Duration(0), |(end, start)| end.since(start));
+        if ran >= GOOD_RUN {
             self.record.in_a_row = 0;
-            self.record.honoured_restart = self.wanted.restart;
-            return self.start(seen);
         }
         let how = how_it_ended(seen);
         let clean = seen.exit_code == Some(0);
@@ -236,8 +302,8 @@ impl Case<'_> {
                 return (Next::Nothing, is(AllocationState::Completed));
             }
             RestartPolicy::Never => return (Next::Nothing, is(AllocationState::Failed).because(how)),
-            RestartPolicy::OnFailure { max_retries: Some(max) } if self.record.restarts >= max => {
-                let why = format!("{how}, after {max} retries");
+            RestartPolicy::OnFailure { max_retries: Some(max) } if self.record.in_a_row >= max => {
+                let why = format!("{how}, after {max} retries in a row");
                 return (Next::Nothing, is(AllocationState::Failed).because(why));
             }
             RestartPolicy::OnFailure { .. } | RestartPolicy::Always => {}
@@ -248,10 +314,6 @@ impl Case<'_> {
     fn restart(&mut self, seen: &ContainerSeen, how: &str) -> (Next, AllocationStatus) {
         if let Some(status) = self.trouble() {
             return (Next::Nothing, status);
-        }
-        let ran = seen.finished_at.zip(seen.started_at).map_or(Duration(0), |(end, start)| end.since(start));
-        if ran >= GOOD_RUN {
-            self.record.in_a_row = 0;
         }
         let ended_at = self.tracked.ended_at.unwrap_or(self.now);
         let again = self.record.restart_at(ended_at);
@@ -270,7 +332,10 @@ impl Case<'_> {
 
     fn taken_ports(&self) -> BTreeSet<u16> {
         let others = self.reconciler.tracked.iter().filter(|(id, _)| **id != self.id);
-        others.flat_map(|(_, tracked)| tracked.record.ports.iter().map(|port| port.host_port)).collect()
+        let chosen = others.flat_map(|(_, tracked)| tracked.record.ports.iter().map(|port| port.host_port));
+        // What anybody asks for by its number is theirs, also before they have it.
+        let specs = self.goal.allocations.values().flat_map(|a| &a.spec.ports);
+        chosen.chain(specs.filter_map(|port| port.published)).collect()
     }
 
     /// The first network or volume that is not there yet, in words.
@@ -283,11 +348,13 @@ impl Case<'_> {
             let Some(id) = self.wanted.volumes.get(name) else {
                 return Some(format!("waits for volume {name}, which the server did not name"));
             };
+            let Some(volume) = self.goal.volumes.get(id) else {
+                return Some(format!("waits for volume {name}, which the server did not describe"));
+            };
             if view.volumes.contains_key(id) {
                 continue;
             }
-            let volume = self.goal.volumes.get(id)?;
-            if volume.exists {
+            if volume.exists || self.reconciler.was_here(*id) {
                 return Some(format!(
                     "volume {name} was on this machine and is gone: its data may be lost, and an empty one is not put in its place"
                 ));
@@ -299,8 +366,11 @@ impl Case<'_> {
             let Some(id) = self.wanted.networks.get(name) else {
                 return Some(format!("waits for network {name}, which the server did not name"));
             };
+            let Some(network) = self.goal.networks.get(id) else {
+                return Some(format!("waits for network {name}, which the server did not describe"));
+            };
             if !view.networks.contains_key(id) {
-                let engine_name = self.goal.networks.get(id).map(|n| n.engine_name(*id)).unwrap_or_default();
+                let engine_name = network.engine_name(*id);
                 let why = trouble(format!("network {engine_name}")).unwrap_or_default();
                 return Some(format!("waits for network {name} to be created{why}"));
             }

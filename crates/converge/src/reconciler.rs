@@ -1,7 +1,7 @@
 //! The state and its step.
 
 use crate::{
-    decide::{Decision, Next, decide},
+    decide::{Decision, MAX_GRACE, Next, decide},
     policy::NodePolicy,
     record::AllocationRecord,
 };
@@ -199,6 +199,8 @@ pub(crate) struct Tracked {
     saved: AllocationRecord,
     pub(crate) busy: Option<OperationId>,
     pub(crate) needs_image: bool,
+    /// Its container cannot be started as it was made: it is removed where it would be started.
+    pub(crate) renew: bool,
     pub(crate) trouble: Option<Trouble>,
     pub(crate) ended_at: Option<Timestamp>,
 }
@@ -294,6 +296,13 @@ impl Reconciler {
         pick_container(self.view.as_ref()?.containers.get(&id)?)
     }
 
+    /// Forgets which answers were given, so that the next step gives them again: to be called when
+    /// the queue of reports overflowed and some of them may never arrive.
+    pub fn tell_again(&mut self) {
+        self.told_gone.clear();
+        self.told_volumes.clear();
+    }
+
     /// Takes one input in and answers with what to do. `random` gives 128 fresh random bits.
     pub fn step(&mut self, input: Input, now: Timestamp, random: &mut dyn FnMut() -> u128) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -310,11 +319,14 @@ impl Reconciler {
 
     fn take(&mut self, input: Input, now: Timestamp, effects: &mut Vec<Effect>) {
         match input {
-            Input::Goal(id, goal) => self.take_goal(id, goal, effects),
+            Input::Goal(id, goal) => self.take_goal(id, goal, now, effects),
             Input::Policy(policy) => self.policy = policy,
             Input::Listed(listing) => {
                 if std::mem::take(&mut self.runtime_lost) {
                     effects.push(Effect::Report(ReportKind::RuntimeBack));
+                    // An engine that is back deserves a try at once.
+                    let own = self.tracked.values_mut().filter_map(|t| t.trouble.as_mut());
+                    own.chain(self.troubles.values_mut()).for_each(|trouble| trouble.retry_at = now);
                 }
                 self.take_listing(listing, now);
             }
@@ -331,7 +343,7 @@ impl Reconciler {
         }
     }
 
-    fn take_goal(&mut self, id: GoalId, goal: Goal, effects: &mut Vec<Effect>) {
+    fn take_goal(&mut self, id: GoalId, goal: Goal, now: Timestamp, effects: &mut Vec<Effect>) {
         match &self.goal {
             Some((current, _)) if id < *current => {
                 let reason = format!("this node already works towards the newer goal {current}");
@@ -341,18 +353,46 @@ impl Reconciler {
             _ => {
                 self.told_gone.retain(|gone| goal.remove.contains(gone));
                 self.told_volumes.clear();
+                self.retry_what_changed(&goal, now);
                 self.goal = Some((id, Arc::new(goal)));
                 effects.push(Effect::KeepGoal(id));
             }
         }
     }
 
+    /// Whoever asks for something else, or for an end, does not wait for the pause after a failure.
+    fn retry_what_changed(&mut self, goal: &Goal, now: Timestamp) {
+        let before = self.goal.as_ref().map(|(_, before)| Arc::clone(before)).unwrap_or_default();
+        for (id, tracked) in &mut self.tracked {
+            if before.allocations.get(id) != goal.allocations.get(id)
+                && let Some(trouble) = &mut tracked.trouble
+            {
+                trouble.retry_at = now;
+            }
+        }
+        for (_, wanted) in goal.allocations.iter().filter(|(id, a)| before.allocations.get(id) != Some(a)) {
+            if let Some(trouble) = self.troubles.get_mut(&format!("image {}", wanted.spec.image)) {
+                trouble.retry_at = now;
+            }
+        }
+    }
+
+    /// Whether a container was made with this volume, so that its absence is the loss of data also
+    /// where the server has not heard of it yet.
+    pub(crate) fn was_here(&self, volume: VolumeId) -> bool {
+        self.tracked.values().any(|tracked| tracked.record.volumes.contains(&volume))
+    }
+
     fn take_listing(&mut self, listing: Listing, now: Timestamp) {
         let before = self.view.take().unwrap_or_default();
         let mut view = View::default();
-        let networks = listing.networks.into_iter().filter_map(|n| Some((n.network()?, n.name)));
+        let node = self.node.to_string();
+        let ours = |labels: &BTreeMap<String, String>| labels.get(LABEL_NODE) == Some(&node);
+        let networks = listing.networks.into_iter().filter(|n| ours(&n.labels));
+        let networks = networks.filter_map(|n| Some((n.network()?, n.name)));
         view.networks = networks.collect();
-        let volumes = listing.volumes.into_iter().filter_map(|v| Some((v.volume()?, v.name)));
+        let volumes = listing.volumes.into_iter().filter(|v| ours(&v.labels));
+        let volumes = volumes.filter_map(|v| Some((v.volume()?, v.name)));
         view.volumes = volumes.collect();
         // A listing may be older than an operation under way; what that made is kept until it ends.
         for operation in self.under_way.values() {
@@ -407,7 +447,19 @@ impl Reconciler {
     fn take_success(&mut self, operation: Operation, outcome: Outcome, now: Timestamp) {
         self.troubles.remove(&operation.subject());
         if let Some(tracked) = operation.allocation().and_then(|id| self.tracked.get_mut(&id)) {
-            tracked.trouble = None;
+            match &operation {
+                // Only halfway: what is tried in a circle has to slow down, too.
+                Operation::Create { .. } | Operation::Remove { .. } => {
+                    tracked.trouble.iter_mut().for_each(|trouble| trouble.retry_at = now);
+                }
+                _ => tracked.trouble = None,
+            }
+            match &operation {
+                Operation::Create { .. } => tracked.renew = false,
+                // A container that ends within the blink of an eye is never seen running.
+                Operation::Start { .. } => (tracked.record.stopped, tracked.ended_at) = (false, None),
+                _ => {}
+            }
         }
         match (operation, outcome) {
             (_, Outcome::Seen(Some(seen))) => self.see(*seen, now),
@@ -453,10 +505,24 @@ impl Reconciler {
         }
     }
 
+    /// Somebody may bring the image by other means, so the engine is asked again before the registry.
+    fn image_refused(&mut self, image: &str, trouble: &Trouble) {
+        let Some((_, goal)) = &self.goal else { return };
+        for (id, _) in goal.allocations.iter().filter(|(_, a)| a.spec.image == image) {
+            if let Some(tracked) = self.tracked.get_mut(id).filter(|tracked| tracked.needs_image) {
+                tracked.needs_image = false;
+                tracked.trouble = Some(trouble.clone());
+            }
+        }
+    }
+
     fn take_failure(&mut self, operation: &Operation, failure: &Failure, now: Timestamp) {
         let subject = operation.subject();
         let Some(id) = operation.allocation() else {
             let trouble = Trouble::again(self.troubles.get(&subject), failure.text(), now);
+            if let Operation::Pull { image } = operation {
+                self.image_refused(image, &trouble);
+            }
             self.troubles.insert(subject, trouble);
             return;
         };
@@ -466,6 +532,11 @@ impl Reconciler {
             (Operation::Start { .. }, Failure::PortInUse(_)) => {
                 tracked.trouble = Some(Trouble::again(tracked.trouble.as_ref(), failure.text(), now));
                 self.give_up_dynamic_ports(id);
+            }
+            // Its container, or a network that it was made with: what is made anew has both.
+            (Operation::Start { .. }, Failure::Missing(_)) => {
+                tracked.trouble = Some(Trouble::again(tracked.trouble.as_ref(), failure.text(), now));
+                tracked.renew = true;
             }
             (_, Failure::Missing(_)) => {
                 // Something of what it needs was taken away behind our back: look again.
@@ -483,7 +554,9 @@ impl Reconciler {
         let Some(wanted) = self.goal.as_ref().and_then(|(_, goal)| goal.allocations.get(&id)) else { return };
         let fixed: BTreeSet<u16> = wanted.spec.ports.iter().filter_map(|port| port.published).collect();
         if let Some(tracked) = self.tracked.get_mut(&id) {
+            let before = tracked.record.ports.len();
             tracked.record.ports.retain(|port| fixed.contains(&port.host_port));
+            tracked.renew = tracked.record.ports.len() < before;
         }
     }
 
@@ -512,10 +585,10 @@ impl Reconciler {
                 (false, true, false) => {
                     self.tell_volume(*id, false, ReportKind::VolumeCreated { id: *id }, effects);
                 }
-                (false, false, true) => {
+                (false, false, exists) if exists || self.was_here(*id) => {
                     self.tell_volume(*id, true, ReportKind::VolumeMissing { id: *id }, effects)
                 }
-                (false, false, false) => {
+                (false, false, _) => {
                     let labels = self.labels(LABEL_VOLUME, id.to_string(), &volume.key.stack_key()).into();
                     self.launch(
                         Operation::CreateVolume { name: volume.engine_name(*id), labels },
@@ -548,6 +621,11 @@ impl Reconciler {
         self.view
             .as_ref()
             .is_some_and(|view| view.containers.keys().any(|id| !goal.allocations.contains_key(id)))
+            || self
+                .under_way
+                .values()
+                .filter_map(Operation::allocation)
+                .any(|id| !goal.allocations.contains_key(&id))
     }
 
     fn allocations(
@@ -587,7 +665,7 @@ impl Reconciler {
         random: &mut dyn FnMut() -> u128,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let Decision { next, status, record } = decide(self, id, wanted, goal, now, random);
+        let Decision { next, mut status, record } = decide(self, id, wanted, goal, now, random);
         let begun = match next {
             Next::Run(operation) => self.launch(operation, now, effects),
             Next::Nothing => true,
@@ -596,6 +674,10 @@ impl Reconciler {
         if begun {
             let reported = tracked.record.reported.take();
             tracked.record = AllocationRecord { reported, ..record };
+        } else {
+            // Ports stay chosen while it waits for its turn, or each look would choose others.
+            tracked.record.ports = record.ports;
+            status.restarts = tracked.record.restarts;
         }
         let changed = tracked.record.reported.as_ref() != Some(&status);
         if changed {
@@ -664,7 +746,8 @@ impl Reconciler {
     fn grace(&self, id: AllocationId) -> Duration {
         let wanted = self.goal.as_ref().and_then(|(_, goal)| goal.allocations.get(&id));
         let remembered = self.tracked.get(&id).and_then(|tracked| tracked.record.grace);
-        wanted.map(|a| a.spec.stop_grace_period).or(remembered).unwrap_or(Duration::from_secs(10))
+        let grace = wanted.map(|a| a.spec.stop_grace_period).or(remembered);
+        grace.unwrap_or(Duration::from_secs(10)).min(MAX_GRACE)
     }
 
     /// Starts an operation, unless one on the same subject is under way, it failed just now, or

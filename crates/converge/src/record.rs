@@ -1,10 +1,11 @@
 //! What the agent remembers of an allocation across its own restarts.
 
 use lattice_model::{
-    Duration, Timestamp,
+    Duration, Timestamp, VolumeId,
     report::{AllocationStatus, PublishedPort},
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Kept on disk beside the goal; losing it costs restart counts and the choice of free ports,
 /// never a container.
@@ -16,10 +17,13 @@ pub struct AllocationRecord {
     pub in_a_row: u32,
     /// The restart count of the goal that has been honoured.
     pub honoured_restart: u64,
-    /// Whether the container was stopped because the goal said so.
+    /// Whether its container was stopped on purpose or is owed a start, and was not started since.
     pub stopped: bool,
     /// The ports on the node, chosen once and kept.
     pub ports: Vec<PublishedPort>,
+    /// The volumes that its container was made with: they were here, whatever the server knows yet.
+    #[serde(default)]
+    pub volumes: BTreeSet<VolumeId>,
     /// How long its container may take to stop, for when the goal no longer says.
     pub grace: Option<Duration>,
     /// The status that was reported last.

@@ -13,7 +13,7 @@ use lattice_model::{
     spec::{Dependency, DependencyCondition, PortSpec, RestartPolicy, WorkloadSpec},
 };
 use proptest::prelude::*;
-use world::{World, allocation, goal, id, with_network, with_volume};
+use world::{World, allocation, goal, id, policy, with_network, with_volume};
 
 fn spec(change: impl FnOnce(&mut WorkloadSpec)) -> std::sync::Arc<WorkloadSpec> {
     let mut spec = WorkloadSpec::of_image("img");
@@ -23,6 +23,11 @@ fn spec(change: impl FnOnce(&mut WorkloadSpec)) -> std::sync::Arc<WorkloadSpec> 
 
 fn depends(on: &str, condition: DependencyCondition) -> std::sync::Arc<WorkloadSpec> {
     spec(|s| drop(s.depends_on.insert(on.parse().unwrap(), Dependency { condition, required: true })))
+}
+
+fn port(target: u16, published: Option<u16>) -> PortSpec {
+    let target = lattice_model::spec::ContainerPort { port: target, protocol: Default::default() };
+    PortSpec { target, published, host_ip: None }
 }
 
 /// A world that has met `goal`.
@@ -181,7 +186,14 @@ fn what_is_to_go_and_never_was_is_answered_too() {
     let mut goal = Goal::default();
     goal.remove.insert(id(5));
     let world = met(&goal);
-    assert_eq!(world.reports, [ReportKind::AllocationGone { id: id(5) }]);
+    let mut world = world;
+    let answer = ReportKind::AllocationGone { id: id(5) };
+    assert_eq!(world.reports, std::slice::from_ref(&answer));
+    world.list();
+    assert_eq!(world.reports.len(), 1);
+    world.reconciler.tell_again();
+    world.list();
+    assert_eq!(world.reports, [answer.clone(), answer]);
 }
 
 #[test]
@@ -212,11 +224,7 @@ fn a_volume_outside_of_the_goal_stays_and_one_to_delete_goes_last() {
 
 #[test]
 fn a_taken_dynamic_port_is_chosen_anew_and_a_fixed_one_is_waited_for() {
-    let port = |published| PortSpec {
-        target: lattice_model::spec::ContainerPort { port: 80, protocol: Default::default() },
-        published,
-        host_ip: None,
-    };
+    let port = |published| port(80, published);
     let mut world = World::new();
     world.list();
     let goal_of =
@@ -298,6 +306,205 @@ fn what_is_not_ours_is_left_alone() {
     world.settle();
     assert_eq!(world.running(), 2);
     assert!(world.log.is_empty());
+}
+
+#[test]
+fn what_ends_before_it_is_seen_running_slows_down_like_anything_else() {
+    let run = goal([allocation("web", |_| {})]);
+    let mut world = World::new();
+    world.ends_at_once = Some(1);
+    world.list();
+    world.give(1, &run);
+    world.pass(Duration::from_secs(3600));
+    assert!((60..=75).contains(&world.count("start")), "{} starts in an hour", world.count("start"));
+    // Nor does a stop and a start, or a restart, let it spin.
+    world.give(2, &goal([allocation("web", |a| a.desired = DesiredState::Stop)]));
+    world.settle();
+    world.give(3, &goal([allocation("web", |a| a.restart = 1)]));
+    world.settle();
+    assert_eq!(world.status(id(1)).state, AllocationState::BackingOff);
+}
+
+#[test]
+fn a_circle_of_failures_slows_down() {
+    let mut world = World::new();
+    world.ports_in_use.push(8080);
+    world.list();
+    let ports = vec![port(80, Some(8080)), port(81, None)];
+    world.give(1, &goal([allocation("web", |a| a.spec = spec(|s| s.ports = ports))]));
+    world.pass(Duration::from_secs(3600));
+    assert!((10..=25).contains(&world.count("create")), "made {} times", world.count("create"));
+}
+
+#[test]
+fn what_waits_for_its_turn_keeps_its_ports_and_tells_once() {
+    let one = || allocation("web", |a| a.spec = spec(|s| s.ports = vec![port(80, None)]));
+    let world = met(&goal((0..60).map(|_| one())));
+    assert_eq!(world.running(), 60);
+    assert!(world.reports.len() <= 4 * 60, "{} reports", world.reports.len());
+}
+
+#[test]
+fn retries_are_counted_in_a_row_and_anew_after_a_restart_that_was_asked_for() {
+    let job = |restart| {
+        goal([allocation("job", |a| {
+            a.restart = restart;
+            a.spec = spec(|s| s.restart = RestartPolicy::OnFailure { max_retries: Some(2) });
+        })])
+    };
+    let mut world = World::new();
+    world.ends_at_once = Some(1);
+    world.list();
+    world.give(1, &job(0));
+    world.pass(Duration::from_secs(60));
+    assert_eq!((world.count("start"), world.status(id(1)).state), (3, AllocationState::Failed));
+    world.give(2, &job(1));
+    world.pass(Duration::from_secs(60));
+    assert_eq!((world.count("start"), world.status(id(1)).state), (6, AllocationState::Failed));
+}
+
+#[test]
+fn what_the_owner_stopped_goes_on_when_it_may_again() {
+    let mut world = met(&goal([allocation("job", |a| a.spec = spec(|s| s.restart = RestartPolicy::Never))]));
+    world.input(Input::Policy(lattice_converge::NodePolicy { projects: Some(Default::default()), ..policy() }));
+    world.settle();
+    assert_eq!((world.running(), world.status(id(1)).state), (0, AllocationState::Failed));
+    world.crash_agent();
+    world.input(Input::Policy(policy()));
+    world.settle();
+    assert_eq!(world.running(), 1);
+}
+
+#[test]
+fn a_job_that_is_done_is_not_run_again_because_its_container_was_pruned() {
+    let job = |restart| {
+        goal([allocation("job", |a| {
+            a.restart = restart;
+            a.spec = spec(|s| s.restart = RestartPolicy::Never);
+        })])
+    };
+    let mut world = met(&job(0));
+    world.die(id(1), 0);
+    world.containers.clear();
+    world.list();
+    world.settle();
+    world.crash_agent();
+    world.settle();
+    assert_eq!((world.count("create"), world.status(id(1)).state), (1, AllocationState::Completed));
+    world.give(2, &job(1));
+    world.settle();
+    assert_eq!((world.count("create"), world.running()), (2, 1));
+}
+
+#[test]
+fn a_restart_that_fails_is_still_owed() {
+    let job = |restart| {
+        goal([allocation("job", |a| {
+            a.restart = restart;
+            a.spec = spec(|s| s.restart = RestartPolicy::Never);
+        })])
+    };
+    let mut world = met(&job(0));
+    world.die(id(1), 0);
+    world.settle();
+    world.fail_next = 1;
+    world.give(2, &job(1));
+    world.settle();
+    world.crash_agent();
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.running(), 1);
+}
+
+#[test]
+fn an_image_that_comes_by_other_means_is_found() {
+    let mut world = World::new();
+    world.no_registry = true;
+    world.list();
+    world.give(1, &goal([allocation("web", |a| a.spec = WorkloadSpec::of_image("mine").into())]));
+    world.pass(Duration::from_secs(3600));
+    assert!(world.count("pull") <= 25 && world.count("create") <= 25, "{:?}", world.log);
+    assert_eq!(world.status(id(1)).reason.unwrap(), "the registry lacks it");
+    world.images.push("mine".into());
+    world.pass(Duration::from_secs(300));
+    assert_eq!(world.running(), 1);
+}
+
+#[test]
+fn another_wish_and_an_engine_that_is_back_do_not_wait_for_a_pause() {
+    let stuck = || {
+        let mut world = World::new();
+        world.ports_in_use.push(8080);
+        world.list();
+        world.give(
+            1,
+            &goal([allocation("web", |a| a.spec = spec(|s| s.ports = vec![port(80, Some(8080))]))]),
+        );
+        world.pass(Duration::from_secs(3600));
+        assert_eq!(world.status(id(1)).state, AllocationState::BackingOff);
+        world
+    };
+    let mut world = stuck();
+    world.give(2, &Goal::default());
+    world.settle();
+    assert!(world.containers.is_empty());
+    let mut world = stuck();
+    world.ports_in_use.clear();
+    world.input(Input::RuntimeLost("gone".into()));
+    world.list();
+    world.settle();
+    assert_eq!(world.running(), 1);
+}
+
+#[test]
+fn a_dynamic_port_that_was_taken_over_a_pause_is_chosen_anew() {
+    let one = |_| spec(|s| s.ports = vec![port(80, None)]);
+    let mut world = met(&goal([allocation("web", |a| a.spec = one(()))]));
+    let first = world.status(id(1)).ports;
+    world.ports_in_use.push(first[0].host_port);
+    world.die(id(1), 1);
+    world.pass(Duration::from_secs(10));
+    let status = world.status(id(1));
+    assert_eq!((world.running(), status.state), (1, AllocationState::Running));
+    assert_ne!(status.ports, first);
+    assert_eq!(status.ports, world.container(id(1)).unwrap().ports);
+}
+
+#[test]
+fn data_that_the_server_has_not_heard_of_is_not_replaced_either() {
+    let mut goal = goal([allocation("db", |_| {})]);
+    let volume = with_volume(&mut goal, id(1), false);
+    let mut world = met(&goal);
+    world.volumes.clear();
+    world.containers.clear();
+    world.crash_agent();
+    world.settle();
+    assert_eq!(world.count("create volume"), 1);
+    assert!(world.reports.contains(&ReportKind::VolumeMissing { id: volume }));
+}
+
+#[test]
+fn whoever_leaves_the_same_slot_is_waited_for_named_or_not() {
+    let mut world = met(&goal([allocation("web", |_| {})]));
+    let mut next = Goal::default();
+    next.remove.extend([id(1), id(5)]);
+    next.allocations.insert(id(9), allocation("web", |a| a.replaces = Some(id(5))));
+    world.give(2, &next);
+    world.settle();
+    assert_eq!(world.log[2..], ["stop", "remove", "create lattice_shop_web_1", "start"]);
+}
+
+#[test]
+fn networks_of_another_node_are_left_alone() {
+    let mut world = met(&Goal::default());
+    let labels = [
+        ("lattice.node", lattice_model::NodeId::from_random(2).to_string()),
+        ("lattice.network", lattice_model::NetworkId::from_random(3).to_string()),
+    ];
+    let labels = labels.map(|(k, v)| (k.to_owned(), v)).into();
+    let network = lattice_model::container::NetworkSeen { name: "theirs".into(), labels };
+    let listing = lattice_converge::Listing { networks: vec![network], ..world.listing() };
+    world.input(Input::Listed(listing));
+    assert!(world.pending.is_empty(), "{:?}", world.pending);
 }
 
 /// What may happen to a node.

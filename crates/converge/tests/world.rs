@@ -94,6 +94,9 @@ pub struct World {
     pub log: Vec<String>,
     pub wake: Option<Timestamp>,
     pub fail_next: usize,
+    /// Containers end with this code before anybody sees them run.
+    pub ends_at_once: Option<i64>,
+    pub no_registry: bool,
     given: Option<(GoalId, Goal)>,
     counter: u128,
 }
@@ -115,6 +118,8 @@ impl World {
             log: vec![],
             wake: None,
             fail_next: 0,
+            ends_at_once: None,
+            no_registry: false,
             given: None,
             counter: 0,
         }
@@ -185,6 +190,9 @@ impl World {
     fn engine(&mut self, operation: Operation) -> Result<Outcome, Failure> {
         self.log.push(describe(&operation));
         match operation {
+            Operation::Pull { .. } if self.no_registry => {
+                return Err(Failure::Other("the registry lacks it".into()));
+            }
             Operation::Pull { image } => self.images.push(image),
             Operation::CreateNetwork { name, labels, .. } => {
                 self.networks.insert(name.clone(), NetworkSeen { name, labels });
@@ -227,6 +235,9 @@ impl World {
                 }
                 c.state = ContainerState::Running;
                 c.started_at = Some(now);
+                if let Some(code) = self.ends_at_once {
+                    (c.state, c.finished_at, c.exit_code) = (ContainerState::Exited, Some(now), Some(code));
+                }
                 return Ok(Outcome::Seen(Some(Box::new(c.clone()))));
             }
             Operation::Stop { container, .. } => {
@@ -303,6 +314,11 @@ impl World {
             _ => None,
         });
         told.unwrap_or_else(|| AllocationStatus::new(AllocationState::Assigned))
+    }
+
+    /// How often an operation was asked of the engine.
+    pub fn count(&self, operation: &str) -> usize {
+        self.log.iter().filter(|line| line.starts_with(operation)).count()
     }
 
     pub fn running(&self) -> usize {
