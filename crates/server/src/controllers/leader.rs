@@ -15,6 +15,18 @@ const TTL: Duration = Duration::from_secs(15);
 /// How often it is renewed.
 pub(crate) const RENEW: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// The name under which the server of this home holds the lease: the same after a restart, so that a
+/// server that was killed need not wait for its own holding to end. That only one server has the
+/// home is the store's lock to see to.
+pub(crate) fn holder(home: &std::path::Path) -> String {
+    let home = std::fs::canonicalize(home).unwrap_or_else(|_| home.to_owned());
+    let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let whole = format!("{machine}:{}", home.display());
+    // Within the store's bound for names; the end of a path tells more than its beginning.
+    let surplus = whole.chars().count().saturating_sub(60);
+    whole.chars().skip(surplus).collect()
+}
+
 /// A holding of the lease.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Leader {

@@ -8,7 +8,7 @@
 //! Rejected: collecting changes for a while before planning. The store batches by itself, and
 //! whoever deploys waits for this loop.
 
-use super::leader::{Leader, RENEW};
+use super::leader::{self, Leader, RENEW};
 use crate::{
     clock,
     rows::{self, Event},
@@ -39,7 +39,7 @@ enum Round {
 
 /// Plans until the server goes down.
 pub(crate) async fn run(core: Arc<Core>) {
-    let holder = format!("server-{}", std::process::id());
+    let holder = leader::holder(&core.config.home);
     let mut leader: Option<Leader> = None;
     let mut renewal = tokio::time::interval(RENEW);
     renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
