@@ -84,7 +84,16 @@ fn created_where_allowed(plan: &Plan, after: &Cluster, broken: &mut Vec<String>)
                 ports.push((claim, allocation));
             }
         }
-        if cpu > row.capacity.cpu.0.into() || memory > row.capacity.memory.0 {
+        // A node may have less than before; then nothing that asks for more is added to it.
+        let created = plan.steps.iter().filter_map(|step| match step {
+            Step::Create(allocation) if allocation.node == node => Some(allocation.spec.resources.reserved()),
+            _ => None,
+        });
+        let (more_cpu, more_memory) =
+            created.fold((false, false), |(c, m), (cpu, memory)| (c || cpu.0 > 0, m || memory.0 > 0));
+        let over_cpu = more_cpu && cpu > row.capacity.cpu.0.into();
+        let over_memory = more_memory && memory > row.capacity.memory.0;
+        if over_cpu || over_memory {
             broken.push(format!("{} is given more than it has", row.name));
         }
     }

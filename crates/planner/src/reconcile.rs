@@ -67,19 +67,20 @@ impl<'a> Planning<'a> {
         self.report.pending.push(Pending { workload: workload.clone(), slots, why, hint });
     }
 
-    /// What a node has left. Allocations on their way out no longer count, but their ports do:
+    /// What a node has left without what is replaced. Allocations on their way out no longer count, but their ports do:
     /// the engine frees a port only when the container is gone.
     fn candidate<'n>(&self, node: &'n Node, replacing: Option<AllocationId>) -> Candidate<'n> {
         let (mut cpu, mut memory, mut ports) = (0u64, 0u64, Vec::new());
         for allocation in self.cluster.allocations_on(node.id) {
+            if replacing == Some(allocation.id) {
+                continue;
+            }
             if allocation.intent != Intent::Remove {
                 let (c, m) = allocation.spec.resources.reserved();
                 cpu += u64::from(c.0);
                 memory += m.0;
             }
-            if replacing != Some(allocation.id) {
-                ports.extend(claims(&allocation.spec));
-            }
+            ports.extend(claims(&allocation.spec));
         }
         let free_cpu =
             Cpu(u32::try_from(u64::from(node.capacity.cpu.0).saturating_sub(cpu)).unwrap_or(u32::MAX));
@@ -361,13 +362,8 @@ fn admit(
     old: Option<&Row<Allocation>>,
 ) -> Result<(), String> {
     let Some(node) = planning.cluster.nodes.get(&home) else { return Err("it has left the cluster".into()) };
-    let mut candidate = planning.candidate(node, old.map(|row| row.id));
+    let candidate = planning.candidate(node, old.map(|row| row.id));
     let (cpu, memory) = workload.spec.resources.reserved();
-    if let Some(old) = old.filter(|old| old.node == home) {
-        let (c, m) = old.spec.resources.reserved();
-        candidate.free_cpu.0 = candidate.free_cpu.0.saturating_add(c.0);
-        candidate.free_memory.0 = candidate.free_memory.0.saturating_add(m.0);
-    }
     let ports = claims(&workload.spec).collect();
     let ask = Ask { pool: pool_of(&workload.spec), pinned: Some(home), cpu, memory, ports };
     pick(&ask, [candidate]).map(|_| ()).map_err(|explanation| {
@@ -395,6 +391,7 @@ fn create(
     }
     // The container that an allocation replaces holds its ports and volumes until it is gone; so
     // does one of the same slot that was sent away before and is not gone yet.
+    let replaced = old.filter(|old| old.node == node).map(|old| old.id);
     let leaving =
         planning.cluster.allocations_of(&workload.key).find(|row| row.slot == slot && row.node == node);
     let allocation = Allocation {
@@ -406,7 +403,7 @@ fn create(
         spec: Arc::clone(&workload.spec),
         intent: Intent::Run,
         restart: workload.restart,
-        replaces: leaving.map(|row| row.id),
+        replaces: replaced.or(leaving.map(|row| row.id)),
         status: AllocationStatus::new(AllocationState::Assigned),
         placed_at: planning.now,
         explanation: why.to_owned(),

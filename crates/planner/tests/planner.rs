@@ -353,6 +353,41 @@ fn a_volume_to_delete_goes_and_another_stays() {
     assert_eq!(report.pending[0].why, "volume data is being deleted");
 }
 
+#[test]
+fn a_node_that_lends_less_than_before_refuses_and_blocks_nothing() {
+    let mut scene = Scene::with_nodes(&[(4, 8)]);
+    let reserve = |gib: u64| {
+        move |s: &mut WorkloadSpec| {
+            s.resources.reserved_memory = Some(Bytes(gib << 30));
+            s.resources.reserved_cpu = Some(Cpu(0));
+        }
+    };
+    scene.workload("a", 1, reserve(3));
+    scene.workload("b", 1, reserve(3));
+    scene.settle();
+    scene.node(0, |node| node.capacity.memory = Bytes(4 << 30));
+    scene.workload("a", 1, reserve(3));
+    let report = scene.settle();
+    assert!(report.pending[0].why.ends_with("memory"), "{report:?}");
+    assert_eq!(scene.active("a")[0].generation, 1, "what runs stays");
+    scene.workload("free", 1, reserve(0));
+    scene.settle();
+    assert_eq!(scene.active("free").len(), 1);
+}
+
+#[test]
+fn a_successor_names_the_one_that_it_replaces() {
+    let mut scene = Scene::with_nodes(&[(4, 8)]);
+    scene.workload("web", 1, |_| {});
+    scene.settle();
+    scene.workload("web", 1, |s| s.image = "second".into());
+    scene.plan();
+    let second = scene.active("web")[0].id;
+    scene.workload("web", 1, |s| s.image = "third".into());
+    scene.plan();
+    assert_eq!(scene.active("web")[0].replaces, Some(second));
+}
+
 /// What people and nodes do.
 #[derive(Clone, Debug)]
 enum Act {
