@@ -167,7 +167,7 @@ mod tests {
         let machine = Machine { cpus: 8, memory: Bytes::from_mib(10_000), ..Machine::default() };
         let lent = |text: &str| AgentConfig::parse(text).unwrap().lent(&machine);
         assert_eq!(lent("").cpu, Cpu::from_cores(8));
-        assert_eq!(lent("").memory.0 / (1 << 20), 7999);
+        assert_eq!(lent("").memory, Bytes::from_mib(8000));
         assert_eq!(lent("cpu = 2.5\nmemory = \"50%\"").cpu, Cpu(2500));
         assert_eq!(lent("memory = \"4g\"").memory, Bytes(4 << 30));
         assert_eq!(lent("cpu = 99").cpu, Cpu::from_cores(8));
@@ -177,7 +177,7 @@ mod tests {
             ("memory = \"0%\"", "memory"),
             ("projects = [\"A B\"]", "A B"),
             ("heartbeat_seconds = 0", "heartbeat_seconds"),
-            ("proxy = \"nonsense\"", "proxy"),
+            ("proxy = \"socks5://host\"", "proxy"),
         ] {
             let problem = AgentConfig::parse(text).unwrap_err();
             assert!(problem.contains(word), "{text}: {problem}");

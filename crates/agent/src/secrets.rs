@@ -64,7 +64,9 @@ impl SecretsDir {
         for SecretFile { path, mode, value } in files {
             let path = Path::new(path);
             // Written by the reconciler from the folder given to it; anything else is a defect.
-            let folder = path.parent().filter(|folder| folder.parent() == Some(&*self.dir));
+            let plain = |part: &Path| part.file_name().is_some();
+            let inside = |folder: &&Path| plain(path) && plain(folder) && folder.parent() == Some(&*self.dir);
+            let folder = path.parent().filter(inside);
             let Some(folder) = folder else {
                 return Err(AgentError::Misfit { problem: "a secret outside of its folder" });
             };

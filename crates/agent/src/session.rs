@@ -152,6 +152,8 @@ pub(crate) struct Session {
     ratchet: AgentRatchet,
     validity: watch::Sender<Option<Validity>>,
     jitter: u32,
+    /// Not before, so that a certificate that seems old when it comes is not renewed at once again.
+    earliest_renewal: Instant,
     backoff: Backoff,
     load: Load,
 }
@@ -191,10 +193,12 @@ impl Session {
             ratchet,
             validity: watch::Sender::new(None),
             jitter: 0,
+            earliest_renewal: Instant::now(),
             backoff: Backoff::default(),
             load: Load::default(),
         };
         session.use_certificate(chain)?;
+        session.earliest_renewal = Instant::now();
         Ok(session)
     }
 
@@ -206,6 +210,8 @@ impl Session {
         self.jitter = clock::random() as u32;
         let validity = certificate::validity(&chain);
         self.validity.send_replace(validity);
+        let left = validity.map_or(Duration::ZERO, |v| v.not_after.since(clock::now()).as_std());
+        self.earliest_renewal = Instant::now() + if left.is_zero() { RENEW_AGAIN } else { left / 2 };
         if validity.is_some() {
             self.slot.swap(chain, self.disk.home().key().private_key())?;
         }
@@ -389,7 +395,8 @@ impl Session {
                 }
                 () = self.reports_ready.notified(), if may_send => {}
                 () = sleep_until(renew_at) => {
-                    if matches!(self.renewal(), Renewal::Due | Renewal::Expired) {
+                    let allowed = Instant::now() >= self.earliest_renewal;
+                    if allowed && matches!(self.renewal(), Renewal::Due | Renewal::Expired) {
                         match self.renew().await {
                             // A session does not outlive its certificate; the next one shows the new one.
                             Ok(()) => return Ok(()),
@@ -410,7 +417,7 @@ impl Session {
             Renewal::Due | Renewal::Expired => Duration::ZERO,
             Renewal::ClockBehind => LOOK_AGAIN,
         };
-        Instant::now() + wait.min(LOOK_AGAIN)
+        (Instant::now() + wait.min(LOOK_AGAIN)).max(self.earliest_renewal.min(Instant::now() + LOOK_AGAIN))
     }
 
     fn notice(&self, notice: &Notice) {

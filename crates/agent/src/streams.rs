@@ -16,7 +16,7 @@ use lattice_runtime::{
     ExecConfig, ExecSession, LogChunk, LogOptions, LogStream, Result as RuntimeResult, Runtime, RuntimeError,
     TerminalSize,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt as _,
     sync::{Semaphore, mpsc, oneshot},
@@ -26,6 +26,8 @@ use tracing::{debug, info, warn};
 
 /// Streams at the same time; the server takes 32 calls over one connection.
 const MAX_STREAMS: usize = 24;
+/// How long the other side may take to read the end of a stream.
+const LINGER: Duration = Duration::from_secs(30);
 /// What waits to be told that there are too many.
 const MAX_REFUSALS: usize = 8;
 
@@ -92,16 +94,20 @@ impl Streams {
 
     async fn serve(&self, asked: OpenStream, too_many: bool) -> Result<(), LinkError> {
         let OpenStream { stream, request } = asked;
-        let (send, recv) = self.bulk.open(stream).await?.split();
+        let (send, mut recv) = self.bulk.open(stream).await?.split();
         if too_many {
             let end = failed(code::BUSY, "this node serves as many streams as it can", "try again in a while");
-            return send.close(end).await;
+            send.close(end).await?;
+            linger(recv).await;
+            return Ok(());
         }
         let end = match request {
-            StreamRequest::Logs(request) => self.logs(request, &send, recv).await?,
-            StreamRequest::Exec(request) => self.exec(request, &send, recv).await?,
+            StreamRequest::Logs(request) => self.logs(request, &send, &mut recv).await?,
+            StreamRequest::Exec(request) => self.exec(request, &send, &mut recv).await?,
         };
-        send.close(end).await
+        send.close(end).await?;
+        linger(recv).await;
+        Ok(())
     }
 
     async fn container(&self, allocation: AllocationId) -> Result<ContainerId, BulkEnd> {
@@ -120,7 +126,7 @@ impl Streams {
         &self,
         request: LogsRequest,
         send: &BulkSender,
-        mut recv: BulkReceiver,
+        recv: &mut BulkReceiver,
     ) -> Result<BulkEnd, LinkError> {
         let LogsRequest { allocation, follow, tail, since, timestamps } = request;
         let container = match self.container(allocation).await {
@@ -143,7 +149,7 @@ impl Streams {
         &self,
         request: ExecRequest,
         send: &BulkSender,
-        recv: BulkReceiver,
+        recv: &mut BulkReceiver,
     ) -> Result<BulkEnd, LinkError> {
         let ExecRequest { allocation, command, tty, stdin, size, user, workdir, env } = request;
         if workdir.is_some() {
@@ -162,7 +168,6 @@ impl Streams {
             Err(error) => return Ok(refused(&error)),
         };
         let given = async {
-            let mut recv = recv;
             let mut input = Some(input);
             if !stdin && let Some(mut input) = input.take() {
                 let _ = input.shutdown().await;
@@ -204,6 +209,13 @@ impl Streams {
             gone = given => gone.map(|()| BulkEnd::Done),
         }
     }
+}
+
+/// Waits until the other side has taken the end: dropping its half resets the stream, and the reset
+/// would overtake what was sent.
+async fn linger(mut recv: BulkReceiver) {
+    let taken = async { while let Ok(Some(_)) = recv.recv().await {} };
+    let _ = tokio::time::timeout(LINGER, taken).await;
 }
 
 /// Passes output on until it ends; `Some` when it ended badly.
