@@ -241,6 +241,10 @@ impl Writer {
     /// asked for.
     fn compact_step(&mut self) {
         let Some(target) = self.compactions.iter().map(|(target, _)| *target).max() else { return };
+        if let Some(error) = &self.failed {
+            self.compactions.drain(..).for_each(|(_, reply)| drop(reply.send(Err(error.clone()))));
+            return;
+        }
         match self.compact_piece(target) {
             Ok(compacted) => {
                 let target = target.min(self.head);
