@@ -49,3 +49,20 @@ fn corpus() {
         settings.bind(|| insta::assert_snapshot!(stem, outcome));
     }
 }
+
+#[test]
+fn the_examples_load_as_they_are_and_with_nothing_to_say() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let folders: Vec<_> = std::fs::read_dir(examples).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files = folders.iter().map(|folder| folder.join("compose.yaml")).filter(|file| file.exists());
+    let mut loaded = 0;
+    for file in files {
+        let text = std::fs::read(&file).unwrap();
+        let options = Options { name: None, fallback_name: None, variables: &|_| None };
+        let source = Source { name: "compose.yaml", text: &text };
+        let stack = load(&[source], &options).unwrap_or_else(|errors| panic!("{}: {errors}", file.display()));
+        assert!(stack.warnings.is_empty(), "{}: {:?}", file.display(), stack.warnings);
+        loaded += 1;
+    }
+    assert!(loaded >= 2, "the examples are missing");
+}
