@@ -16,8 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const LABEL_NODE: &str = "lattice.node";
 /// On containers: the allocation.
 pub const LABEL_ALLOCATION: &str = "lattice.allocation";
-/// On containers: the hash of the configuration that it was made from.
-pub const LABEL_CONFIG: &str = "lattice.config";
 /// On containers, volumes and networks: the stack, as `project/stack`.
 pub const LABEL_STACK: &str = "lattice.stack";
 /// On containers, volumes and networks: the project.
