@@ -244,6 +244,9 @@ pub struct Reconciler {
     pub(crate) troubles: BTreeMap<String, Trouble>,
     pub(crate) under_way: BTreeMap<OperationId, Operation>,
     runtime_lost: bool,
+    /// Made since the last listing: the next one may have begun before, and lack them.
+    made_networks: BTreeMap<NetworkId, String>,
+    made_volumes: BTreeMap<VolumeId, String>,
     told_gone: BTreeSet<AllocationId>,
     told_volumes: BTreeSet<(VolumeId, bool)>,
     next_operation: u64,
@@ -270,6 +273,8 @@ impl Reconciler {
             troubles: BTreeMap::new(),
             under_way: BTreeMap::new(),
             runtime_lost: false,
+            made_networks: BTreeMap::new(),
+            made_volumes: BTreeMap::new(),
             told_gone: BTreeSet::new(),
             told_volumes: BTreeSet::new(),
             next_operation: 0,
@@ -390,10 +395,10 @@ impl Reconciler {
         let ours = |labels: &BTreeMap<String, String>| labels.get(LABEL_NODE) == Some(&node);
         let networks = listing.networks.into_iter().filter(|n| ours(&n.labels));
         let networks = networks.filter_map(|n| Some((n.network()?, n.name)));
-        view.networks = networks.collect();
+        view.networks = networks.chain(std::mem::take(&mut self.made_networks)).collect();
         let volumes = listing.volumes.into_iter().filter(|v| ours(&v.labels));
         let volumes = volumes.filter_map(|v| Some((v.volume()?, v.name)));
-        view.volumes = volumes.collect();
+        view.volumes = volumes.chain(std::mem::take(&mut self.made_volumes)).collect();
         // A listing may be older than an operation under way; what that made is kept until it ends.
         for operation in self.under_way.values() {
             if let Some(id) = operation.allocation()
@@ -471,10 +476,12 @@ impl Reconciler {
             (Operation::CreateNetwork { name, labels, .. }, _) => {
                 let id = NetworkSeen { name: name.clone(), labels }.network();
                 if let (Some(view), Some(id)) = (&mut self.view, id) {
-                    view.networks.insert(id, name);
+                    view.networks.insert(id, name.clone());
+                    self.made_networks.insert(id, name);
                 }
             }
             (Operation::RemoveNetwork { name }, _) => {
+                self.made_networks.retain(|_, other| *other != name);
                 if let Some(view) = &mut self.view {
                     view.networks.retain(|_, other| *other != name);
                 }
@@ -482,10 +489,12 @@ impl Reconciler {
             (Operation::CreateVolume { name, labels }, _) => {
                 let id = VolumeSeen { name: name.clone(), labels }.volume();
                 if let (Some(view), Some(id)) = (&mut self.view, id) {
-                    view.volumes.insert(id, name);
+                    view.volumes.insert(id, name.clone());
+                    self.made_volumes.insert(id, name);
                 }
             }
             (Operation::RemoveVolume { name }, _) => {
+                self.made_volumes.retain(|_, other| *other != name);
                 if let Some(view) = &mut self.view {
                     view.volumes.retain(|_, other| *other != name);
                 }

@@ -483,6 +483,26 @@ fn data_that_the_server_has_not_heard_of_is_not_replaced_either() {
 }
 
 #[test]
+fn a_listing_that_began_before_a_volume_was_made_raises_no_alarm() {
+    let mut goal = goal([allocation("db", |_| {})]);
+    with_network(&mut goal);
+    let volume = with_volume(&mut goal, id(1), false);
+    let mut world = World::new();
+    world.list();
+    let old = world.listing();
+    world.give(1, &goal);
+    world.settle();
+    let listing = lattice_converge::Listing { containers: world.listing().containers, ..old };
+    world.input(Input::Listed(listing.clone()));
+    world.settle();
+    assert_eq!(world.log.len(), 4, "{:?}", world.log);
+    assert!(!world.reports.contains(&ReportKind::VolumeMissing { id: volume }));
+    // The next one began later, so it is believed.
+    world.input(Input::Listed(listing));
+    assert!(world.reports.contains(&ReportKind::VolumeMissing { id: volume }));
+}
+
+#[test]
 fn whoever_leaves_the_same_slot_is_waited_for_named_or_not() {
     let mut world = met(&goal([allocation("web", |_| {})]));
     let mut next = Goal::default();
