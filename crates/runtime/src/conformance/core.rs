@@ -201,6 +201,8 @@ pub async fn networks_and_volumes_are_made_once(runtime: Arc<dyn Runtime>, image
             runtime.remove_volume(node, &volume).await.unwrap();
         }
         assert_eq!(runtime.list_networks(node).await.unwrap(), []);
+        // An engine left to itself would make an empty one, without labels.
+        assert!(matches!(runtime.create(&config).await, Err(RuntimeError::NotFound { .. })));
         assert!(!runtime.volume_exists(node, &volume).await.unwrap());
     })
     .await;

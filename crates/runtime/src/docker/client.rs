@@ -31,7 +31,9 @@ use http::Method;
 use hyper_util::rt::TokioIo;
 use lattice_model::{
     Bytes, Duration, NodeId, Timestamp,
-    container::{ContainerConfig, ContainerId, ContainerSeen, LABEL_NODE, NetworkSeen, VolumeSeen},
+    container::{
+        ContainerConfig, ContainerId, ContainerSeen, LABEL_NODE, MountSource, NetworkSeen, VolumeSeen,
+    },
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -163,6 +165,22 @@ impl Docker {
             Some(labels) if labels.get(LABEL_NODE).is_some_and(|label| label == node) => Ok(true),
             Some(_) => Err(foreign(kind, name)),
         }
+    }
+
+    /// A volume that is not there would be made by the engine, empty and without labels: data that
+    /// was lost would look as if it had never been.
+    async fn has_volumes(&self, config: &ContainerConfig) -> Result<()> {
+        let node = node_label("container", &config.name, &config.labels)?;
+        for mount in &config.mounts {
+            let MountSource::Volume(name) = &mount.source else { continue };
+            if !self.owned("volume", words::checked("volume", name)?, node).await? {
+                return Err(RuntimeError::NotFound {
+                    what: format!("volume {name}"),
+                    message: "the container needs it, and an empty one is not put in its place".to_owned(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Waits until a removal that is under way is over.
@@ -335,6 +353,7 @@ impl Runtime for Docker {
         }
         let at_once = if self.wire().api_at_least(MANY_NETWORKS) == Some(true) { usize::MAX } else { 1 };
         let body = words::create_body(config, at_once)?;
+        self.has_volumes(config).await?;
         let path = format!("/containers/create?name={}", words::checked("container", &config.name)?);
         let call = self.wire().call::<Created, _>(Method::POST, &path, Some(&body));
         let id = ContainerId(self.within(SLOW, what, call).await?.id);
