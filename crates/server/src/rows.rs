@@ -11,7 +11,7 @@ use lattice_api::{AuditOutcome, AuditView, EventView};
 use lattice_identity::{ApiTokenRecord, ExportedAuthority, ServerRatchet, TokenRecord};
 use lattice_link::Dedup;
 use lattice_model::{
-    NodeId, NodeName, ProjectName, SecretName, StackKey, Timestamp, TokenId, WorkloadKey,
+    NodeId, NodeName, OwnerName, ProjectName, SecretName, StackKey, Timestamp, TokenId, WorkloadKey,
     resource::{Allocation, Node, Stack, Volume, Workload},
 };
 use lattice_store::{Key, Kind, Op, Record, Revision};
@@ -31,9 +31,9 @@ pub(crate) trait Stored: Serialize + DeserializeOwned {
         None
     }
 
-    /// The person that it belongs to.
+    /// The person that it belongs to; the operator's own where nobody else is said.
     fn owner(&self) -> Option<Arc<str>> {
-        None
+        Some(Arc::from(OwnerName::admin().as_str()))
     }
 }
 

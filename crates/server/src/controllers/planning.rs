@@ -53,6 +53,10 @@ pub(crate) async fn run(core: Arc<Core>) {
                     renewal.reset_immediately();
                     continue;
                 };
+                // It may have been found out while this waited.
+                if core.live.behind.lock().is_some() {
+                    continue;
+                }
                 let changed = core.live.take_dirty();
                 let done = round(&core, current, &changed).await;
                 if !matches!(done, Round::Done) {
