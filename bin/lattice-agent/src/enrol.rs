@@ -44,7 +44,10 @@ pub(crate) async fn join(context: &Context, args: JoinArgs) -> Result<ExitCode> 
     let config = context.config()?;
     let runtime = context.runtime(&config)?;
     let identity = enrolled(&home, &join, &config, &*runtime, JoinOptions::default()).await?;
-    note(format_args!("this machine is node {} now; start the agent with `lattice-agent run`", identity.node));
+    note(format_args!(
+        "this machine is node {} now; start the agent with `lattice-agent run`",
+        identity.node
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -85,7 +88,9 @@ fn token(args: &JoinArgs) -> Result<JoinToken> {
     } else if args.token_stdin {
         from_stdin()?
     } else if let Some(token) = &args.token {
-        note("warning: other users of this machine can see a token on the command line; use --token-stdin or --token-file");
+        note(
+            "warning: other users of this machine can see a token on the command line; use --token-stdin or --token-file",
+        );
         token.clone()
     } else {
         prompt()?

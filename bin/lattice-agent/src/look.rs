@@ -29,7 +29,10 @@ pub(crate) async fn status(context: &Context, output: Output) -> Result<ExitCode
     } else {
         match paths.identity()? {
             Some(identity) => {
-                note(format_args!("node {}: no agent runs; start it with `lattice-agent run`", identity.node));
+                note(format_args!(
+                    "node {}: no agent runs; start it with `lattice-agent run`",
+                    identity.node
+                ));
             }
             None if paths.joining() => {
                 note("a join waits for approval and no agent runs; go on with `lattice-agent run`");
@@ -66,7 +69,8 @@ fn print(status: &AgentStatus) {
     say(format_args!("reports     {} wait for the server", status.outbox));
     say(format_args!("version     {} (process {})", status.version, status.pid));
     for line in &status.allocations {
-        let workload = line.workload.as_ref().map_or_else(|| "on its way out".to_owned(), ToString::to_string);
+        let workload =
+            line.workload.as_ref().map_or_else(|| "on its way out".to_owned(), ToString::to_string);
         let reason = line.status.reason.as_deref().unwrap_or_default();
         say(format_args!("  {}  {:<12} {workload}  {reason}", line.id.short(), line.status.state));
     }

@@ -22,8 +22,8 @@ use crate::{
     error::{Result, chain},
     event::{Event, Freshness, QUEUE, Tickets},
     executor::Executor,
-    facts,
-    home::Home,
+    facts::{self, Machine},
+    home::{Home, HomePaths},
     local_api,
     secrets::SecretsDir,
     session::{LinkStatus, Session},
@@ -41,7 +41,7 @@ use std::{
 };
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
@@ -52,6 +52,8 @@ const BATCH: usize = 64;
 const DISK_RETRY: Duration = Duration::from_secs(2);
 /// How many reports are held in memory while the disk takes none; then the oldest go.
 const MAX_UNWRITTEN: usize = 4096;
+/// How often the owner's file is looked at.
+const HEED: Duration = Duration::from_secs(5);
 /// How long what is under way has to end at shutdown.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -67,7 +69,10 @@ pub struct AgentParts {
 
 impl std::fmt::Debug for AgentParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AgentParts").field("home", &self.home).field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("AgentParts")
+            .field("home", &self.home)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -120,7 +125,8 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
         tasks: tasks.clone(),
         stop: stop.clone(),
     };
-    let secrets_path = secrets.as_ref().as_ref().map_or_else(|_| "/run/lattice-agent".into(), SecretsDir::path);
+    let secrets_path =
+        secrets.as_ref().as_ref().map_or_else(|_| "/run/lattice-agent".into(), SecretsDir::path);
     let records = disk.records()?;
     let policy = config.policy(&machine);
     info!(node = %identity.node, cluster = %identity.cluster, version = crate::VERSION, cpu = %policy.cpu, memory = %policy.memory, remembered = records.len(), "the agent begins");
@@ -138,6 +144,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
         retry: None,
     };
     core.resume().await?;
+    spawn(&tasks, &stop, heed(paths.clone(), machine.clone(), events.clone()));
     let watcher = Watcher {
         node: identity.node,
         runtime: Arc::clone(&runtime),
@@ -147,11 +154,21 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
         status: engine_status,
     };
     spawn(&tasks, &stop, watcher.run());
-    let session =
-        Session::new(Arc::clone(&disk), identity.clone(), config, Arc::clone(&runtime), machine, events.clone(), reports_ready, link_status, stop.clone())?;
+    let session = Session::new(
+        Arc::clone(&disk),
+        identity.clone(),
+        config,
+        Arc::clone(&runtime),
+        machine,
+        events.clone(),
+        reports_ready,
+        link_status,
+        stop.clone(),
+    )?;
     let certificate = session.certificate();
     spawn(&tasks, &stop, session.run());
-    let desk = local_api::Desk { identity, paths, disk, events, engine: engine_seen, link: link_seen, certificate };
+    let desk =
+        local_api::Desk { identity, paths, disk, events, engine: engine_seen, link: link_seen, certificate };
     spawn(&tasks, &stop, local_api::serve(desk));
     core.run(inbox, &stop).await;
     info!("the agent ends; its workloads run on");
@@ -161,6 +178,34 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
         warn!(tasks = tasks.len(), "some tasks did not end in time");
     }
     Ok(())
+}
+
+/// Looks whether the owner changed `agent.toml`, and passes his word on. What is lent is told to the
+/// server at the next session; what may run here counts at once.
+async fn heed(paths: HomePaths, machine: Machine, events: mpsc::Sender<Event>) {
+    let path = paths.config();
+    let stamp = || std::fs::metadata(&path).and_then(|meta| meta.modified()).ok();
+    let mut last = stamp();
+    loop {
+        sleep(HEED).await;
+        let now = stamp();
+        if now == last {
+            continue;
+        }
+        last = now;
+        match AgentConfig::load(&path) {
+            Ok(config) => {
+                info!("the owner changed agent.toml");
+                if events.send(Event::Policy(config.policy(&machine))).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => warn!(
+                error = chain(&error),
+                "agent.toml was changed and is not understood; the old one counts"
+            ),
+        }
+    }
 }
 
 fn spawn(tasks: &TaskTracker, stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
@@ -254,11 +299,13 @@ impl Core {
                 self.fresh.correct(ticket, &mut listing);
                 self.step(Input::Listed(listing));
             }
+            Event::Policy(policy) => self.step(Input::Policy(policy)),
             Event::RuntimeLost(reason) => self.step(Input::RuntimeLost(reason)),
             Event::Done { ticket, id, mut result, seen } => {
                 if let Some((container, seen)) = seen
                     && !self.fresh.note(ticket, &container, seen)
-                    && let (Ok(Outcome::Seen(now)), Some(latest)) = (&mut result, self.fresh.latest(&container))
+                    && let (Ok(Outcome::Seen(now)), Some(latest)) =
+                        (&mut result, self.fresh.latest(&container))
                 {
                     *now = latest;
                 }
@@ -292,7 +339,8 @@ impl Core {
                 return self.batch.reports.push_back(ReportKind::GoalRefused { goal: id, reason });
             }
         };
-        let workloads: BTreeMap<_, _> = goal.allocations.iter().map(|(id, a)| (*id, a.workload.clone())).collect();
+        let workloads: BTreeMap<_, _> =
+            goal.allocations.iter().map(|(id, a)| (*id, a.workload.clone())).collect();
         if self.step_with(Input::Goal(id, goal), Some(sealed)) {
             info!(goal = %id, allocations = workloads.len(), "works towards a new goal");
             self.workloads = workloads;
@@ -312,7 +360,8 @@ impl Core {
                 Effect::KeepGoal(_) => {
                     taken = true;
                     // What was just read from disk is there already.
-                    self.batch.goal = sealed.take().filter(|goal| self.goal != Some((goal.id(), *goal.hash())));
+                    self.batch.goal =
+                        sealed.take().filter(|goal| self.goal != Some((goal.id(), *goal.hash())));
                 }
                 Effect::Run(id, operation) => self.batch.runs.push((id, operation)),
                 Effect::Report(kind) => self.batch.reports.push_back(kind),
@@ -362,7 +411,10 @@ impl Core {
             match result {
                 Ok(()) => self.goal = goal.map(|goal| (goal.id(), *goal.hash())).or(self.goal),
                 Err(error) => {
-                    error!(error = chain(&error), "the disk does not take what is to be remembered; trying again");
+                    error!(
+                        error = chain(&error),
+                        "the disk does not take what is to be remembered; trying again"
+                    );
                     failed = true;
                     self.batch.goal = goal;
                     self.batch.saves = saves;
@@ -385,14 +437,22 @@ impl Core {
     }
 
     /// What became of the reports; whether they have to be tried again.
-    fn queued(&mut self, result: Result<Option<lattice_link::outbox::Pushed>>, reports: Vec<ReportKind>) -> bool {
+    fn queued(
+        &mut self,
+        result: Result<Option<lattice_link::outbox::Pushed>>,
+        reports: Vec<ReportKind>,
+    ) -> bool {
         match result {
             Ok(None) => false,
             Ok(Some(pushed)) => {
                 if pushed.dropped > 0 {
-                    warn!(dropped = pushed.dropped, "the queue of reports is full; states are sent anew instead");
+                    warn!(
+                        dropped = pushed.dropped,
+                        "the queue of reports is full; states are sent anew instead"
+                    );
                     let states = self.reconciler.statuses();
-                    let states = states.map(|(id, status)| ReportKind::Allocation { id, status: status.clone() });
+                    let states =
+                        states.map(|(id, status)| ReportKind::Allocation { id, status: status.clone() });
                     self.batch.reports.extend(states);
                 }
                 self.reports_ready.notify_one();

@@ -56,7 +56,9 @@ pub(crate) fn dialer(
     let tls: ClientTls = Arc::new(move || Arc::clone(&tls));
     let mut dialer = Dialer::new(addresses, tls);
     // A proxy does not reach what is on this machine.
-    let local = |a: &Address| a.host == "localhost" || a.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    let local = |a: &Address| {
+        a.host == "localhost" || a.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    };
     if !dialer.addresses.iter().all(local) {
         dialer.proxy = config.proxy();
     }

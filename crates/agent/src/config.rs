@@ -1,5 +1,6 @@
 //! The owner's word about this machine: `agent.toml` in the agent's folder. Everything has a
-//! careful default, and a key that is not known is refused by name.
+//! careful default, and a key that is not known is refused by name. A running agent looks at the
+//! file every five seconds: what may run here counts at once, the rest from the next start.
 //!
 //! ```toml
 //! cpu = 2.5                        # cores lent; all of them unless said

@@ -8,7 +8,7 @@
 use crate::{
     AgentError, clock,
     error::{Result, chain},
-    home::Home,
+    home::{Home, remove_database},
 };
 use lattice_converge::AllocationRecord;
 use lattice_link::{
@@ -179,6 +179,33 @@ impl Disk {
         self.outbox.lock().len()
     }
 
+    /// Begins another outbox with the reports that wait: the server remembers higher numbers of this
+    /// one than it ever gave, as after a restored image, and would take new reports for old ones.
+    pub(crate) fn renew_outbox(&self) -> Result<()> {
+        let (path, beside) = (self.home.outbox(), self.home.outbox().with_extension("new"));
+        let mut outbox = self.outbox.lock();
+        remove_database(&beside)?;
+        let mut fresh = Outbox::open(&beside, OutboxId(clock::random_wide()), Bound::default())?;
+        let mut after = 0;
+        loop {
+            let waiting = outbox.unacked(after, 256)?;
+            let Some(last) = waiting.last() else { break };
+            after = last.seq();
+            for report in waiting {
+                if let Reported::Known(report) = report {
+                    fresh.push(report.kind, report.at)?;
+                }
+            }
+        }
+        // Closed, so that each is one file without a log beside it.
+        drop(fresh);
+        let nothing = Connection::open_in_memory()?;
+        *outbox = Outbox::with_connection(nothing, OutboxId(0), Bound::default())?;
+        std::fs::rename(&beside, &path).map_err(AgentError::file("replace", &path))?;
+        *outbox = Outbox::open(&path, OutboxId(clock::random_wide()), Bound::default())?;
+        Ok(())
+    }
+
     /// Forgets what the server has taken. `false` when it took what this outbox never gave: the
     /// outbox is older than the server's memory of it.
     pub(crate) fn ack(&self, up_to: u64) -> Result<bool> {
@@ -214,6 +241,14 @@ mod tests {
         assert_eq!(disk.records().unwrap(), BTreeMap::from([(id, record)]));
         assert_eq!(disk.waiting(), 1);
         assert!(!disk.ack(9).unwrap());
+        let before = disk.mark().unwrap();
+        disk.renew_outbox().unwrap();
+        let after = disk.mark().unwrap();
+        assert_ne!(before.id, after.id);
+        assert_eq!((after.first, after.next), (1, 2));
+        assert!(
+            matches!(&disk.unacked(0, 9).unwrap()[..], [Reported::Known(r)] if r.kind == ReportKind::RuntimeBack && r.at == Timestamp(5))
+        );
         assert!(disk.ack(1).unwrap());
         disk.keep(None, &Saves::from([(id, None)])).unwrap();
         assert!(disk.records().unwrap().is_empty());

@@ -1,15 +1,7 @@
 //! Is this machine fit, and what to do where it is not: one check after the other, none of which
 //! changes anything.
 
-use crate::{
-    AgentConfig,
-    certificate::{self},
-    error::chain,
-    facts,
-    home::HomePaths,
-    local_api,
-    secrets::SecretsDir,
-};
+use crate::{AgentConfig, certificate, error::chain, facts, home::HomePaths, local_api, secrets::SecretsDir};
 use lattice_identity::{
     CertSlot, NodeKey,
     renewal::Renewal,
@@ -65,10 +57,18 @@ pub async fn doctor(paths: &HomePaths, docker_host: Option<&str>) -> Vec<Check> 
     let socket = config.docker_host(docker_host);
     checks.extend(engine(&socket).await);
     let identity = paths.identity();
-    checks.push(match SecretsDir::find(identity.as_ref().ok().and_then(Option::as_ref).map_or(NodeId::from_random(0), |i| i.node)) {
-        Ok(dir) => check("memory_files", Good, format!("secrets are kept in memory at {}", dir.path()), ""),
-        Err(error) => check("memory_files", Warning, chain(&error), "workloads with secrets wait until then"),
-    });
+    checks.push(
+        match SecretsDir::find(
+            identity.as_ref().ok().and_then(Option::as_ref).map_or(NodeId::from_random(0), |i| i.node),
+        ) {
+            Ok(dir) => {
+                check("memory_files", Good, format!("secrets are kept in memory at {}", dir.path()), "")
+            }
+            Err(error) => {
+                check("memory_files", Warning, chain(&error), "workloads with secrets wait until then")
+            }
+        },
+    );
     if let Some(free) = facts::free(paths.dir()).or_else(|| facts::free(Path::new("/"))) {
         let enough = free.0 > 1 << 30;
         checks.push(check(
@@ -80,7 +80,12 @@ pub async fn doctor(paths: &HomePaths, docker_host: Option<&str>) -> Vec<Check> 
     }
     let identity = match identity {
         Ok(Some(identity)) => {
-            checks.push(check("joined", Good, format!("node {} of cluster {}", identity.node, identity.cluster), ""));
+            checks.push(check(
+                "joined",
+                Good,
+                format!("node {} of cluster {}", identity.node, identity.cluster),
+                "",
+            ));
             identity
         }
         Ok(None) if paths.joining() => {
@@ -89,7 +94,8 @@ pub async fn doctor(paths: &HomePaths, docker_host: Option<&str>) -> Vec<Check> 
             return checks;
         }
         Ok(None) => {
-            let todo = "run `lattice-agent join` with a token; `lattice token create` on the server makes one";
+            let todo =
+                "run `lattice-agent join` with a token; `lattice token create` on the server makes one";
             checks.push(check("joined", Failed, "this machine has not joined a cluster", todo));
             return checks;
         }
@@ -100,27 +106,45 @@ pub async fn doctor(paths: &HomePaths, docker_host: Option<&str>) -> Vec<Check> 
     };
     checks.push(match local_api::ask_status(paths).await {
         Ok(Some(status)) => check("agent", Good, format!("runs as process {}", status.pid), ""),
-        Ok(None) => check("agent", Warning, "no agent runs for this home", "start it with `lattice-agent run`"),
-        Err(error) => check("agent", Failed, format!("it runs and does not answer ({error})"), "look at its log"),
+        Ok(None) => {
+            check("agent", Warning, "no agent runs for this home", "start it with `lattice-agent run`")
+        }
+        Err(error) => {
+            check("agent", Failed, format!("it runs and does not answer ({error})"), "look at its log")
+        }
     });
     let chain_der = paths.certificate().unwrap_or_default();
     let validity = certificate::validity(&chain_der);
     checks.push(match certificate::renewal(validity, 0) {
         Renewal::Wait { .. } => check("certificate", Good, "valid", ""),
         Renewal::Due => check("certificate", Good, "valid, and due for renewal", ""),
-        Renewal::Expired => check("certificate", Warning, "it has ended", "nothing: the agent renews it by its key"),
-        Renewal::ClockBehind => check("certificate", Warning, "it begins in the future", "set this machine's clock"),
+        Renewal::Expired => {
+            check("certificate", Warning, "it has ended", "nothing: the agent renews it by its key")
+        }
+        Renewal::ClockBehind => {
+            check("certificate", Warning, "it begins in the future", "set this machine's clock")
+        }
     });
     let dialer = identity.root().and_then(|root| {
         let slot = CertSlot::empty();
         // Only read, never made: a doctor changes nothing.
-        if validity.is_some() && let Ok(key) = NodeKey::load_or_create(&paths.dir().join("node.key")) {
+        let key = paths.node_key();
+        if validity.is_some()
+            && key.exists()
+            && let Ok(key) = NodeKey::load_or_create(&key)
+        {
             slot.swap(chain_der, key.private_key())?;
         }
         certificate::dialer(&identity.servers, Trust::Root(root), slot, &config)
     });
     let dialled = match dialer {
-        Ok(dialer) => timeout(Duration::from_secs(20), async move { dialer.dial().await.map(|c| c.address().to_owned()) }).await,
+        Ok(dialer) => {
+            timeout(
+                Duration::from_secs(20),
+                async move { dialer.dial().await.map(|c| c.address().to_owned()) },
+            )
+            .await
+        }
         Err(error) => {
             checks.push(check("server", Failed, chain(&error), ""));
             return checks;
@@ -139,11 +163,19 @@ pub async fn doctor(paths: &HomePaths, docker_host: Option<&str>) -> Vec<Check> 
                     check("clock", Failed, e.message, "set this machine's clock, or the server's"),
                 ),
                 Some(e) => (check("server", Failed, e.message, e.hint), unknown),
-                None => (check("server", Failed, chain(&error), "check the network between here and the server"), unknown),
+                None => (
+                    check("server", Failed, chain(&error), "check the network between here and the server"),
+                    unknown,
+                ),
             }
         }
         Err(_) => (
-            check("server", Failed, "it did not answer within 20 s", "check the network between here and the server"),
+            check(
+                "server",
+                Failed,
+                "it did not answer within 20 s",
+                "check the network between here and the server",
+            ),
             check("clock", Skipped, "it is compared with the server's certificate", ""),
         ),
     };
@@ -189,14 +221,22 @@ async fn engine(socket: &str) -> Vec<Check> {
     };
     checks.push(match info {
         Err(error) => check("engine", Failed, chain(&error), "look at the engine's own log"),
-        Ok(info) if info.os != "linux" => {
-            check("engine", Failed, format!("its containers are of {}", info.os), "switch it to Linux containers")
-        }
+        Ok(info) if info.os != "linux" => check(
+            "engine",
+            Failed,
+            format!("its containers are of {}", info.os),
+            "switch it to Linux containers",
+        ),
         Ok(info) if info.cgroup_version == Some(1) => {
             let why = format!("version {} with cgroup 1", info.version);
             check("engine", Warning, why, "limits are coarser; boot with cgroup 2 where you can")
         }
-        Ok(info) => check("engine", Good, format!("version {}, {} processors, {}", info.version, info.cpus, info.memory), ""),
+        Ok(info) => check(
+            "engine",
+            Good,
+            format!("version {}, {} processors, {}", info.version, info.cpus, info.memory),
+            "",
+        ),
     });
     checks
 }

@@ -9,7 +9,10 @@ use crate::{
     home::{Home, Identity, PendingJoin},
 };
 use futures::StreamExt as _;
-use lattice_identity::{CertSlot, Fingerprint, RatchetValue, tls::{Trust, explain_chain}};
+use lattice_identity::{
+    CertSlot, Fingerprint, RatchetValue,
+    tls::{Trust, explain_chain},
+};
 use lattice_link::{
     Backoff, LinkError, PROTOCOL, code,
     message::{Approved, JoinRequest, JoinUpdate, Secret},
@@ -88,13 +91,15 @@ pub async fn join(
     let servers: Vec<_> = token.servers().iter().map(ToString::to_string).collect();
     let servers = servers.join(", ");
     let fingerprint = home.key().fingerprint().evidence();
-    let dialer = certificate::dialer(token.servers(), Trust::Fingerprint(token.root()), CertSlot::empty(), config)?;
+    let dialer =
+        certificate::dialer(token.servers(), Trust::Fingerprint(token.root()), CertSlot::empty(), config)?;
     let (began, mut heard, mut backoff) = (Instant::now(), false, Backoff::default());
     loop {
         progress(JoinProgress::Dialling { servers: servers.clone(), fingerprint: fingerprint.clone() });
         let attempt = async {
             let connection = dialer.dial().await?;
-            let common_name = name.as_ref().map_or_else(|| machine.facts.hostname.clone(), ToString::to_string);
+            let common_name =
+                name.as_ref().map_or_else(|| machine.facts.hostname.clone(), ToString::to_string);
             let request = JoinRequest {
                 protocol: PROTOCOL,
                 agent_version: crate::VERSION.to_owned(),
@@ -111,15 +116,23 @@ pub async fn join(
                 match update? {
                     JoinUpdate::Pending { node, fingerprint: theirs, hint } => {
                         heard = true;
-                        if !theirs.is_empty() && theirs != fingerprint && theirs != home.key().fingerprint().to_string() {
-                            warn!(ours = fingerprint, theirs, "the server shows another fingerprint than this machine's key has");
+                        if !theirs.is_empty()
+                            && theirs != fingerprint
+                            && theirs != home.key().fingerprint().to_string()
+                        {
+                            warn!(
+                                ours = fingerprint,
+                                theirs, "the server shows another fingerprint than this machine's key has"
+                            );
                         }
                         progress(JoinProgress::Pending { node, fingerprint: fingerprint.clone(), hint });
                     }
                     JoinUpdate::Refused(refusal) => return Err(LinkError::from(refusal).into()),
                     JoinUpdate::Approved(approved) => {
-                        let root = connection.server_chain().iter().find(|der| Fingerprint::of(der) == token.root());
-                        let root = root.ok_or(AgentError::Misfit { problem: "the server did not show its root" })?;
+                        let root =
+                            connection.server_chain().iter().find(|der| Fingerprint::of(der) == token.root());
+                        let root =
+                            root.ok_or(AgentError::Misfit { problem: "the server did not show its root" })?;
                         return accept(home, join, approved, root);
                     }
                 }
@@ -171,7 +184,12 @@ fn judge(error: AgentError) -> Result<(AgentError, Option<lattice_model::Duratio
     }
 }
 
-fn accept(home: &Home, join: &PendingJoin, approved: Approved, root: &CertificateDer<'_>) -> Result<Identity> {
+fn accept(
+    home: &Home,
+    join: &PendingJoin,
+    approved: Approved,
+    root: &CertificateDer<'_>,
+) -> Result<Identity> {
     let Approved { node, cluster, certificate, ratchet } = approved;
     let chain = certificate::fits(certificate.chain_der, home.key(), (node, cluster))?;
     let ratchet = ratchet_value(&ratchet)?;

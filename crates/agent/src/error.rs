@@ -27,10 +27,14 @@ pub enum AgentError {
     #[error(transparent)]
     Token(#[from] TokenParseError),
     /// The agent's database.
-    #[error("the agent's database cannot be used; check the free disk space, and that it belongs to this user")]
+    #[error(
+        "the agent's database cannot be used; check the free disk space, and that it belongs to this user"
+    )]
     Storage(#[from] rusqlite::Error),
     /// Written by a newer agent.
-    #[error("the agent's database was written by a newer agent (layout {found}, known: {known}); update the agent again")]
+    #[error(
+        "the agent's database was written by a newer agent (layout {found}, known: {known}); update the agent again"
+    )]
     TooNew {
         /// What it says.
         found: i64,
@@ -49,7 +53,9 @@ pub enum AgentError {
         source: io::Error,
     },
     /// Another agent has this home.
-    #[error("another agent (process {pid}) uses {path}; stop it first, or give this one a home of its own with --home")]
+    #[error(
+        "another agent (process {pid}) uses {path}; stop it first, or give this one a home of its own with --home"
+    )]
     HomeInUse {
         /// The home.
         path: PathBuf,
@@ -57,7 +63,9 @@ pub enum AgentError {
         pid: String,
     },
     /// A file of the home is not what it should be.
-    #[error("{path} is damaged ({problem}); restore it from a backup, or `lattice-agent leave` and join again")]
+    #[error(
+        "{path} is damaged ({problem}); restore it from a backup, or `lattice-agent leave` and join again"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -73,10 +81,14 @@ pub enum AgentError {
         problem: String,
     },
     /// There is no identity yet.
-    #[error("this machine has not joined a cluster; run `lattice-agent join` with a token (`lattice token create` on the server makes one)")]
+    #[error(
+        "this machine has not joined a cluster; run `lattice-agent join` with a token (`lattice token create` on the server makes one)"
+    )]
     NotJoined,
     /// There is one already.
-    #[error("this machine is node {node} of a cluster already; run `lattice-agent leave` first if it shall join another one")]
+    #[error(
+        "this machine is node {node} of a cluster already; run `lattice-agent leave` first if it shall join another one"
+    )]
     AlreadyJoined {
         /// Its id.
         node: NodeId,
@@ -93,13 +105,17 @@ pub enum AgentError {
         hint: &'static str,
     },
     /// The server gave something that is not for this node.
-    #[error("the server's answer does not fit this node ({problem}); this is a defect of the server, please report it")]
+    #[error(
+        "the server's answer does not fit this node ({problem}); this is a defect of the server, please report it"
+    )]
     Misfit {
         /// What is wrong.
         problem: &'static str,
     },
     /// There is no memory file system for secrets.
-    #[error("no folder in memory for secrets ({tried}); mount a tmpfs there, so that secrets never reach a disk")]
+    #[error(
+        "no folder in memory for secrets ({tried}); mount a tmpfs there, so that secrets never reach a disk"
+    )]
     NoMemoryFolder {
         /// Where it was looked for.
         tried: String,

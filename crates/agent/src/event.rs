@@ -6,7 +6,7 @@
 //! began before a container died could bring it back to life in the reconciler's view.
 
 use crate::agent::Snapshot;
-use lattice_converge::{Failure, Listing, OperationId, Outcome};
+use lattice_converge::{Failure, Listing, NodePolicy, OperationId, Outcome};
 use lattice_model::{
     AllocationId, SealedGoal,
     container::{ContainerId, ContainerSeen},
@@ -30,6 +30,8 @@ pub(crate) enum Event {
     Looked { ticket: u64, id: ContainerId, seen: Option<Box<ContainerSeen>> },
     /// The engine was listed.
     Listed { ticket: u64, listing: Listing },
+    /// The owner's word changed.
+    Policy(NodePolicy),
     /// The engine does not answer.
     RuntimeLost(String),
     /// An operation ended, and the container was seen so.

@@ -100,7 +100,7 @@ impl HomePaths {
         self.dir.join("join.sealed")
     }
 
-    fn node_key(&self) -> PathBuf {
+    pub(crate) fn node_key(&self) -> PathBuf {
         self.dir.join("node.key")
     }
 
@@ -396,7 +396,7 @@ fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-fn remove_database(path: &Path) -> Result<()> {
+pub(crate) fn remove_database(path: &Path) -> Result<()> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);

@@ -10,10 +10,7 @@ use crate::{
     home::{HomePaths, Identity},
     session::LinkStatus,
 };
-use lattice_model::{
-    AllocationId, ClusterId, NodeId, Timestamp, WorkloadKey,
-    report::AllocationStatus,
-};
+use lattice_model::{AllocationId, ClusterId, NodeId, Timestamp, WorkloadKey, report::AllocationStatus};
 use serde::{Deserialize, Serialize};
 use std::{io, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 use tokio::{

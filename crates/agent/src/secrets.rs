@@ -1,11 +1,7 @@
 //! Secrets as files in memory: one folder per allocation below one of this node, on a tmpfs, so
 //! that nothing of them reaches a disk or the engine's own description of a container.
 
-use crate::{
-    AgentError,
-    error::Result,
-    home::make_private,
-};
+use crate::{AgentError, error::Result, home::make_private};
 use lattice_converge::SecretFile;
 use lattice_model::{AllocationId, NodeId};
 use std::{
@@ -41,6 +37,19 @@ fn in_memory(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|stat| IN_MEMORY.contains(&(stat.f_type as u64)))
 }
 
+/// Makes a folder of this user alone. Shared memory is everybody's: what somebody else put there
+/// under this name is refused.
+fn own(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    match fs::symlink_metadata(folder) {
+        Ok(found) if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() => {
+            let problem = "somebody else made it; find out who, and remove it".to_owned();
+            Err(AgentError::Damaged { path: folder.to_owned(), problem })
+        }
+        _ => make_private(folder),
+    }
+}
+
 impl SecretsDir {
     /// The folder's place; it is made when the first secret is written.
     pub(crate) fn find(node: NodeId) -> Result<Self> {
@@ -70,17 +79,18 @@ impl SecretsDir {
             let Some(folder) = folder else {
                 return Err(AgentError::Misfit { problem: "a secret outside of its folder" });
             };
-            if let Some(parent) = self.dir.parent() {
-                make_private(parent)?;
+            for folder in [self.dir.parent(), Some(&self.dir), Some(folder)].into_iter().flatten() {
+                own(folder)?;
             }
-            make_private(&self.dir)?;
             if !in_memory(&self.dir) {
                 return Err(AgentError::NoMemoryFolder { tried: self.path() });
             }
-            make_private(folder)?;
             let written = || -> io::Result<()> {
                 if fs::read(path).is_ok_and(|present| present == value.reveal()) {
                     return fs::set_permissions(path, fs::Permissions::from_mode(*mode & 0o777));
+                }
+                if path.exists() {
+                    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
                 }
                 let mut file =
                     fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
@@ -133,6 +143,10 @@ mod tests {
         assert!(secrets.write(&[file(format!("{}/../x", secrets.path()), "x")]).is_err());
         secrets.remove(id);
         assert!(!Path::new(&path).exists());
+        // Somebody else's folder, or a link, under our name.
+        let id = AllocationId::from_random(6);
+        std::os::unix::fs::symlink("/tmp", secrets.dir.join(id.to_string())).unwrap();
+        assert!(secrets.write(&[file(format!("{}/{id}/0", secrets.path()), "x")]).is_err());
         secrets.erase();
         assert!(!secrets.dir.parent().unwrap().exists());
     }

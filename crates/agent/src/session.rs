@@ -129,7 +129,9 @@ fn judge(error: &LinkError) -> Ended {
     let pace = match code.as_str() {
         "tls_own_certificate_expired" | "certificate_ended" | "certificate_required" => Pace::Renew,
         "node_pending" | "node_quarantined" => Pace::Slow(SLOW),
-        "node_rejected" | "node_revoked" | "node_unknown" | "tls_own_certificate_refused" => Pace::Slow(SLOWEST),
+        "node_rejected" | "node_revoked" | "node_unknown" | "tls_own_certificate_refused" => {
+            Pace::Slow(SLOWEST)
+        }
         "version_refused" => Pace::Slow(SLOWEST),
         _ => Pace::Soon,
     };
@@ -268,7 +270,8 @@ impl Session {
         warn!(code, why, ?pause, "no link to the server; what runs, runs on");
         self.tell(|s| {
             let state = if refused { LinkState::Refused } else { LinkState::Waiting };
-            (s.state, s.server, s.code, s.why, s.retry_at) = (state, None, Some(code), Some(why), Some(retry_at));
+            (s.state, s.server, s.code, s.why, s.retry_at) =
+                (state, None, Some(code), Some(why), Some(retry_at));
         });
         sleep(pause).await;
     }
@@ -327,7 +330,13 @@ impl Session {
             self.move_ratchet(number, next, &io).await?;
         }
         if !self.disk.run(move |disk| disk.ack(ack_up_to)).await? {
-            warn!(ack_up_to, last = outbox.next - 1, "the server knows later reports than this agent gave: its folder was restored from an older image");
+            warn!(
+                ack_up_to,
+                last = outbox.next - 1,
+                "the server knows later reports than this agent gave: its folder was restored from an older image; numbering begins anew"
+            );
+            io.connection.close();
+            return self.disk.run(Disk::renew_outbox).await;
         }
         let since = Instant::now();
         let result = self.serve(&mut io, self.config.heartbeat(heartbeat), ack_up_to).await;
@@ -423,7 +432,9 @@ impl Session {
     fn notice(&self, notice: &Notice) {
         let Notice { code, message, hint } = notice;
         warn!(code, message, hint, "the server says");
-        self.tell(|s| s.notice = Some(if hint.is_empty() { message.clone() } else { format!("{message}; {hint}") }));
+        self.tell(|s| {
+            s.notice = Some(if hint.is_empty() { message.clone() } else { format!("{message}; {hint}") })
+        });
     }
 }
 

@@ -5,10 +5,12 @@ use crate::event::Event;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use lattice_link::{
-    BulkReceiver, BulkSender, LinkError, Refusal, code,
+    BulkReceiver, BulkSender, LinkError, Refusal,
     client::BulkDialer,
+    code,
     message::{
-        BulkEnd, BulkFrame, ExecRequest, LogsRequest, OpenStream, StreamRequest, TerminalSize as Size, channel,
+        BulkEnd, BulkFrame, ExecRequest, LogsRequest, OpenStream, StreamRequest, TerminalSize as Size,
+        channel,
     },
 };
 use lattice_model::{AllocationId, container::ContainerId};
@@ -96,7 +98,8 @@ impl Streams {
         let OpenStream { stream, request } = asked;
         let (send, mut recv) = self.bulk.open(stream).await?.split();
         if too_many {
-            let end = failed(code::BUSY, "this node serves as many streams as it can", "try again in a while");
+            let end =
+                failed(code::BUSY, "this node serves as many streams as it can", "try again in a while");
             send.close(end).await?;
             linger(recv).await;
             return Ok(());
@@ -134,7 +137,8 @@ impl Streams {
             Err(end) => return Ok(end),
         };
         info!(%allocation, follow, "logs are read");
-        let output = match self.runtime.logs(&container, LogOptions { follow, tail, since, timestamps }).await {
+        let output = match self.runtime.logs(&container, LogOptions { follow, tail, since, timestamps }).await
+        {
             Ok(output) => output,
             Err(error) => return Ok(refused(&error)),
         };
@@ -154,7 +158,11 @@ impl Streams {
         let ExecRequest { allocation, command, tty, stdin, size, user, workdir, env } = request;
         if workdir.is_some() {
             let hint = "run it by a shell: sh -c 'cd FOLDER && …'";
-            return Ok(failed("unsupported", "this agent runs commands in the container's own folder alone", hint));
+            return Ok(failed(
+                "unsupported",
+                "this agent runs commands in the container's own folder alone",
+                hint,
+            ));
         }
         let container = match self.container(allocation).await {
             Ok(container) => container,

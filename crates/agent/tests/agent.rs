@@ -4,7 +4,9 @@
 
 mod support;
 
-use lattice_agent_core::{AgentConfig, AgentError, Docker, Home, JoinOptions, LinkState, PendingJoin, join, measure};
+use lattice_agent_core::{
+    AgentConfig, AgentError, Docker, Home, JoinOptions, LinkState, PendingJoin, join, measure,
+};
 use lattice_link::{
     Refusal,
     message::{BulkEnd, BulkFrame, ExecRequest, LogsRequest, StreamRequest, channel},
@@ -62,10 +64,13 @@ async fn joins_waits_for_approval_runs_a_goal_and_reports_it() {
     let given = server.give(1, &goal([(web, SLEEP)]));
     server.state(web, AllocationState::Running).await;
     server.until("the goal is accepted", |seen| seen.accepted.contains(&given).then_some(())).await;
-    let status = node.says("all is acknowledged", |s| s.outbox == 0 && s.link.state == LinkState::Connected).await;
+    let status =
+        node.says("all is acknowledged", |s| s.outbox == 0 && s.link.state == LinkState::Connected).await;
     assert_eq!(status.goal.as_deref(), Some("1.1"));
     assert!(status.engine.ok && status.certificate_until.is_some(), "{status:?}");
-    let beat = server.until("a heartbeat that counts", |seen| seen.heartbeats.iter().find(|b| b.running == 1).copied()).await;
+    let beat = server
+        .until("a heartbeat that counts", |seen| seen.heartbeats.iter().find(|b| b.running == 1).copied())
+        .await;
     assert!(beat.memory_bytes > 0 && beat.disk_free_bytes > 0);
     let container = node.container(web).await.unwrap();
     // 3. What the goal no longer has, goes, and its end is told.
@@ -79,7 +84,10 @@ async fn joins_waits_for_approval_runs_a_goal_and_reports_it() {
     let old = server.give(1, &goal([(web, SLEEP)]));
     server
         .until("a refusal", |seen| {
-            seen.reports.iter().any(|(_, k)| matches!(k, ReportKind::GoalRefused { goal, .. } if *goal == old)).then_some(())
+            seen.reports
+                .iter()
+                .any(|(_, k)| matches!(k, ReportKind::GoalRefused { goal, .. } if *goal == old))
+                .then_some(())
         })
         .await;
     assert_eq!(node.container(web).await, None);
@@ -138,7 +146,9 @@ async fn a_cut_link_changes_nothing_and_reports_arrive_once_and_in_order() {
         let container = node.container(web).await.unwrap();
         node.runtime.kill(&container.id, "SIGKILL").await.unwrap();
         node.says("it is restarted offline", |s| {
-            s.allocations.iter().any(|a| a.id == web && a.status.restarts == n && a.status.state == AllocationState::Running)
+            s.allocations
+                .iter()
+                .any(|a| a.id == web && a.status.restarts == n && a.status.state == AllocationState::Running)
         })
         .await;
     }
@@ -220,7 +230,8 @@ async fn a_lost_engine_is_told_and_sought_and_what_died_meanwhile_is_replaced() 
     server
         .until("it is made anew", |seen| {
             let status = seen.status(web)?;
-            (status.state == AllocationState::Running && status.started_at > container.started_at).then_some(())
+            (status.state == AllocationState::Running && status.started_at > container.started_at)
+                .then_some(())
         })
         .await;
     node.clear().await;
@@ -232,7 +243,10 @@ async fn secrets_are_files_in_memory_and_nowhere_else() {
     let server = Server::start().await;
     let mut node = Node::running(&server).await;
     let (web, value) = (id(), format!("hush-{:x}", random()));
-    let mut wanted = goal([(web, "stat -c '%a' /run/secrets/pass; cat /run/secrets/pass; grep /run/secrets/pass /proc/mounts; sleep 3600")]);
+    let mut wanted = goal([(
+        web,
+        "stat -c '%a' /run/secrets/pass; cat /run/secrets/pass; grep /run/secrets/pass /proc/mounts; sleep 3600",
+    )]);
     let allocation = wanted.allocations.get_mut(&web).unwrap();
     let mut spec = (*allocation.spec).clone();
     let name = "pass".parse().unwrap();
@@ -245,7 +259,10 @@ async fn secrets_are_files_in_memory_and_nowhere_else() {
     assert!(output.starts_with("440\n") && output.contains(&value), "{output}");
     // Neither the engine's description nor the agent's disk has it.
     let container = node.container(web).await.unwrap();
-    let inspect = std::process::Command::new("docker").args(["-H", &format!("unix://{}", socket()), "inspect", &container.id.0]).output().unwrap();
+    let inspect = std::process::Command::new("docker")
+        .args(["-H", &format!("unix://{}", socket()), "inspect", &container.id.0])
+        .output()
+        .unwrap();
     assert!(inspect.status.success());
     assert!(!String::from_utf8_lossy(&inspect.stdout).contains(&value));
     let needle = value.as_bytes();
@@ -273,7 +290,11 @@ async fn secrets_are_files_in_memory_and_nowhere_else() {
 }
 
 /// Reads a container's output until it satisfies `enough`.
-async fn logs(server: &Server, allocation: lattice_model::AllocationId, enough: impl Fn(&str) -> bool) -> String {
+async fn logs(
+    server: &Server,
+    allocation: lattice_model::AllocationId,
+    enough: impl Fn(&str) -> bool,
+) -> String {
     let request = LogsRequest { allocation, follow: true, tail: None, since: None, timestamps: false };
     let mut stream = server.open(StreamRequest::Logs(request)).await;
     let mut text = String::new();
@@ -298,7 +319,16 @@ async fn logs_and_commands_reach_containers_of_the_goal_alone() {
     let exec = |allocation, command: &str, stdin| {
         let command = ["sh", "-c", command].map(str::to_owned).to_vec();
         let (user, workdir, size) = (None, None, None);
-        StreamRequest::Exec(ExecRequest { allocation, command, tty: false, stdin, size, user, workdir, env: Default::default() })
+        StreamRequest::Exec(ExecRequest {
+            allocation,
+            command,
+            tty: false,
+            stdin,
+            size,
+            user,
+            workdir,
+            env: Default::default(),
+        })
     };
     let mut stream = server.open(exec(web, "cat; echo bad >&2; exit 7", true)).await;
     stream.send.data(channel::STDIN, "typed\n".into()).await.unwrap();
@@ -316,7 +346,10 @@ async fn logs_and_commands_reach_containers_of_the_goal_alone() {
     // A container that carries this node's label and is not of the goal is not reached.
     let mut stream = server.open(exec(id(), "true", false)).await;
     let end = stream.recv.recv().await.unwrap();
-    assert!(matches!(&end, Some(BulkFrame::Close(BulkEnd::Failed(r))) if r.code == "no_container"), "{end:?}");
+    assert!(
+        matches!(&end, Some(BulkFrame::Close(BulkEnd::Failed(r))) if r.code == "no_container"),
+        "{end:?}"
+    );
     node.clear().await;
 }
 
@@ -328,7 +361,21 @@ async fn containers_of_others_are_untouched() {
     let name = format!("lattice-test-other-{}", other.short());
     let labels = [format!("{LABEL_NODE}={other}"), format!("{LABEL_ALLOCATION}={}", id())];
     let run = std::process::Command::new("docker")
-        .args(["-H", &format!("unix://{}", socket()), "run", "-d", "--name", &name, "--label", &labels[0], "--label", &labels[1], IMAGE_SLEEP[0], IMAGE_SLEEP[1], IMAGE_SLEEP[2]])
+        .args([
+            "-H",
+            &format!("unix://{}", socket()),
+            "run",
+            "-d",
+            "--name",
+            &name,
+            "--label",
+            &labels[0],
+            "--label",
+            &labels[1],
+            IMAGE_SLEEP[0],
+            IMAGE_SLEEP[1],
+            IMAGE_SLEEP[2],
+        ])
         .output()
         .unwrap();
     assert!(run.status.success(), "{run:?}");
@@ -361,10 +408,12 @@ async fn a_server_with_a_wrong_authority_is_refused_with_an_explanation() {
     let home = Home::open(folder.path()).unwrap();
     let servers = vec![false_one.addr.to_string().parse().unwrap()];
     let token = real.token();
-    let token = lattice_identity::JoinToken::new(servers, token.root(), token.id(), token.secret().clone()).unwrap();
+    let token =
+        lattice_identity::JoinToken::new(servers, token.root(), token.id(), token.secret().clone()).unwrap();
     let pending = PendingJoin { token, name: None };
     let machine = measure(&*docker(), folder.path()).await;
-    let refused = join(&home, &pending, &machine, &AgentConfig::default(), JoinOptions::default(), &mut |_| {}).await;
+    let refused =
+        join(&home, &pending, &machine, &AgentConfig::default(), JoinOptions::default(), &mut |_| {}).await;
     let error = refused.unwrap_err();
     assert!(matches!(error, AgentError::Untrusted { .. }), "{error:?}");
     assert!(error.to_string().contains("another Lattice cluster"), "{error}");
@@ -378,7 +427,8 @@ async fn a_server_with_a_wrong_authority_is_refused_with_an_explanation() {
     false_one.down().await;
     false_one.addr = real.addr;
     false_one.up().await;
-    let status = node.says("it is explained", |s| s.link.code.as_deref() == Some("tls_wrong_authority")).await;
+    let status =
+        node.says("it is explained", |s| s.link.code.as_deref() == Some("tls_wrong_authority")).await;
     assert!(status.link.why.unwrap().contains("another Lattice cluster"));
     assert!(false_one.fake.seen.lock().hellos.is_empty());
     node.clear().await;
@@ -387,7 +437,8 @@ async fn a_server_with_a_wrong_authority_is_refused_with_an_explanation() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refusals_are_said_and_workloads_run_on() {
     let mut server = Server::start().await;
-    server.fake.seen.lock().refuse = Some(Refusal::new("token_expired", "the token has expired", "make a new one"));
+    server.fake.seen.lock().refuse =
+        Some(Refusal::new("token_expired", "the token has expired", "make a new one"));
     let folder = tempfile::tempdir().unwrap();
     let error = enrol(&server, folder.path()).await.unwrap_err();
     assert!(matches!(&error, AgentError::Refused(r) if r.code == "token_expired"), "{error:?}");
@@ -414,18 +465,114 @@ async fn certificates_are_renewed_in_time_and_long_after_their_end() {
     // It ended three months ago.
     *server.fake.issued_ago.lock() = Duration::from_secs(90 * 86_400);
     let mut node = Node::running(&server).await;
-    server.until("it comes back by its key", |seen| (seen.renewals == 1 && seen.hellos.len() == 1).then_some(())).await;
+    server
+        .until("it comes back by its key", |seen| {
+            (seen.renewals == 1 && seen.hellos.len() == 1).then_some(())
+        })
+        .await;
     let first = node.says("connected", |s| s.link.state == LinkState::Connected).await.certificate_until;
     // One of six seconds is renewed after three, once, and the next session shows the new one.
     *server.fake.validity.lock() = Duration::from_secs(6);
     node.kill().await;
     std::fs::remove_file(node.folder.path().join("agent/node.crt")).unwrap();
     node.start().await;
-    server.until("its certificate is lost", |seen| (seen.renewals == 2 && seen.hellos.len() == 2).then_some(())).await;
+    server
+        .until("its certificate is lost", |seen| (seen.renewals == 2 && seen.hellos.len() == 2).then_some(()))
+        .await;
     let began = Instant::now();
-    server.until("the short one is renewed", |seen| (seen.renewals >= 3 && seen.hellos.len() >= 3).then_some(())).await;
+    server
+        .until("the short one is renewed", |seen| {
+            (seen.renewals >= 3 && seen.hellos.len() >= 3).then_some(())
+        })
+        .await;
     assert!(began.elapsed() > StdDuration::from_secs(2), "renewed after {:?}", began.elapsed());
-    let second = node.says("connected again", |s| s.link.state == LinkState::Connected).await.certificate_until;
+    let second =
+        node.says("connected again", |s| s.link.state == LinkState::Connected).await.certificate_until;
     assert_ne!(first, second);
+    node.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stack_has_names_ports_and_data() {
+    use lattice_model::{
+        GoalNetwork, GoalVolume, NetworkId, VolumeId,
+        spec::{ContainerPort, MountSpec, PortSpec},
+    };
+    let server = Server::start().await;
+    let mut node = Node::running(&server).await;
+    let (db, web) = (id(), id());
+    let mut wanted = goal([
+        (db, "echo kept >> /data/index.html; httpd -f -p 8080 -h /data"),
+        (web, "until wget -qO- http://s0:8080/index.html; do sleep 0.1; done; sleep 3600"),
+    ]);
+    let (network, volume) = (NetworkId::from_random(random()), VolumeId::from_random(random()));
+    let stack = || "default/agent-test".parse().unwrap();
+    wanted.networks.insert(
+        network,
+        GoalNetwork { stack: stack(), name: "default".parse().unwrap(), spec: Default::default() },
+    );
+    let key = "default/agent-test/data".parse().unwrap();
+    wanted.volumes.insert(volume, GoalVolume { key, exists: false, epoch: 1, delete: false });
+    for allocation in wanted.allocations.values_mut() {
+        let mut spec = (*allocation.spec).clone();
+        spec.networks.insert("default".parse().unwrap(), Default::default());
+        allocation.networks.insert("default".parse().unwrap(), network);
+        allocation.spec = spec.into();
+    }
+    let allocation = wanted.allocations.get_mut(&db).unwrap();
+    let mut spec = (*allocation.spec).clone();
+    spec.mounts.push(MountSpec { volume: "data".parse().unwrap(), target: "/data".into(), read_only: false });
+    allocation.volumes.insert("data".parse().unwrap(), volume);
+    let target = ContainerPort { port: 8080, protocol: Default::default() };
+    spec.ports.push(PortSpec { target, published: None, host_ip: None });
+    allocation.spec = spec.into();
+    server.give(1, &wanted);
+    let status = server.state(db, AllocationState::Running).await;
+    server.state(web, AllocationState::Running).await;
+    logs(&server, web, |text| text.contains("kept")).await;
+    let created = |k: &ReportKind| matches!(k, ReportKind::VolumeCreated { id } if *id == volume);
+    server
+        .until("the volume is told", |seen| seen.reports.iter().any(|(_, k)| created(k)).then_some(()))
+        .await;
+    // The port is of loopback, answers, and stays over a restart of agent and container.
+    let [port] = &status.ports[..] else { panic!("{status:?}") };
+    assert!(port.host_ip.is_loopback());
+    tokio::net::TcpStream::connect((port.host_ip, port.host_port)).await.unwrap();
+    node.kill().await;
+    let container = node.container(db).await.unwrap();
+    node.runtime.kill(&container.id, "SIGKILL").await.unwrap();
+    node.start().await;
+    let again = server
+        .until("it is started again", |seen| {
+            seen.status(db).filter(|s| s.restarts == 1 && s.state == AllocationState::Running).cloned()
+        })
+        .await;
+    assert_eq!(again.ports, status.ports);
+    // What the goal no longer has, goes; data never does by itself.
+    server.give(2, &goal([]));
+    let began = Instant::now();
+    while !node.runtime.list_networks(node.node).await.unwrap().is_empty() {
+        assert!(began.elapsed() < support::LIMIT);
+        tokio::time::sleep(StdDuration::from_millis(50)).await;
+    }
+    assert!(node.runtime.list(node.node).await.unwrap().is_empty());
+    assert_eq!(node.runtime.list_volumes(node.node).await.unwrap().len(), 1);
+    node.clear().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_owners_word_counts_while_the_agent_runs() {
+    let server = Server::start().await;
+    let mut node = Node::running(&server).await;
+    let web = id();
+    server.give(1, &goal([(web, SLEEP)]));
+    server.state(web, AllocationState::Running).await;
+    let file = node.folder.path().join("agent/agent.toml");
+    std::fs::write(&file, "projects = [\"other\"]").unwrap();
+    let status = server.state(web, AllocationState::Failed).await;
+    assert!(status.reason.unwrap().contains("does not run work of project default"));
+    assert_eq!(node.container(web).await.unwrap().state, ContainerState::Exited);
+    std::fs::remove_file(&file).unwrap();
+    server.state(web, AllocationState::Running).await;
     node.clear().await;
 }

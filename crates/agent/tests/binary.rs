@@ -72,15 +72,62 @@ async fn the_program_joins_survives_kill_9_and_is_small() {
     // How fast is one replaced?
     let mut spans = Vec::new();
     for id in &ids[..5] {
-        let container = runtime.list(node).await.unwrap().into_iter().find(|c| c.allocation() == Some(*id)).unwrap();
+        let container =
+            runtime.list(node).await.unwrap().into_iter().find(|c| c.allocation() == Some(*id)).unwrap();
         runtime.kill(&container.id, "SIGKILL").await.unwrap();
         let dead = Instant::now();
-        server.until("it is replaced", |seen| seen.status(*id).filter(|s| s.restarts == 1 && s.state == AllocationState::Running).map(drop)).await;
+        server
+            .until("it is replaced", |seen| {
+                seen.status(*id).filter(|s| s.restarts == 1 && s.state == AllocationState::Running).map(drop)
+            })
+            .await;
         let told = dead.elapsed();
         let again = runtime.inspect(&container.id).await.unwrap().unwrap();
         spans.push((again.started_at.unwrap().since(again.finished_at.unwrap()), told));
     }
     println!("restart (death to running by the engine, killed to told): {spans:?}");
+    // How long from a goal to a container that runs, against the engine alone?
+    let mut spans = Vec::new();
+    for revision in 2..7 {
+        let (extra, mut wanted) = (id(), goal(ids.map(|id| (id, SLEEP))));
+        wanted.allocations.extend(goal([(extra, SLEEP)]).allocations);
+        let began = Instant::now();
+        server.give(revision, &wanted);
+        server.state(extra, AllocationState::Running).await;
+        let told = began.elapsed();
+        let raw = {
+            let all = runtime.list(node).await.unwrap();
+            let seen = all.into_iter().find(|c| c.allocation() == Some(extra)).unwrap();
+            let config = lattice_model::container::ContainerConfig {
+                name: format!("lattice-test-raw-{}", extra.short()),
+                image: support::IMAGE.into(),
+                entrypoint: None,
+                command: Some(["sh", "-c", SLEEP].map(str::to_owned).to_vec()),
+                environment: Default::default(),
+                labels: seen.labels,
+                mounts: vec![],
+                networks: Default::default(),
+                ports: vec![],
+                healthcheck: None,
+                cpu_limit: lattice_model::Cpu(1000),
+                memory_limit: lattice_model::Bytes::GIB,
+                pids_limit: 2048,
+                capabilities: Default::default(),
+                stop_grace_period: lattice_model::Duration::from_secs(1),
+            };
+            let mut config = config;
+            config.labels.remove(lattice_model::container::LABEL_ALLOCATION);
+            let began = Instant::now();
+            let raw = runtime.create(&config).await.unwrap();
+            runtime.start(&raw).await.unwrap();
+            let took = began.elapsed();
+            runtime.remove(&raw, true).await.unwrap();
+            took
+        };
+        spans.push((told, raw));
+    }
+    println!("goal given to running told, against create and start alone: {spans:?}");
+    server.give(9, &goal(ids.map(|id| (id, SLEEP))));
     tokio::time::sleep(Duration::from_secs(5)).await;
     let (began, first) = (Instant::now(), ticks(agent.id()));
     tokio::time::sleep(WATCH).await;
@@ -100,6 +147,9 @@ async fn the_program_joins_survives_kill_9_and_is_small() {
     assert!(killed.success() && agent.wait().unwrap().success());
     let left = runtime.list(node).await.unwrap();
     clear(&*runtime, node).await;
-    assert_eq!(left.iter().filter(|c| c.state == lattice_model::container::ContainerState::Running).count(), 10);
+    assert_eq!(
+        left.iter().filter(|c| c.state == lattice_model::container::ContainerState::Running).count(),
+        10
+    );
     assert!(rss < 20 << 10, "{rss} KiB");
 }

@@ -5,19 +5,19 @@
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use lattice_agent_core::{
-    AgentConfig, AgentError, AgentParts, AgentStatus, Docker, Home, HomePaths, Identity, JoinOptions, JoinProgress,
-    JoinToken, PendingJoin, Runtime, ask_status, join, measure, run,
+    AgentConfig, AgentError, AgentParts, AgentStatus, Docker, Home, HomePaths, Identity, JoinOptions,
+    JoinProgress, JoinToken, PendingJoin, Runtime, ask_status, join, measure, run,
 };
 use lattice_identity::{
-    CertSlot, CertificateAuthority, Challenge, ChallengeKey, Fingerprint, RatchetValue, ServerNames, ServerRatchet,
-    TokenSecret, Verdict, challenge,
+    CertSlot, CertificateAuthority, Challenge, ChallengeKey, Fingerprint, RatchetValue, ServerNames,
+    ServerRatchet, TokenSecret, Verdict, challenge,
     tls::{self, Clock},
 };
 use lattice_link::{
     BulkChannel, Dedup, Refusal, Verdict as Number,
     message::{
-        AgentMessage, Approved, Certificate, Heartbeat, Hello, JoinRequest, JoinUpdate, OpenStream, RenewRequest,
-        Reported, Secret, ServerMessage, StreamId, StreamRequest, Welcome,
+        AgentMessage, Approved, Certificate, Heartbeat, Hello, JoinRequest, JoinUpdate, OpenStream,
+        RenewRequest, Reported, Secret, ServerMessage, StreamId, StreamRequest, Welcome,
     },
     server::{CertifiedPeer, Gateway, JoinUpdates, LinkServer, Peer, Session},
 };
@@ -281,9 +281,11 @@ impl Server {
         *self.fake.leaf.lock() = Some(Fingerprint::of(&issued.chain[0]));
         let slot = CertSlot::empty();
         slot.swap(issued.chain, issued.key).unwrap();
-        let config = tls::server_config(self.fake.cluster, self.fake.ca.root_der(), slot, Clock::new(now)).unwrap();
+        let config =
+            tls::server_config(self.fake.cluster, self.fake.ca.root_der(), slot, Clock::new(now)).unwrap();
         let config = Arc::new(config);
-        let server = LinkServer::new(Arc::new(Fake2(Arc::clone(&self.fake))), Arc::new(move || Arc::clone(&config)));
+        let server =
+            LinkServer::new(Arc::new(Fake2(Arc::clone(&self.fake))), Arc::new(move || Arc::clone(&config)));
         self.stop = CancellationToken::new();
         self.task = Some(tokio::spawn(server.serve(listener, self.stop.clone())));
     }
@@ -302,7 +304,8 @@ impl Server {
     pub fn token(&self) -> JoinToken {
         let servers = vec![self.addr.to_string().parse().unwrap()];
         let id = TokenId::from_random(1);
-        JoinToken::new(servers, self.fake.ca.root_fingerprint(), id, TokenSecret::from_bytes([1; 32])).unwrap()
+        JoinToken::new(servers, self.fake.ca.root_fingerprint(), id, TokenSecret::from_bytes([1; 32]))
+            .unwrap()
     }
 
     pub fn give(&self, revision: u64, goal: &Goal) -> GoalId {
