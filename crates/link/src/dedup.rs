@@ -29,10 +29,13 @@ pub struct Dedup {
 }
 
 impl Dedup {
-    /// At hello: goes on after what was kept, or begins anew when the agent has another outbox.
+    /// At hello: goes on after what was kept, or begins anew when the agent has another outbox. One
+    /// that has not given the last number yet is an older state of itself (a restored image): what
+    /// it says now is new though its numbers are not, and would otherwise vanish as duplicates.
     pub fn resume(kept: Option<Self>, hello: &OutboxMark) -> Self {
         match kept {
-            Some(kept) if kept.outbox == hello.id => kept,
+            Some(kept) if kept.outbox == hello.id && kept.last < hello.next => kept,
+            Some(kept) if kept.outbox == hello.id => Self { last: hello.first.saturating_sub(1), ..kept },
             _ => Self { outbox: hello.id, last: 0 },
         }
     }
@@ -74,8 +77,12 @@ mod tests {
     #[test]
     fn another_outbox_begins_anew() {
         let kept = Dedup { outbox: OutboxId(1), last: 500 };
-        let mark = |id| OutboxMark { id: OutboxId(id), first: 1, next: 2 };
-        assert_eq!(Dedup::resume(Some(kept), &mark(1)).last, 500);
-        assert_eq!(Dedup::resume(Some(kept), &mark(2)).last, 0);
+        let mark = |id, first, next| OutboxMark { id: OutboxId(id), first, next };
+        assert_eq!(Dedup::resume(Some(kept), &mark(1, 501, 501)).last, 500);
+        assert_eq!(Dedup::resume(Some(kept), &mark(1, 490, 503)).last, 500);
+        assert_eq!(Dedup::resume(Some(kept), &mark(2, 1, 2)).last, 0);
+        // An image from before: its reports are new, whatever their numbers.
+        let mut back = Dedup::resume(Some(kept), &mark(1, 40, 50));
+        assert_eq!((back.last, back.accept(40)), (39, Verdict::New));
     }
 }
