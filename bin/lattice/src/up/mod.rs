@@ -42,6 +42,9 @@ pub(crate) struct UpArgs {
     /// Where all state is kept [default: the platform's data folder].
     #[arg(long, env = "LATTICE_HOME", value_name = "FOLDER")]
     pub(crate) home: Option<PathBuf>,
+    /// Take the store as it is although agents have seen newer goals: after a copy was put back.
+    #[arg(long)]
+    pub(crate) accept_older_store: bool,
 }
 
 /// Flags of `lattice server`.
@@ -53,6 +56,9 @@ pub(crate) struct ServerArgs {
     /// Where all state is kept [default: the platform's data folder].
     #[arg(long, env = "LATTICE_HOME", value_name = "FOLDER")]
     pub(crate) home: Option<PathBuf>,
+    /// Take the store as it is although agents have seen newer goals: after a copy was put back.
+    #[arg(long)]
+    pub(crate) accept_older_store: bool,
 }
 
 fn home_or_default(home: Option<PathBuf>) -> Result<PathBuf, CliError> {
@@ -81,7 +87,7 @@ fn until_told() -> anyhow::Result<CancellationToken> {
 /// # Errors
 /// When either cannot be started.
 pub(crate) async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
-    let UpArgs { listen, agent_listen, no_node, home } = args;
+    let UpArgs { listen, agent_listen, no_node, home, accept_older_store } = args;
     let home = home_or_default(home)?;
     make_home(&home.join("server"))?;
     log_to(&home.join("server/server.log"))?;
@@ -89,6 +95,7 @@ pub(crate) async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     let mut config = ServerConfig::new(home.join("server"));
     config.api_listen = listen;
     config.agent_listen = agent_listen;
+    config.accept_older_store = accept_older_store;
     let server = start(config, &told).await?;
     let client = Client::new(Endpoint::Unix(server.socket().to_owned()), None);
     if no_node {
@@ -118,12 +125,13 @@ pub(crate) async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When it cannot be started.
 pub(crate) async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
-    let ServerArgs { config, home } = args;
+    let ServerArgs { config, home, accept_older_store } = args;
     let home = home_or_default(home)?.join("server");
-    let config = match config {
+    let mut config = match config {
         Some(file) => ServerConfig::read(&file, &home)?,
         None => ServerConfig::new(home),
     };
+    config.accept_older_store = accept_older_store;
     tracing_subscriber::fmt().with_env_filter(crate::log_filter("info")).with_writer(std::io::stderr).init();
     let told = until_told()?;
     let server = start(config, &told).await?;
