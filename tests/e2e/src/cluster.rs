@@ -199,10 +199,18 @@ impl Cluster {
 
     /// A node, joined by a token that needs no decision, connected.
     pub fn join(&self, name: &str) -> Agent {
-        let mut agent = Agent::new(name, Arc::clone(&self.engine));
+        self.join_machine(Agent::new(name, Arc::clone(&self.engine)))
+    }
+
+    /// The same, a machine with an engine of its own: two nodes of one cluster never share one.
+    pub fn join_on(&self, name: &str, engine: Engine) -> Agent {
+        self.join_machine(Agent::new(name, Arc::new(engine)))
+    }
+
+    fn join_machine(&self, mut agent: Agent) -> Agent {
         let _ = agent.join(&self.token(1, true)).ok();
         agent.start();
-        self.connected(name);
+        self.connected(agent.name());
         agent
     }
 

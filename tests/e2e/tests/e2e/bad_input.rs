@@ -20,7 +20,7 @@ fn compose_files() {
     // Malformed.
     refused("services: [", &["compose.yaml:"]);
     refused("services:\n\tweb:\n", &["compose.yaml:2"]);
-    refused("", &["services"]);
+    refused("", &["compose.yaml:1", "empty"]);
     refused("- 1\n- 2\n", &["compose.yaml:1"]);
     refused("services: {}\n", &["services"]);
     refused("\u{0}\u{1}\u{2}", &["compose.yaml:1"]);
@@ -36,11 +36,11 @@ fn compose_files() {
     let at = |line: &str| format!("services:\n  web:\n    {image}\n    {line}\n");
     refused(&at("imagee: x"), &["compose.yaml:4:5", "imagee", "image"]);
     refused(&at("privileged: true"), &["compose.yaml:4:5", "privileged"]);
-    refused(&at("network_mode: host"), &["compose.yaml:4:5", "network_mode"]);
-    refused(&at("pid: host"), &["compose.yaml:4:5", "pid"]);
-    refused(&at("devices: [/dev/kmem]"), &["compose.yaml:4:5", "devices"]);
+    refused(&at("network_mode: host"), &["compose.yaml:4:", "network_mode"]);
+    refused(&at("pid: host"), &["compose.yaml:4:", "pid"]);
+    refused(&at("devices: [/dev/kmem]"), &["compose.yaml:4:", "devices"]);
     refused(&at("volumes: [/var/run/docker.sock:/s]"), &["compose.yaml:4:"]);
-    refused(&at("build: ."), &["compose.yaml:4:5", "build"]);
+    refused(&at("build: ."), &["compose.yaml:4:", "build"]);
     // Several at once are told at once.
     refused(&at("imagee: x\n    privileged: true"), &["compose.yaml:4:5", "compose.yaml:5:5", "2 problems"]);
     // Names and ports that collide, references that lead nowhere.
@@ -77,17 +77,23 @@ fn more_than_there_is() {
     let huge = |what: &str| {
         format!("services:\n  web:\n    image: {BUSYBOX}\n    deploy: {{ resources: {{ {what} }} }}\n")
     };
-    for (what, word, number) in [
-        ("reservations: { memory: 4000G }, limits: { memory: 4000G }", "memory", "4000"),
-        ("reservations: { cpus: \"500\" }, limits: { cpus: \"500\" }", "cpu", "500"),
+    for (what, words) in [
+        ("reservations: { memory: 4000G }, limits: { memory: 4000G }", ["memory", "3.9 TiB", "GiB"]),
+        ("reservations: { cpus: \"500\" }, limits: { cpus: \"500\" }", ["500", "cores", "2"]),
     ] {
-        let output = cluster.deploy("huge", &huge(what), &["--timeout", "2s"]).ended(1);
-        let _ = output.says(&[word, number, "lattice node"]);
-        assert_eq!(cluster.allocations("huge"), []);
+        let output = cluster.deploy("huge", &huge(what), &["--timeout", "5s"]).ended(1);
+        let _ = output.says(&words).says(&["largest node", "ask for less"]);
+        cluster.is_empty();
         assert_eq!(agent.made(), (vec![], vec![], vec![]));
-        let _ = cluster.lattice(&["ps"]).ok().says(&["pending", word]);
-        let _ = cluster.lattice(&["rm", "huge"]).ok();
     }
+    // What would fit were nothing else there waits, and says for what.
+    let half = "reservations: { memory: 10G }, limits: { memory: 10G }";
+    let _ = cluster.deploy("half", &huge(half).replace("    deploy:", "    command: [sleep, \"1000\"]\n    deploy:"), &[]).ok();
+    let output = cluster.deploy("other", &huge(half), &["--timeout", "2s"]).ended(1);
+    let _ = output.says(&["memory", "lattice node"]);
+    assert_eq!(cluster.allocations("other"), []);
+    let _ = cluster.lattice(&["ps"]).ok().says(&["other/web#1", "pending", "memory"]);
+    let _ = cluster.lattice(&["rm", "half", "other"]).ok();
     cluster.is_empty();
 }
 

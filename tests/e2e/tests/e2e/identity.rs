@@ -2,7 +2,7 @@
 
 use super::sleepers;
 use lattice_api::NodeView;
-use lattice_e2e::{Agent, Cluster, PATIENCE, eventually, expired_certificate, until};
+use lattice_e2e::{Agent, Cluster, Engine, PATIENCE, eventually, expired_certificate, until};
 use lattice_identity::{
     Fingerprint,
     token::{JoinToken, TokenSecret},
@@ -85,7 +85,7 @@ fn revoked() {
         if log.contains("thrown out") && log.contains("sold") { Ok(()) } else { Err(log) }
     });
     // What it ran is placed elsewhere as soon as there is somewhere else; by itself it changes nothing here.
-    let other = cluster.join("b");
+    let other = cluster.join_on("b", Engine::private());
     cluster.all_are("s", 1, "running on b", |a| a.node.as_str() == "b" && a.is_serving());
     assert_eq!(other.made().0.len(), 1);
     assert_eq!(cluster.engine.started_at(&there[0]), begun, "what runs on a machine is its owner's business");
@@ -212,7 +212,7 @@ fn a_copied_node_is_noticed() {
     copy.start();
     let node = cluster.node_is("a", "set apart", |node| node.approval == Approval::Quarantined);
     assert!(node.clone_warning.is_some(), "{node:#?}");
-    let _ = cluster.lattice(&["node", "show", "a"]).ok().says(&["quarantined", "two machines"]);
+    let _ = cluster.lattice(&["node", "show", "a"]).ok().says(&["quarantined", "it is a copy", "lattice node approve"]);
     let events = cluster.lattice(&["events", "-n", "100"]).ok();
     let _ = events.says(&["lattice node approve a"]);
     // Neither is served.
