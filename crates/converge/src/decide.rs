@@ -116,7 +116,8 @@ impl Case<'_> {
             return (Next::Nothing, is(AllocationState::Waiting).because(why));
         }
         if let Some(extra) = seen.and_then(|keep| containers.values().find(|c| c.id != keep.id)) {
-            let next = if extra.state == ContainerState::Running { self.stop(extra) } else { self.remove(extra) };
+            let lives = matches!(extra.state, ContainerState::Running | ContainerState::Paused);
+            let next = if lives { self.stop(extra) } else { self.remove(extra) };
             return (next, is(AllocationState::Starting).because("a second container of it is removed"));
         }
         match seen {

@@ -22,7 +22,9 @@ fn spec(change: impl FnOnce(&mut WorkloadSpec)) -> std::sync::Arc<WorkloadSpec> 
 }
 
 fn depends(on: &str, condition: DependencyCondition) -> std::sync::Arc<WorkloadSpec> {
-    spec(|s| drop(s.depends_on.insert(on.parse().unwrap(), Dependency { condition, required: true })))
+    spec(|s| {
+        s.depends_on.insert(on.parse().unwrap(), Dependency { condition, required: true });
+    })
 }
 
 fn port(target: u16, published: Option<u16>) -> PortSpec {
@@ -366,7 +368,10 @@ fn retries_are_counted_in_a_row_and_anew_after_a_restart_that_was_asked_for() {
 #[test]
 fn what_the_owner_stopped_goes_on_when_it_may_again() {
     let mut world = met(&goal([allocation("job", |a| a.spec = spec(|s| s.restart = RestartPolicy::Never))]));
-    world.input(Input::Policy(lattice_converge::NodePolicy { projects: Some(Default::default()), ..policy() }));
+    world.input(Input::Policy(lattice_converge::NodePolicy {
+        projects: Some(Default::default()),
+        ..policy()
+    }));
     world.settle();
     assert_eq!((world.running(), world.status(id(1)).state), (0, AllocationState::Failed));
     world.crash_agent();
@@ -435,10 +440,8 @@ fn another_wish_and_an_engine_that_is_back_do_not_wait_for_a_pause() {
         let mut world = World::new();
         world.ports_in_use.push(8080);
         world.list();
-        world.give(
-            1,
-            &goal([allocation("web", |a| a.spec = spec(|s| s.ports = vec![port(80, Some(8080))]))]),
-        );
+        world
+            .give(1, &goal([allocation("web", |a| a.spec = spec(|s| s.ports = vec![port(80, Some(8080))]))]));
         world.pass(Duration::from_secs(3600));
         assert_eq!(world.status(id(1)).state, AllocationState::BackingOff);
         world
@@ -587,7 +590,9 @@ proptest! {
                     world.list();
                 }
                 Mishap::Fail(n) => world.fail_next = n,
-                Mishap::CarryOut(n) => (0..n).for_each(|_| drop(world.carry_out())),
+                Mishap::CarryOut(n) => (0..n).for_each(|_| {
+                    world.carry_out();
+                }),
                 Mishap::Die(n) => {
                     let running: Vec<_> = world.containers.values().filter(|c| c.state == ContainerState::Running).filter_map(ContainerSeen::allocation).collect();
                     if let Some(id) = running.get(n) {
