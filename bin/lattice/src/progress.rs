@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 /// A container that ended so often since the deployment began is given up on.
 const MAX_RESTARTS: u32 = 3;
+/// What could not be started so often in a row (no image, a port in use) is given up on.
+const MAX_ATTEMPTS: u32 = 3;
 /// The most characters of a line's reason.
 const MAX_REASON: usize = 100;
 
@@ -29,6 +31,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Progress {
     /// How often each container had been restarted when it was first seen.
     baseline: BTreeMap<AllocationId, u32>,
+    /// How often each was seen to begin a pause, and whether it pauses now.
+    pauses: BTreeMap<AllocationId, (u32, bool)>,
 }
 
 impl Progress {
@@ -37,14 +41,14 @@ impl Progress {
         let mut failed = Vec::new();
         let mut settled = true;
         for workload in &stack.workloads {
-            let looping = self.looping(workload);
-            if workload.state == WorkloadState::Failed || looping {
+            let hopeless = self.hopeless(workload);
+            if workload.state == WorkloadState::Failed || hopeless.is_some() {
                 let reason = workload.reason().unwrap_or_else(|| match exit_code(workload) {
                     Some(code) => format!("it ended with exit code {code}"),
                     None => "no reason was reported".into(),
                 });
-                let times = if looping { "it ends again and again: " } else { "" };
-                failed.push((workload.name.to_string(), format!("{times}{}", clean(&reason))));
+                let how = hopeless.unwrap_or_default();
+                failed.push((workload.name.to_string(), format!("{how}{}", clean(&reason))));
             }
             settled &= workload.state.is_settled();
         }
@@ -55,15 +59,23 @@ impl Progress {
         }
     }
 
-    fn looping(&mut self, workload: &WorkloadView) -> bool {
-        let mut looping = false;
+    /// How a workload shows that it will not get there by itself.
+    fn hopeless(&mut self, workload: &WorkloadView) -> Option<&'static str> {
+        let mut how = None;
         for allocation in workload.allocations.iter().filter(|a| a.generation == workload.generation) {
-            let restarts = allocation.status.restarts;
-            let before = *self.baseline.entry(allocation.id).or_insert(restarts);
-            looping |= allocation.status.state == AllocationState::BackingOff
-                && restarts.saturating_sub(before) >= MAX_RESTARTS;
+            let (status, id) = (&allocation.status, allocation.id);
+            let before = *self.baseline.entry(id).or_insert(status.restarts);
+            let pausing = status.state == AllocationState::BackingOff;
+            let (pauses, paused) = self.pauses.entry(id).or_default();
+            *pauses += u32::from(pausing && !*paused);
+            *paused = pausing;
+            if pausing && status.restarts.saturating_sub(before) >= MAX_RESTARTS {
+                how = Some("it ends again and again: ");
+            } else if pausing && status.restarts == before && *pauses >= MAX_ATTEMPTS {
+                how = how.or(Some("it cannot be started: "));
+            }
         }
-        looping
+        how
     }
 }
 
@@ -205,6 +217,29 @@ mod tests {
                 "web".into(),
                 "it ends again and again: it ended with exit code 7".into()
             )])
+        );
+    }
+
+    #[test]
+    fn what_never_starts_is_given_up_on() {
+        let seen = |state| {
+            stack(vec![workload("web", |a| {
+                a.status.state = state;
+                a.status.reason = Some("port 80 is in use".into());
+            })])
+        };
+        let (pause, pull) = (AllocationState::BackingOff, AllocationState::Pulling);
+        let mut progress = Progress::default();
+        for state in [pull, pause, pause, pause, pull, pause, pull] {
+            assert_eq!(
+                progress.step(&seen(state)),
+                Verdict::Waiting,
+                "two pauses, however often they are seen"
+            );
+        }
+        assert_eq!(
+            progress.step(&seen(pause)),
+            Verdict::Failed(vec![("web".into(), "it cannot be started: port 80 is in use".into())])
         );
     }
 

@@ -158,6 +158,35 @@ async fn an_engine_goes_and_comes_back() {
     .await;
 }
 
+/// What two agents, one of them killed, can leave behind on an engine that makes networks in two steps.
+#[tokio::test]
+async fn of_two_networks_of_one_name_one_is_left() {
+    Stage::run(docker(), IMAGE, async |stage| {
+        let name = stage.name("twice");
+        let labels = stage.labels(stage.node);
+        let body = serde_json::json!({"Name": name, "Driver": "bridge", "Labels": labels}).to_string();
+        assert!(raw("POST", "/networks/create", &body).await.contains(" 201 "));
+        let second = raw("POST", "/networks/create", &body).await;
+        // A newer engine refuses the second.
+        assert!(second.contains(" 201 ") || second.contains(" 409 "), "{second}");
+        let mut config = stage.config("uses-it", &["sleep", "1000"]);
+        config.networks.insert(name.clone(), Default::default());
+        let id = stage.runtime.create(&config).await.unwrap();
+        if second.contains(" 201 ") {
+            let refused = stage.runtime.start(&id).await.unwrap_err();
+            assert!(matches!(refused, RuntimeError::NotFound { .. }), "{refused:?}");
+        }
+        assert_eq!(stage.runtime.list_networks(stage.node).await.unwrap().len(), 1);
+        stage.runtime.start(&id).await.unwrap();
+        // The one in use stays, whatever comes.
+        assert_eq!(stage.runtime.list_networks(stage.node).await.unwrap().len(), 1);
+        stage.runtime.remove(&id, true).await.unwrap();
+        stage.runtime.remove_network(stage.node, &name).await.unwrap();
+        assert!(stage.runtime.list_networks(stage.node).await.unwrap().is_empty());
+    })
+    .await;
+}
+
 /// The port against the same requests by hand, in turns, on the same engine.
 ///
 /// The bound is loose, since the engine itself varies by more than the port costs; run it with

@@ -157,6 +157,23 @@ impl Docker {
         }
     }
 
+    /// Engines before API 1.44 check a network's name and make it in two steps. When an agent is killed and the next
+    /// one asks for the same network while the first request is still carried out, there are two of one name, and no
+    /// container of either can be started any more. Those that nothing uses go, until one is left.
+    async fn leave_one_network(&self, name: &str, ids: &[String]) {
+        let mut surplus = ids.len().saturating_sub(1);
+        for id in ids {
+            if surplus == 0 {
+                return;
+            }
+            let call = self.api().remove_network(id);
+            // One that is used is kept: then another one goes.
+            if gone_is_fine(self.within(SLOW, || format!("network {name}"), call).await).is_ok() {
+                surplus -= 1;
+            }
+        }
+    }
+
     /// `/networks/x` or `/volumes/x`: whether it is there; an error when it is not the node's.
     async fn owned(&self, kind: &str, name: &str, node: &str) -> Result<bool> {
         let what = || format!("{kind} {name}");
@@ -438,15 +455,17 @@ impl Runtime for Docker {
         let found = self
             .within(QUICK, || "list of networks".to_owned(), self.api().list_networks(Some(options)))
             .await?;
-        let mut networks: Vec<_> = found
-            .into_iter()
-            .filter_map(|network| {
-                let labels = network.labels.unwrap_or_default().into_iter().collect();
-                Some(NetworkSeen { name: network.name?, labels })
-            })
-            .collect();
-        networks.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(networks)
+        let mut networks: BTreeMap<String, (NetworkSeen, Vec<String>)> = BTreeMap::new();
+        for network in found {
+            let (Some(name), Some(id)) = (network.name, network.id) else { continue };
+            let labels = network.labels.unwrap_or_default().into_iter().collect();
+            let seen = || (NetworkSeen { name: name.clone(), labels }, Vec::new());
+            networks.entry(name.clone()).or_insert_with(seen).1.push(id);
+        }
+        for (name, (_, ids)) in &networks {
+            self.leave_one_network(name, ids).await;
+        }
+        Ok(networks.into_values().map(|(seen, _)| seen).collect())
     }
 
     async fn create_network(

@@ -55,7 +55,8 @@ fn answered(status: u16, message: String, what: &str) -> RuntimeError {
     } else if status == 404 && says("no such image") {
         let image = message.rsplit_once("mage: ").map_or(what, |(_, image)| image.trim().to_owned());
         RuntimeError::ImageMissing { image, message }
-    } else if status == 404 {
+    } else if status == 404 || says("is ambiguous") {
+        // Two networks of one name, so neither is the one that is meant: the next listing leaves one.
         RuntimeError::NotFound { what, message }
     } else if status == 409 || (status == 403 && says("active endpoints")) || says("is already in use") {
         RuntimeError::Conflict { what, message }
