@@ -1,6 +1,6 @@
 //! From an allocation to a container: the only way in which one is made.
 
-use crate::{policy::NodePolicy, reconciler::SecretFile};
+use crate::{policy::NodePolicy, words::SecretFile};
 use lattice_model::{
     AllocationId, Goal, GoalAllocation, NodeId, WorkloadKey,
     container::{

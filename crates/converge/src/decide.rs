@@ -6,8 +6,9 @@
 
 use crate::{
     config::{assign_ports, container_config, name_prefix, secret_files},
-    reconciler::{Containers, Operation, Reconciler, Tracked, pick_container},
+    reconciler::{Containers, Reconciler, Tracked, pick_container},
     record::AllocationRecord,
+    words::Operation,
 };
 use lattice_model::{
     AllocationId, Duration, Goal, GoalAllocation, Timestamp,

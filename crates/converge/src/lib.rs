@@ -15,9 +15,9 @@ mod decide;
 pub mod policy;
 mod reconciler;
 mod record;
+mod words;
 
 pub use policy::NodePolicy;
-pub use reconciler::{
-    Effect, Failure, Input, Listing, Operation, OperationId, Outcome, Reconciler, SecretFile,
-};
+pub use reconciler::Reconciler;
 pub use record::AllocationRecord;
+pub use words::{Effect, Failure, Input, Listing, Operation, OperationId, Outcome, SecretFile};
