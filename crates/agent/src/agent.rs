@@ -454,6 +454,9 @@ impl Core {
                     let states =
                         states.map(|(id, status)| ReportKind::Allocation { id, status: status.clone() });
                     self.batch.reports.extend(states);
+                    // Answers that are not states are given again by the next step.
+                    self.reconciler.tell_again();
+                    self.wake = Some(Instant::now());
                 }
                 self.reports_ready.notify_one();
                 pushed.dropped > 0

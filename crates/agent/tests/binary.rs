@@ -90,7 +90,11 @@ async fn the_program_joins_survives_kill_9_and_is_small() {
     let mut spans = Vec::new();
     for revision in 2..7 {
         let (extra, mut wanted) = (id(), goal(ids.map(|id| (id, SLEEP))));
-        wanted.allocations.extend(goal([(extra, SLEEP)]).allocations);
+        let mut one = goal([(extra, SLEEP)]);
+        // Of another service each time: a successor in the same slot waits for its predecessor's end.
+        let key = format!("default/agent-test/x{revision}").parse().unwrap();
+        one.allocations.get_mut(&extra).unwrap().workload = key;
+        wanted.allocations.extend(one.allocations);
         let began = Instant::now();
         server.give(revision, &wanted);
         server.state(extra, AllocationState::Running).await;
