@@ -74,7 +74,7 @@ fn created_where_allowed(plan: &Plan, after: &Cluster, broken: &mut Vec<String>)
         for allocation in after.allocations_on(node).filter(|a| a.intent != Intent::Remove) {
             let (c, m) = allocation.spec.resources.reserved();
             cpu += u64::from(c.0);
-            memory += m.0;
+            memory = memory.saturating_add(m.0);
             for port in allocation.spec.ports.iter() {
                 let Some(published) = port.published else { continue };
                 let claim = PortClaim { port: published, protocol: port.target.protocol, ip: port.host_ip };

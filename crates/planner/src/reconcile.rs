@@ -78,7 +78,7 @@ impl<'a> Planning<'a> {
             if allocation.intent != Intent::Remove {
                 let (c, m) = allocation.spec.resources.reserved();
                 cpu += u64::from(c.0);
-                memory += m.0;
+                memory = memory.saturating_add(m.0);
             }
             ports.extend(claims(&allocation.spec));
         }
