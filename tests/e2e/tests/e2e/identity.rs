@@ -130,7 +130,7 @@ fn bad_tokens_are_refused_each_with_its_reason() {
     );
     drop(elsewhere);
     // A typo, half a token, and something else altogether.
-    let typo = good.replacen(&good[20..21], if &good[20..21] == "A" { "B" } else { "A" }, 1);
+    let typo = format!("{}{}{}", &good[..20], if &good[20..21] == "A" { "B" } else { "A" }, &good[21..]);
     refused(&typo, &["typo"]);
     refused(&good[..good.len() / 2], &["incomplete"]);
     refused("hello", &["not a join token"]);
