@@ -200,7 +200,8 @@ fn authenticate(core: &Core, peer: PeerInfo, request: &Request) -> Result<Princi
         PeerInfo::Tcp(address) => address,
     };
     let unauthenticated = |text: &str| {
-        let hint = "send `Authorization: Bearer lap1_…`; on the server's machine, `lattice` needs no token";
+        let hint = "send `Authorization: Bearer lap1_…` with a token that `lattice api-token create` made; \
+                    on the server's machine, `lattice` needs none";
         Err(ErrorBody::new(ErrorCode::Unauthenticated, text, hint))
     };
     let Some(value) = request.headers().get(header::AUTHORIZATION) else {

@@ -332,6 +332,9 @@ fn sentence(status: &AllocationStatus) -> String {
         AllocationState::Pulling => "its image is fetched".into(),
         AllocationState::Starting => "it starts".into(),
         AllocationState::Running => "it runs".into(),
+        AllocationState::BackingOff if status.exit_code.is_none() => {
+            "it could not be started and is tried again after a pause".into()
+        }
         AllocationState::BackingOff => "it ended and is started again after a pause".into(),
         AllocationState::Stopping => "it is being stopped".into(),
         AllocationState::Stopped => "it is stopped".into(),
