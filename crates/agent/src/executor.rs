@@ -11,8 +11,7 @@ use crate::{
 use lattice_converge::{Failure, Operation, OperationId, Outcome};
 use lattice_model::{
     NodeId,
-    container::{ContainerConfig, ContainerId, ContainerSeen, ContainerState},
-    report::Health,
+    container::{ContainerId, ContainerSeen},
 };
 use lattice_runtime::{Runtime, RuntimeError};
 use std::sync::Arc;
@@ -100,7 +99,7 @@ impl Executor {
                 self.write(&files)?;
                 let id = self.runtime.create(&config).await.map_err(failure)?;
                 let ticket = self.tickets.take();
-                let seen = just_created(id.clone(), *config);
+                let seen = ContainerSeen::just_created(id.clone(), *config);
                 Ok((Outcome::Created(id.clone()), Some((id, Some(Box::new(seen)))), ticket))
             }
             Operation::Start { allocation: _, container, files } => {
@@ -148,23 +147,6 @@ fn failure(error: RuntimeError) -> Failure {
         RuntimeError::PortInUse { .. } => Failure::PortInUse(text),
         RuntimeError::NotFound { .. } => Failure::Missing(text),
         _ => Failure::Other(text),
-    }
-}
-
-/// A container as it is right after it was made, without asking the engine.
-fn just_created(id: ContainerId, config: ContainerConfig) -> ContainerSeen {
-    ContainerSeen {
-        id,
-        name: config.name,
-        labels: config.labels,
-        state: ContainerState::Created,
-        health: Health::None,
-        started_at: None,
-        finished_at: None,
-        exit_code: None,
-        out_of_memory: false,
-        error: None,
-        ports: config.ports,
     }
 }
 

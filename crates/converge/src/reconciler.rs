@@ -9,10 +9,10 @@ use crate::{
 use lattice_model::{
     AllocationId, Duration, Goal, GoalAllocation, GoalId, NetworkId, NodeId, Timestamp, VolumeId,
     container::{
-        ContainerConfig, ContainerId, ContainerSeen, ContainerState, LABEL_NETWORK, LABEL_NODE,
-        LABEL_PROJECT, LABEL_STACK, LABEL_VOLUME, NetworkSeen, VolumeSeen,
+        ContainerId, ContainerSeen, ContainerState, LABEL_NETWORK, LABEL_NODE, LABEL_PROJECT, LABEL_STACK,
+        LABEL_VOLUME, NetworkSeen, VolumeSeen,
     },
-    report::{Health, ReportKind},
+    report::ReportKind,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -304,7 +304,7 @@ impl Reconciler {
             (Operation::Start { container, .. } | Operation::Stop { container, .. }, Outcome::Seen(None))
             | (Operation::Remove { container, .. }, _) => self.unsee(&container),
             (Operation::Create { config, .. }, Outcome::Created(id)) => {
-                self.see(just_created(id, *config), now)
+                self.see(ContainerSeen::just_created(id, *config), now)
             }
             (Operation::CreateNetwork { name, labels, .. }, _) => {
                 let id = NetworkSeen { name: name.clone(), labels }.network();
@@ -640,23 +640,6 @@ impl Reconciler {
             .filter_map(|t| Some(t.record.restart_at(t.ended_at?)));
         let next = troubles.map(|t| t.retry_at).chain(pauses).filter(|at| *at > now).min();
         effects.extend(next.map(Effect::WakeAt));
-    }
-}
-
-/// A container as it is right after it was made, without asking the engine.
-fn just_created(id: ContainerId, config: ContainerConfig) -> ContainerSeen {
-    ContainerSeen {
-        id,
-        name: config.name,
-        labels: config.labels,
-        state: ContainerState::Created,
-        health: Health::None,
-        started_at: None,
-        finished_at: None,
-        exit_code: None,
-        out_of_memory: false,
-        error: None,
-        ports: config.ports,
     }
 }
 

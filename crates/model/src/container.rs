@@ -112,6 +112,23 @@ pub struct ContainerSeen {
 }
 
 impl ContainerSeen {
+    /// A container as it is right after it was made, without asking the engine.
+    pub fn just_created(id: ContainerId, config: ContainerConfig) -> Self {
+        Self {
+            id,
+            name: config.name,
+            labels: config.labels,
+            state: ContainerState::Created,
+            health: Health::None,
+            started_at: None,
+            finished_at: None,
+            exit_code: None,
+            out_of_memory: false,
+            error: None,
+            ports: config.ports,
+        }
+    }
+
     /// The allocation that its label names.
     pub fn allocation(&self) -> Option<AllocationId> {
         self.labels.get(LABEL_ALLOCATION)?.parse().ok()
