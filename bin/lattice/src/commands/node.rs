@@ -103,7 +103,7 @@ fn describe(ctx: &Context, node: &NodeView) -> String {
     line("id", node.id.to_string());
     line("owner", node.owner.to_string());
     line("pool", node.pool.to_string());
-    line("fingerprint", node.evidence.key_fingerprint.clone());
+    line("fingerprint", evidence(&node.evidence.key_fingerprint));
     line("address", node.evidence.address.clone());
     line("token", node.evidence.token_id.map(|id| id.to_string()).unwrap_or_default());
     line(
@@ -171,7 +171,7 @@ async fn approve(ctx: &Context, args: ApproveArgs) -> anyhow::Result<ExitCode> {
         if !args.yes && args.fingerprint.is_none() {
             terminal::note_raw(describe(ctx, &node).as_bytes());
             note(
-                "\nOnly the fingerprint is proven; compare it with what `lattice-agent status` shows on that machine.",
+                "\nOnly the fingerprint is proven; compare it with what `lattice-agent join` shows on that machine.",
             );
             if !terminal::confirm(&format!("Take {} into the cluster?", node.name))? {
                 note(&format!(
@@ -192,4 +192,10 @@ async fn approve(ctx: &Context, args: ApproveArgs) -> anyhow::Result<ExitCode> {
         note(&format!("{} belongs to the cluster now, in pool {}", view.name, view.pool));
     }
     Ok(if declined { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// A fingerprint as the joining machine shows it: its first 128 bits in groups of four digits.
+fn evidence(fingerprint: &str) -> String {
+    let digits: Vec<char> = fingerprint.chars().take(32).collect();
+    digits.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
 }
