@@ -200,18 +200,27 @@ impl Engine {
 
     /// Removes what a node's agent made: containers, networks, volumes. Nothing else is looked at.
     pub(crate) fn clean(&self, node: &str) {
-        let label = format!("lattice.node={node}");
-        let filter = format!("label={label}");
-        let list = |args: &[&str]| lines(&self.docker(args));
-        let remove = |args: &[&str], things: Vec<String>| {
-            if !things.is_empty() {
-                let things: Vec<_> = args.iter().copied().chain(things.iter().map(String::as_str)).collect();
-                self.docker(&things);
+        let filter = format!("label=lattice.node={node}");
+        let kinds: [(&[&str], &[&str]); 3] = [
+            (&["ps", "--all", "--quiet"], &["rm", "--force", "--volumes"]),
+            (&["network", "ls", "--quiet"], &["network", "rm"]),
+            (&["volume", "ls", "--quiet"], &["volume", "rm", "--force"]),
+        ];
+        // What a killed agent had asked for may still be made a moment later.
+        for _ in 0..5 {
+            let mut left = 0;
+            for (list, remove) in kinds {
+                let things = lines(&self.docker(&[list, &["--filter", &filter]].concat()));
+                left += things.len();
+                if !things.is_empty() {
+                    let things: Vec<_> = things.iter().map(String::as_str).collect();
+                    self.docker(&[remove, &things].concat());
+                }
             }
-        };
-        remove(&["rm", "--force", "--volumes"], list(&["ps", "--all", "--quiet", "--filter", &filter]));
-        remove(&["network", "rm"], list(&["network", "ls", "--quiet", "--filter", &filter]));
-        remove(&["volume", "rm", "--force"], list(&["volume", "ls", "--quiet", "--filter", &filter]));
+            if left == 0 {
+                return;
+            }
+        }
     }
 }
 

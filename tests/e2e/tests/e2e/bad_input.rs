@@ -88,7 +88,13 @@ fn more_than_there_is() {
     }
     // What would fit were nothing else there waits, and says for what.
     let half = "reservations: { memory: 10G }, limits: { memory: 10G }";
-    let _ = cluster.deploy("half", &huge(half).replace("    deploy:", "    command: [sleep, \"1000\"]\n    deploy:"), &[]).ok();
+    let _ = cluster
+        .deploy(
+            "half",
+            &huge(half).replace("    deploy:", "    command: [sleep, \"1000\"]\n    deploy:"),
+            &[],
+        )
+        .ok();
     let output = cluster.deploy("other", &huge(half), &["--timeout", "2s"]).ended(1);
     let _ = output.says(&["memory", "lattice node"]);
     assert_eq!(cluster.allocations("other"), []);

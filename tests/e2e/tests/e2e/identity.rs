@@ -212,7 +212,11 @@ fn a_copied_node_is_noticed() {
     copy.start();
     let node = cluster.node_is("a", "set apart", |node| node.approval == Approval::Quarantined);
     assert!(node.clone_warning.is_some(), "{node:#?}");
-    let _ = cluster.lattice(&["node", "show", "a"]).ok().says(&["quarantined", "it is a copy", "lattice node approve"]);
+    let _ = cluster.lattice(&["node", "show", "a"]).ok().says(&[
+        "quarantined",
+        "it is a copy",
+        "lattice node approve",
+    ]);
     let events = cluster.lattice(&["events", "-n", "100"]).ok();
     let _ = events.says(&["lattice node approve a"]);
     // Neither is served.
