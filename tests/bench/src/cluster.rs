@@ -151,9 +151,9 @@ impl Cluster {
         self.up.lock().await.as_ref().and_then(Child::id).context("the server does not run")
     }
 
-    /// The agent's process.
+    /// The agent's process, as it wrote it into the lock that it holds.
     pub(crate) fn agent_pid(&self) -> Option<u32> {
-        fs::read_to_string(self.home.join("agent/agent.pid")).ok()?.trim().parse().ok()
+        fs::read_to_string(self.home.join("agent/lock")).ok()?.trim().parse().ok()
     }
 
     fn node(&self) -> Option<String> {
@@ -226,8 +226,9 @@ impl Cluster {
             let lines: Vec<&str> = text.lines().collect();
             lines[lines.len().saturating_sub(12)..].join("\n      ")
         };
-        let (up, agent) = (tail(&self.home.join("up.log")), tail(&self.home.join("agent/agent.log")));
-        format!("\n    the last lines of `lattice up`:\n      {up}\n    and of its agent:\n      {agent}")
+        ["up.log", "server/server.log", "agent/agent.log"]
+            .map(|log| format!("\n    the last lines of {log}:\n      {}", tail(&self.home.join(log))))
+            .concat()
     }
 }
 

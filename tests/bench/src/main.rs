@@ -91,6 +91,8 @@ async fn measure(selection: Selection, keep: bool) -> anyhow::Result<ExitCode> {
         eprintln!("interrupted: stopping what was started");
         work.abort();
         let _ = (&mut work).await;
+        // What Docker was asked for in that moment is made all the same, and has to be there to be found.
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
     lab.clean().await;
     match result {
