@@ -5,8 +5,11 @@ use crate::{
     table::{Style, clean, cut},
 };
 use lattice_api::{StackDetail, WorkloadState, WorkloadView};
-use lattice_model::{AllocationId, report::AllocationState};
-use std::collections::BTreeMap;
+use lattice_model::{
+    AllocationId, Timestamp,
+    report::{AllocationState, Health},
+};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A container that ended so often since the deployment began is given up on.
 const MAX_RESTARTS: u32 = 3;
@@ -33,11 +36,25 @@ pub(crate) struct Progress {
     baseline: BTreeMap<AllocationId, u32>,
     /// How often each was seen to begin a pause, and whether it pauses now.
     pauses: BTreeMap<AllocationId, (u32, bool)>,
+    /// What ran already at the first look.
+    proven: Option<BTreeSet<Run>>,
+}
+
+/// One run of a container.
+type Run = (AllocationId, Option<Timestamp>);
+
+/// What runs, and has no health check to say how well.
+fn unchecked(stack: &StackDetail) -> BTreeSet<Run> {
+    let all = stack.workloads.iter().flat_map(|w| &w.allocations);
+    all.filter(|a| a.is_serving() && a.status.health == Health::None)
+        .map(|a| (a.id, a.status.started_at))
+        .collect()
 }
 
 impl Progress {
     /// What the stack says now.
     pub(crate) fn step(&mut self, stack: &StackDetail) -> Verdict {
+        self.proven.get_or_insert_with(|| unchecked(stack));
         let mut failed = Vec::new();
         let mut settled = true;
         for workload in &stack.workloads {
@@ -57,6 +74,13 @@ impl Progress {
             (true, true) => Verdict::Ready,
             (true, false) => Verdict::Waiting,
         }
+    }
+
+    /// The containers that began since the first look and of which nobody but time can say that they stay.
+    pub(crate) fn unproven(&self, stack: &StackDetail) -> BTreeSet<Run> {
+        let mut runs = unchecked(stack);
+        runs.retain(|run| self.proven.as_ref().is_none_or(|proven| !proven.contains(run)));
+        runs
     }
 
     /// How a workload shows that it will not get there by itself.
@@ -218,6 +242,21 @@ mod tests {
                 "it ends again and again: it ended with exit code 7".into()
             )])
         );
+    }
+
+    #[test]
+    fn what_has_no_check_is_proven_by_time() {
+        let at =
+            |started: i64| stack(vec![workload("web", |a| a.status.started_at = Some(Timestamp(started)))]);
+        let mut progress = Progress::default();
+        assert_eq!(progress.step(&at(1)), Verdict::Ready);
+        assert!(progress.unproven(&at(1)).is_empty(), "it ran before");
+        assert_eq!(progress.unproven(&at(2)).len(), 1, "it was started since");
+        let checked = workload("web", |a| {
+            a.status.started_at = Some(Timestamp(3));
+            a.status.health = Health::Healthy;
+        });
+        assert!(progress.unproven(&stack(vec![checked])).is_empty(), "its check says it");
     }
 
     #[test]

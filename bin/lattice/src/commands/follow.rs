@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 const LOOK: Duration = Duration::from_secs(2);
 /// The shortest time between two looks.
 const CALM: Duration = Duration::from_millis(50);
+/// How long a container without a health check has to run before it counts: many end at once.
+const STEADY: Duration = Duration::from_secs(1);
 
 /// How following ended.
 pub(crate) enum Outcome {
@@ -42,14 +44,26 @@ pub(crate) async fn follow(
     let followed = async {
         let mut progress = Progress::default();
         let mut watch = None;
+        let mut steady = None;
         loop {
-            let looked = Instant::now();
+            let (looked, mut look) = (Instant::now(), LOOK);
             match ctx.client.stack(key).await {
                 Ok(stack) => {
                     let verdict = progress.step(&stack);
                     screen.show(progress::lines(&stack, screen.colour));
                     match verdict {
-                        Verdict::Ready => return Ok(Outcome::Ready(stack)),
+                        Verdict::Ready => {
+                            let unproven = progress.unproven(&stack);
+                            let since = match steady.take() {
+                                Some((same, since)) if same == unproven => since,
+                                _ => looked,
+                            };
+                            let left = STEADY.saturating_sub(looked - since);
+                            if unproven.is_empty() || left.is_zero() {
+                                return Ok(Outcome::Ready(stack));
+                            }
+                            (look, last, steady) = (left, Some(stack), Some((unproven, since)));
+                        }
                         Verdict::Failed(failed) => return Ok(Outcome::Failed(stack, failed)),
                         Verdict::Waiting => last = Some(stack),
                     }
@@ -61,7 +75,7 @@ pub(crate) async fn follow(
                 let kinds = [ObjectKind::Workload, ObjectKind::Allocation];
                 watch = ctx.client.watch(&WatchQuery::of(Some(revision), &kinds)).await.ok();
             }
-            if let Ok(false) = timeout(LOOK, change(&mut watch, key)).await {
+            if let Ok(false) = timeout(look, change(&mut watch, key)).await {
                 watch = None;
                 sleep(LOOK).await;
             }
