@@ -4,12 +4,15 @@
 use crate::{
     id::{AllocationId, NetworkId, NodeId, VolumeId},
     report::{Health, PublishedPort},
-    spec::HealthCheck,
+    spec::{HealthCheck, Names},
     time::{Duration, Timestamp},
     unit::{Bytes, Cpu},
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// On everything that Lattice makes: the node whose agent made it. What lacks this label, or has
 /// another node's, is never touched.
@@ -28,8 +31,9 @@ pub const LABEL_VOLUME: &str = "lattice.volume";
 pub const LABEL_NETWORK: &str = "lattice.network";
 
 /// Everything that decides how a container is made. What is not here is not asked for: no
-/// privileges, no host namespaces, no devices, the engine's restart policy `no`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// privileges, no host namespaces, no devices, the engine's restart policy `no`. `Debug` hides the
+/// values of the environment.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerConfig {
     /// Unique on the node.
     pub name: String,
@@ -61,6 +65,45 @@ pub struct ContainerConfig {
     pub capabilities: BTreeSet<String>,
     /// How long it may take to stop before it is killed.
     pub stop_grace_period: Duration,
+}
+
+impl fmt::Debug for ContainerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            image,
+            entrypoint,
+            command,
+            environment,
+            labels,
+            mounts,
+            networks,
+            ports,
+            healthcheck,
+            cpu_limit,
+            memory_limit,
+            pids_limit,
+            capabilities,
+            stop_grace_period,
+        } = self;
+        f.debug_struct("ContainerConfig")
+            .field("name", name)
+            .field("image", image)
+            .field("entrypoint", entrypoint)
+            .field("command", command)
+            .field("environment", &Names(environment))
+            .field("labels", labels)
+            .field("mounts", mounts)
+            .field("networks", networks)
+            .field("ports", ports)
+            .field("healthcheck", healthcheck)
+            .field("cpu_limit", cpu_limit)
+            .field("memory_limit", memory_limit)
+            .field("pids_limit", pids_limit)
+            .field("capabilities", capabilities)
+            .field("stop_grace_period", stop_grace_period)
+            .finish()
+    }
 }
 
 /// Something mounted into a container.

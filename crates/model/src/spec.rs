@@ -11,7 +11,10 @@ use crate::{
     unit::{Bytes, Cpu},
 };
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// Capabilities that a container may keep when it asks for nothing special (as in design law 7).
 pub const DEFAULT_CAPABILITIES: [&str; 8] =
@@ -38,8 +41,8 @@ pub struct StackSpec {
     pub networks: BTreeMap<NetworkName, NetworkSpec>,
 }
 
-/// A service of a stack, or a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A service of a stack, or a job. `Debug` hides the values of its environment.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct WorkloadSpec {
@@ -129,6 +132,58 @@ impl WorkloadSpec {
             pool: None,
             stop_grace_period: ten_seconds(),
         }
+    }
+}
+
+/// The names of an environment without the values, which are often passwords: for `Debug`.
+pub(crate) struct Names<'a>(pub(crate) &'a BTreeMap<String, String>);
+
+impl fmt::Debug for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl fmt::Debug for WorkloadSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            image,
+            entrypoint,
+            command,
+            environment,
+            ports,
+            expose,
+            mounts,
+            secrets,
+            networks,
+            depends_on,
+            healthcheck,
+            restart,
+            replicas,
+            resources,
+            labels,
+            pool,
+            stop_grace_period,
+        } = self;
+        f.debug_struct("WorkloadSpec")
+            .field("image", image)
+            .field("entrypoint", entrypoint)
+            .field("command", command)
+            .field("environment", &Names(environment))
+            .field("ports", ports)
+            .field("expose", expose)
+            .field("mounts", mounts)
+            .field("secrets", secrets)
+            .field("networks", networks)
+            .field("depends_on", depends_on)
+            .field("healthcheck", healthcheck)
+            .field("restart", restart)
+            .field("replicas", replicas)
+            .field("resources", resources)
+            .field("labels", labels)
+            .field("pool", pool)
+            .field("stop_grace_period", stop_grace_period)
+            .finish()
     }
 }
 
