@@ -9,9 +9,12 @@ use crate::{
     yaml::{Entry, Mapping, Node, Span, Value},
 };
 use lattice_model::{
-    NetworkName, WorkloadName,
+    Duration, NetworkName, WorkloadName,
     spec::{Dependency, MountSpec, PortSpec, RestartPolicy, WorkloadSpec},
 };
+
+/// The longest that a container may take to stop.
+const MAX_GRACE: Duration = Duration::from_secs(3600);
 
 /// Something with the place that it comes from.
 #[derive(Clone, Debug)]
@@ -78,6 +81,12 @@ impl Reader<'_> {
                 "labels" => spec.labels = self.labels(node, &at),
                 "stop_grace_period" => {
                     if let Some(span) = self.duration(node, &at) {
+                        if span > MAX_GRACE {
+                            let message = "this is more than an hour";
+                            let hint =
+                                "A container is killed after an hour at the latest; write `1h` or less";
+                            self.error(Code::Invalid, node.span, &at, message, hint);
+                        }
                         spec.stop_grace_period = span;
                     }
                 }

@@ -231,6 +231,7 @@ fn places_and_words() {
             "stop_grace_period: soon",
             "c.yaml:4:24: services.s.stop_grace_period: expected a span of time, found `soon`",
         ),
+        ("stop_grace_period: 1h1s", "c.yaml:4:24: services.s.stop_grace_period: this is more than an hour"),
         ("x-lattice: {pool: a b}", "c.yaml:4:23: services.s.x-lattice.pool: pool name"),
         (
             "x-lattice: {spread: 1}",
