@@ -72,6 +72,14 @@ impl Up {
         process.wait(PATIENCE)
     }
 
+    /// kill -9 of `lattice up`; the agent is left to itself.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self) {
+        self.process.take().expect("it runs").kill();
+    }
+
     /// Types a command line.
     pub fn lattice(&self, args: &[&str]) -> Output {
         self.lattice_with_input(args, b"")

@@ -166,10 +166,9 @@ fn missing_image() {
 }
 
 #[test]
-fn what_the_example_does_not_allow() {
+fn what_the_owner_does_not_allow() {
     let cluster = Cluster::start();
-    // A secret that does not exist: refused or waited for with the reason; a published address beyond loopback: refused
-    // by the node, which is the owner's to allow.
+    // An address beyond loopback is refused by the node itself: it is the owner's to allow.
     let agent = cluster.join("a");
     let beyond = web("")
         .replace("\"8080\"", "\"0.0.0.0:0:8080\"")

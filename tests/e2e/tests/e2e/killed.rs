@@ -1,7 +1,8 @@
 //! kill -9 of the agent, of the server, of both: what runs runs on, is adopted, and nothing acknowledged is lost.
 
 use super::{sleepers, web};
-use lattice_e2e::{Cluster, PATIENCE, eventually, http, until};
+use lattice_api::AllocationView;
+use lattice_e2e::{BUSYBOX, Cluster, PATIENCE, Up, eventually, http, until};
 
 fn two(cluster: &Cluster) -> Vec<(String, String, String)> {
     let _ = cluster.deploy("two", &(web("") + &sleepers(&[("other", "")])["services:\n".len()..]), &[]).ok();
@@ -105,4 +106,44 @@ fn in_the_middle_of_deployments() {
         assert_eq!(cluster.starts(&name).len(), 3, "one container for each");
     }
     assert_eq!(agent.made().0.len(), 12, "and none besides");
+}
+
+/// `lattice up` is both at once: killed, it leaves the agent, and the next one goes on with that.
+#[test]
+fn up() {
+    let mut up = Up::new();
+    up.start();
+    let agents = up.agents();
+    assert_eq!(agents.len(), 1);
+    let sleep = ["run", "--name", "one", BUSYBOX, "sh", "-c", "trap 'exit 0' TERM; sleep 100000 & wait"];
+    let _ = up.lattice(&sleep).ok();
+    let container = |up: &Up| {
+        let found = up.engine().labelled(&format!("lattice.allocation={}", up_ps(up)[0].id));
+        assert_eq!(found.len(), 1, "{found:?}");
+        (found[0].clone(), up.engine().started_at(&found[0]))
+    };
+    let before = container(&up);
+    up.kill();
+    assert_eq!(up.agents(), agents, "the agent is a process of its own");
+    let words = up.start();
+    assert!(words.contains("already running"), "{words}");
+    assert_eq!(up.agents(), agents);
+    // And that agent, killed, is started again by `lattice up`.
+    let pid = rustix::process::Pid::from_raw(agents[0]).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    until("another agent runs", PATIENCE, || match up.agents() {
+        now if now.len() == 1 && now != agents => Ok(()),
+        now => Err(now),
+    });
+    eventually("the node is back", || {
+        up.lattice(&["node", "ls"]).ok().stdout.contains("connected")
+            && up_ps(&up).iter().all(|a| a.is_serving())
+    });
+    assert_eq!(container(&up), before);
+    assert!(up.interrupt().success());
+    assert!(up.agents().is_empty());
+}
+
+fn up_ps(up: &Up) -> Vec<AllocationView> {
+    up.lattice(&["ps", "-o", "json"]).ok().json()
 }

@@ -1,6 +1,7 @@
 //! Subjects, and the Compose files that several of them deploy.
 
 mod bad_input;
+mod changes;
 mod cut;
 mod docker_restart;
 mod first_light;
