@@ -512,7 +512,7 @@ async fn a_stack_has_names_ports_and_data() {
         GoalNetwork { stack: stack(), name: "default".parse().unwrap(), spec: Default::default() },
     );
     let key = "default/agent-test/data".parse().unwrap();
-    wanted.volumes.insert(volume, GoalVolume { key, exists: false, epoch: 1, delete: false });
+    wanted.volumes.insert(volume, GoalVolume { key, exists: false, epoch: 1, delete: false, missing: false });
     for allocation in wanted.allocations.values_mut() {
         let mut spec = (*allocation.spec).clone();
         spec.networks.insert("default".parse().unwrap(), Default::default());

@@ -81,7 +81,8 @@ pub struct Reconciler {
     made_networks: BTreeMap<NetworkId, String>,
     made_volumes: BTreeMap<VolumeId, String>,
     told_gone: BTreeSet<AllocationId>,
-    told_volumes: BTreeSet<(VolumeId, bool)>,
+    /// What was said last about each volume, under this goal.
+    told_volumes: BTreeMap<VolumeId, ReportKind>,
     next_operation: u64,
 }
 
@@ -109,7 +110,7 @@ impl Reconciler {
             made_networks: BTreeMap::new(),
             made_volumes: BTreeMap::new(),
             told_gone: BTreeSet::new(),
-            told_volumes: BTreeSet::new(),
+            told_volumes: BTreeMap::new(),
             next_operation: 0,
         }
     }
@@ -421,14 +422,13 @@ impl Reconciler {
                         self.launch(Operation::RemoveVolume { name: volume.engine_name(*id) }, now, effects);
                     }
                 }
-                (true, false, _) => {
-                    self.tell_volume(*id, true, ReportKind::VolumeDeleted { id: *id }, effects)
-                }
+                (true, false, _) => self.tell_volume(*id, ReportKind::VolumeDeleted { id: *id }, effects),
+                // The server takes it in before it can take it for missing.
                 (false, true, false) => {
-                    self.tell_volume(*id, false, ReportKind::VolumeCreated { id: *id }, effects);
+                    self.tell_volume(*id, ReportKind::VolumeCreated { id: *id }, effects);
                 }
                 (false, false, exists) if exists || self.was_here(*id) => {
-                    self.tell_volume(*id, true, ReportKind::VolumeMissing { id: *id }, effects)
+                    self.tell_volume(*id, ReportKind::VolumeMissing { id: *id }, effects)
                 }
                 (false, false, _) => {
                     let labels = self.labels(LABEL_VOLUME, id.to_string(), &volume.key.stack_key()).into();
@@ -438,7 +438,12 @@ impl Reconciler {
                         effects,
                     );
                 }
-                (false, true, true) => {}
+                (false, true, true) => {
+                    let missed = ReportKind::VolumeMissing { id: *id };
+                    if volume.missing || self.told_volumes.get(id) == Some(&missed) {
+                        self.tell_volume(*id, ReportKind::VolumeFound { id: *id }, effects);
+                    }
+                }
             }
         }
     }
@@ -452,8 +457,9 @@ impl Reconciler {
         ]
     }
 
-    fn tell_volume(&mut self, id: VolumeId, flag: bool, kind: ReportKind, effects: &mut Vec<Effect>) {
-        if self.told_volumes.insert((id, flag)) {
+    fn tell_volume(&mut self, id: VolumeId, kind: ReportKind, effects: &mut Vec<Effect>) {
+        if self.told_volumes.get(&id) != Some(&kind) {
+            self.told_volumes.insert(id, kind.clone());
             effects.push(Effect::Report(kind));
         }
     }

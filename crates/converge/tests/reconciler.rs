@@ -4,16 +4,16 @@
 
 mod world;
 
-use lattice_converge::Input;
+use lattice_converge::{Effect, Input, Operation};
 use lattice_model::{
     Duration, Goal, Timestamp,
-    container::{ContainerSeen, ContainerState, LABEL_ALLOCATION},
+    container::{ContainerSeen, ContainerState, LABEL_ALLOCATION, LABEL_NODE, LABEL_VOLUME, VolumeSeen},
     goal::DesiredState,
     report::{AllocationState, Health, ReportKind},
     spec::{Dependency, DependencyCondition, PortSpec, RestartPolicy, WorkloadSpec},
 };
 use proptest::prelude::*;
-use world::{World, allocation, goal, id, policy, with_network, with_volume};
+use world::{World, allocation, goal, id, node, policy, with_network, with_volume};
 
 fn spec(change: impl FnOnce(&mut WorkloadSpec)) -> std::sync::Arc<WorkloadSpec> {
     let mut spec = WorkloadSpec::of_image("img");
@@ -206,6 +206,43 @@ fn a_volume_that_is_gone_is_never_replaced_by_an_empty_one() {
     assert!(world.log.is_empty(), "{:?}", world.log);
     assert!(world.reports.contains(&ReportKind::VolumeMissing { id: volume }));
     assert!(world.status(id(1)).reason.unwrap().contains("an empty one is not put in its place"));
+}
+
+#[test]
+fn a_volume_that_comes_back_is_told_each_time_and_also_when_nothing_uses_it() {
+    let mut goal = goal([allocation("db", |_| {})]);
+    let volume = with_volume(&mut goal, id(1), true);
+    let mut world = met(&goal);
+    let (missing, found) = (ReportKind::VolumeMissing { id: volume }, ReportKind::VolumeFound { id: volume });
+    let told = |world: &World| -> Vec<ReportKind> {
+        world.reports.iter().filter(|r| **r == missing || **r == found).cloned().collect()
+    };
+    let name = goal.volumes[&volume].engine_name(volume);
+    let labels = [(LABEL_NODE.to_owned(), node().to_string()), (LABEL_VOLUME.to_owned(), volume.to_string())];
+    let seen = VolumeSeen { name: name.clone(), labels: labels.into() };
+    world.volumes.insert(name.clone(), seen.clone());
+    world.list();
+    world.list();
+    assert_eq!(told(&world), [missing.clone(), found.clone()]);
+    world.volumes.clear();
+    world.list();
+    assert_eq!(told(&world), [missing.clone(), found.clone(), missing.clone()]);
+
+    // Its workload was scaled to nothing, and the agent died and remembers nothing of it.
+    world.volumes.insert(name, seen);
+    world.crash_agent();
+    world.settle();
+    let mut bare = Goal { volumes: goal.volumes.clone(), ..Goal::default() };
+    bare.volumes.get_mut(&volume).unwrap().missing = true;
+    world.reports.clear();
+    world.give(2, &bare);
+    world.settle();
+    world.list();
+    assert_eq!((told(&world), world.volumes.len()), (vec![found.clone()], 1));
+    bare.volumes.get_mut(&volume).unwrap().missing = false;
+    world.give(3, &bare);
+    world.settle();
+    assert_eq!(told(&world), [found.clone()]);
 }
 
 #[test]
@@ -624,5 +661,32 @@ proptest! {
         world.list();
         world.pass(Duration::from_secs(3600));
         prop_assert_eq!(world.log.len(), done, "a met goal needs nothing: {:?}", &world.log[done..]);
+    }
+}
+
+#[test]
+fn no_debug_output_shows_what_an_environment_holds() {
+    let secret = |s: &mut WorkloadSpec| drop(s.environment.insert("PGPASSWORD".into(), "hunter2".into()));
+    let goal = goal([allocation("db", |a| a.spec = spec(secret))]);
+    let mut reconciler =
+        lattice_converge::Reconciler::new(node(), policy(), "/run/secrets", Default::default());
+    let input = Input::Goal(lattice_model::GoalId { incarnation: 1, revision: 1 }, goal.clone());
+    let mut shown = vec![format!("{:?}", goal.allocations[&id(1)].spec), format!("{goal:#?} {input:?}")];
+    let mut made = None;
+    for input in [input, Input::Listed(Default::default())] {
+        let effects = reconciler.step(input, Timestamp(0), &mut || 5);
+        let value = effects.iter().find_map(|effect| match effect {
+            Effect::Run(_, Operation::Create { config, .. }) => {
+                Some(config.environment["PGPASSWORD"].clone())
+            }
+            _ => None,
+        });
+        made = made.or(value);
+        shown.push(format!("{effects:?}"));
+    }
+    assert_eq!(made.as_deref(), Some("hunter2"));
+    shown.push(format!("{reconciler:?}"));
+    for text in shown {
+        assert!(!text.contains("hunter2"), "{text}");
     }
 }

@@ -42,7 +42,8 @@ pub struct Goal {
     /// certain also for those that the node never heard of.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub remove: BTreeSet<AllocationId>,
-    /// The volumes that the allocations use. One that is not here is left alone, always.
+    /// The volumes that the allocations use, those to delete, and those that were told to be
+    /// missing, so that their return is told too. One that is not here is left alone, always.
     pub volumes: BTreeMap<VolumeId, GoalVolume>,
     /// The networks that the allocations use. One that is not here and not in use is removed.
     pub networks: BTreeMap<NetworkId, GoalNetwork>,
@@ -101,6 +102,9 @@ pub struct GoalVolume {
     /// Whether somebody asked for its deletion. Nothing else deletes data.
     #[serde(default)]
     pub delete: bool,
+    /// Whether the server takes it for missing: should it be here, that is to be said.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missing: bool,
 }
 
 impl GoalVolume {

@@ -54,6 +54,11 @@ pub enum ReportKind {
         /// Which.
         id: VolumeId,
     },
+    /// A volume that was told to be missing is here again.
+    VolumeFound {
+        /// Which.
+        id: VolumeId,
+    },
     /// The container engine stopped answering.
     RuntimeLost {
         /// What it said.

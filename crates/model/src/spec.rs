@@ -41,7 +41,7 @@ pub struct StackSpec {
     pub networks: BTreeMap<NetworkName, NetworkSpec>,
 }
 
-/// A service of a stack, or a job. `Debug` hides the values of its environment.
+/// A service of a stack, or a job.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]

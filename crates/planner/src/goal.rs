@@ -1,10 +1,10 @@
 //! From the snapshot to what one node is told.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Row};
 use lattice_model::{
     Goal, GoalAllocation, GoalNetwork, GoalVolume, NodeId, ProjectName, SecretName,
     goal::{DesiredState, SecretValue},
-    resource::{Allocation, Approval, Intent},
+    resource::{Allocation, Approval, Intent, Volume},
 };
 
 /// The whole desired state of `node`, or nothing where it may not be told anything: it is not
@@ -34,11 +34,18 @@ pub fn goal_for(
         let allocation = with_surroundings(cluster, row, desired, secret, &mut goal);
         goal.allocations.insert(row.id, allocation);
     }
-    for row in cluster.volumes.values().filter(|row| row.deleting && row.node == Some(node)) {
-        let (exists, epoch) = (row.exists, row.epoch);
-        goal.volumes.insert(row.id, GoalVolume { key: row.key.clone(), exists, epoch, delete: true });
+    // Also where nothing uses them: somebody waits to hear that they are gone, or here again.
+    let awaited = |row: &&Row<Volume>| row.node == Some(node) && (row.deleting || row.missing);
+    for row in cluster.volumes.values().filter(awaited) {
+        goal.volumes.insert(row.id, goal_volume(row));
     }
     Some(goal)
+}
+
+fn goal_volume(volume: &Volume) -> GoalVolume {
+    let Volume { id: _, key, node: _, exists, epoch, missing, deleting, created_at: _ } = volume;
+    let (exists, epoch, missing, delete) = (*exists, *epoch, *missing, *deleting);
+    GoalVolume { key: key.clone(), exists, epoch, delete, missing }
 }
 
 fn with_surroundings(
@@ -63,8 +70,7 @@ fn with_surroundings(
     for mount in &row.spec.mounts {
         let Some(volume) = cluster.volumes.get(&stack_key.volume(mount.volume.clone())) else { continue };
         allocation.volumes.insert(mount.volume.clone(), volume.id);
-        let (key, exists, epoch) = (volume.key.clone(), volume.exists, volume.epoch);
-        goal.volumes.insert(volume.id, GoalVolume { key, exists, epoch, delete: volume.deleting });
+        goal.volumes.insert(volume.id, goal_volume(volume));
     }
     if let Some(stack) = cluster.stacks.get(&stack_key) {
         for name in row.spec.networks.keys() {

@@ -32,6 +32,29 @@ async fn a_deployment_becomes_a_goal_and_reports_become_a_status() {
     assert_eq!(world.get("/v1/volumes").await["items"][0]["state"], "available");
     assert!(agent.goal(&mut link).await.volumes[&volume].exists);
 
+    // Data that is away blocks its users, and is asked after also while it has none.
+    agent.say(&mut link, vec![ReportKind::VolumeMissing { id: volume }]).await;
+    world.event("volume.missing").await;
+    world.ok("POST", &format!("{WEB}/scale"), Some(json!({"replicas": 0}))).await;
+    while !agent.goal(&mut link).await.remove.contains(id) {}
+    agent.say(&mut link, vec![ReportKind::AllocationGone { id: *id }]).await;
+    let goal = loop {
+        let goal = agent.goal(&mut link).await;
+        if goal.remove.is_empty() {
+            break goal;
+        }
+    };
+    assert!(goal.allocations.is_empty() && goal.volumes[&volume].missing, "{goal:#?}");
+    let found = ReportKind::VolumeFound { id: volume };
+    agent.say(&mut link, vec![found.clone(), found]).await;
+    world.event("volume.found").await;
+    assert_eq!(world.get("/v1/volumes").await["items"][0]["state"], "available");
+    assert!(agent.goal(&mut link).await.volumes.is_empty());
+    world.ok("POST", &format!("{WEB}/scale"), Some(json!({"replicas": 1}))).await;
+    let goal = agent.goal(&mut link).await;
+    let id = goal.allocations.first_key_value().unwrap().0;
+    agent.say(&mut link, vec![running(*id)]).await;
+
     // What was deployed is deployed: the same again changes nothing, another image replaces it.
     let same = world.ok("PUT", SHOP, Some(web("nginx:1"))).await;
     assert!(

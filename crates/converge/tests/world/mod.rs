@@ -56,7 +56,7 @@ pub fn goal(allocations: impl IntoIterator<Item = GoalAllocation>) -> Goal {
 pub fn with_volume(goal: &mut Goal, allocation: AllocationId, exists: bool) -> VolumeId {
     let volume = VolumeId::from_random(77);
     let key = "default/shop/data".parse().unwrap();
-    goal.volumes.insert(volume, GoalVolume { key, exists, epoch: 1, delete: false });
+    goal.volumes.insert(volume, GoalVolume { key, exists, epoch: 1, delete: false, missing: false });
     let a = goal.allocations.get_mut(&allocation).unwrap();
     let mut spec = (*a.spec).clone();
     spec.mounts.push(MountSpec { volume: "data".parse().unwrap(), target: "/data".into(), read_only: false });

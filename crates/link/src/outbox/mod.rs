@@ -346,6 +346,7 @@ fn fit(kind: &mut ReportKind) {
         | ReportKind::VolumeCreated { .. }
         | ReportKind::VolumeDeleted { .. }
         | ReportKind::VolumeMissing { .. }
+        | ReportKind::VolumeFound { .. }
         | ReportKind::RuntimeBack
         | ReportKind::OutboxOverflowed { .. } => {}
     }

@@ -148,6 +148,9 @@ impl<'a> Effects<'a> {
                 volume.missing |= new;
                 new.then_some("it should be there and is not: its data may be lost")
             }),
+            ReportKind::VolumeFound { id } => self.volume(at, *id, "volume.found", |volume| {
+                std::mem::take(&mut volume.missing).then_some("it is there again")
+            }),
             ReportKind::VolumeDeleted { id } => self.volume_deleted(at, *id),
             ReportKind::RuntimeLost { reason } => {
                 self.tell_at(
@@ -228,7 +231,6 @@ impl<'a> Effects<'a> {
         let turned =
             (before.state, before.health, before.restarts) != (after.state, after.health, after.restarts);
         let (workload, slot) = (allocation.workload.clone(), allocation.slot);
-        let mounts = allocation.spec.mounts.clone();
         if turned {
             let subject = format!("{workload}#{slot}");
             let kind = format!("allocation.{}", after.state.as_str());
@@ -238,20 +240,6 @@ impl<'a> Effects<'a> {
                 .because(after.reason.clone())
                 .at(at);
             self.events.push(event);
-        }
-        if after.state == AllocationState::Running && before.state != AllocationState::Running {
-            // What runs has its volumes: one that was missing is back.
-            for mount in mounts {
-                let key = workload.stack_key().volume(mount.volume);
-                if let Some(id) =
-                    self.snapshot.cluster.volumes.get(&key).filter(|row| row.missing).map(|row| row.id)
-                {
-                    self.volume(at, id, "volume.found", |volume| {
-                        volume.missing = false;
-                        Some("it is there again")
-                    });
-                }
-            }
         }
     }
 
