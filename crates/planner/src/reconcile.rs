@@ -4,7 +4,8 @@
 //! 1. allocations on nodes that left the cluster are forgotten;
 //! 2. allocations of workloads that are gone are sent away;
 //! 3. replicas too many are sent away, those of stopped workloads stopped, and each group of workloads that must share a node gets one, bound by data before neighbours;
-//! 4. each workload's slots are filled, or replaced one at a time;
+//! 4. each workload's slots are filled, or replaced one at a time; services that exchange their
+//!    ports are replaced together, or not at all;
 //! 5. volumes and stacks of which nothing is left are forgotten.
 
 use crate::{
@@ -34,12 +35,38 @@ pub(crate) struct Planning<'a> {
     random: &'a mut dyn FnMut() -> u128,
     plan: Plan,
     report: PlanReport,
+    /// Allocations whose ports stand in nobody's way, since this plan replaces them.
+    yielding: BTreeSet<AllocationId>,
+}
+
+/// A plan in the making as it was at one moment, to go back to.
+struct Mark {
+    cluster: Cluster,
+    steps: usize,
+    relies_on: usize,
+    placed: usize,
+    pending: usize,
 }
 
 impl<'a> Planning<'a> {
     pub(crate) fn new(base: &'a Cluster, now: Timestamp, random: &'a mut dyn FnMut() -> u128) -> Self {
-        let (plan, report) = Default::default();
-        Self { base, cluster: base.clone(), now, random, plan, report }
+        let (plan, report, yielding) = Default::default();
+        Self { base, cluster: base.clone(), now, random, plan, report, yielding }
+    }
+
+    fn mark(&self) -> Mark {
+        let (Plan { steps, relies_on }, PlanReport { placed, pending }) = (&self.plan, &self.report);
+        let (steps, relies_on) = (steps.len(), relies_on.len());
+        Mark { cluster: self.cluster.clone(), steps, relies_on, placed: placed.len(), pending: pending.len() }
+    }
+
+    fn go_back(&mut self, mark: &Mark) {
+        let Mark { cluster, steps, relies_on, placed, pending } = mark;
+        self.cluster = cluster.clone();
+        self.plan.steps.truncate(*steps);
+        self.plan.relies_on.truncate(*relies_on);
+        self.report.placed.truncate(*placed);
+        self.report.pending.truncate(*pending);
     }
 
     pub(crate) fn finish(self) -> (Plan, PlanReport) {
@@ -67,8 +94,9 @@ impl<'a> Planning<'a> {
         self.report.pending.push(Pending { workload: workload.clone(), slots, why, hint });
     }
 
-    /// What a node has left without what is replaced. Allocations on their way out no longer count, but their ports do:
-    /// the engine frees a port only when the container is gone.
+    /// What a node has left without what is replaced. Allocations on their way out no longer count,
+    /// but their ports do, since the engine frees a port only when the container is gone; except
+    /// between services that are replaced together, whose agent waits for the port.
     fn candidate<'n>(&self, node: &'n Node, replacing: Option<AllocationId>) -> Candidate<'n> {
         let (mut cpu, mut memory, mut ports) = (0u64, 0u64, Vec::new());
         for allocation in self.cluster.allocations_on(node.id) {
@@ -80,7 +108,9 @@ impl<'a> Planning<'a> {
                 cpu += u64::from(c.0);
                 memory = memory.saturating_add(m.0);
             }
-            ports.extend(claims(&allocation.spec));
+            if !self.yielding.contains(&allocation.id) {
+                ports.extend(claims(&allocation.spec));
+            }
         }
         let free_cpu =
             Cpu(u32::try_from(u64::from(node.capacity.cpu.0).saturating_sub(cpu)).unwrap_or(u32::MAX));
@@ -108,10 +138,38 @@ pub(crate) fn reconcile_stack(planning: &mut Planning<'_>, stack: &StackKey) {
     for workload in &workloads {
         trim(planning, workload);
     }
-    for group in groups(workloads) {
-        reconcile_group(planning, &group);
-    }
+    reconcile_groups(planning, stack, &groups(workloads));
     forget_leftovers(planning, stack);
+}
+
+/// Two services that exchange their ports would each wait for the other for ever. So all that are
+/// outdated are first taken to make way; as long as some did not, they are put back into the way
+/// and it is planned anew. What is left to make way is replaced by this plan.
+fn reconcile_groups(planning: &mut Planning<'_>, stack: &StackKey, groups: &[Vec<&Workload>]) {
+    let base = planning.base;
+    let outdated = |row: &&Row<Allocation>| {
+        row.intent != Intent::Remove
+            && claims(&row.spec).next().is_some()
+            && base.workloads().get(&row.workload).is_some_and(|w| w.generation != row.generation)
+    };
+    let cluster = &planning.cluster;
+    planning.yielding = cluster.allocations_of_stack(stack).filter(outdated).map(|row| row.id).collect();
+    let before = planning.mark();
+    loop {
+        for group in groups {
+            reconcile_group(planning, group);
+        }
+        let stays = |id: &AllocationId| {
+            planning.cluster.allocations().get(id).is_some_and(|row| row.intent != Intent::Remove)
+        };
+        let staying: Vec<AllocationId> = planning.yielding.iter().filter(|id| stays(id)).copied().collect();
+        if staying.is_empty() {
+            break;
+        }
+        planning.yielding.retain(|id| !staying.contains(id));
+        planning.go_back(&before);
+    }
+    planning.yielding.clear();
 }
 
 fn forget_lost(planning: &mut Planning<'_>, stack: &StackKey) {

@@ -12,7 +12,7 @@ use lattice_model::{
     },
     spec::{ContainerPort, MountSpec, PortSpec, WorkloadSpec},
 };
-use lattice_planner::{Cluster, Plan, PlanReport, Row, Step, invariants, plan};
+use lattice_planner::{Cluster, Plan, PlanReport, Row, Step, goal::goal_for, invariants, plan};
 use proptest::prelude::*;
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -111,6 +111,13 @@ impl Scene {
         change(&mut workload);
         let row = self.row(workload);
         self.cluster.put_workload(row);
+    }
+
+    fn volume(&mut self, change: impl FnOnce(&mut Volume)) {
+        let mut volume = (*self.cluster.volumes.values().next().unwrap().value).clone();
+        change(&mut volume);
+        let row = self.row(volume);
+        self.cluster.volumes.insert(row.key.clone(), row);
     }
 
     /// Plans, checks, commits.
@@ -337,6 +344,82 @@ fn a_port_is_given_once() {
 }
 
 #[test]
+fn services_of_a_stack_exchange_their_ports() {
+    let mut scene = Scene::with_nodes(&[(4, 8)]);
+    let ports = |scene: &mut Scene, ports: [u16; 3]| {
+        for (name, port) in ["a", "b", "c"].into_iter().zip(ports) {
+            scene.workload(name, 1, publish(port));
+        }
+    };
+    ports(&mut scene, [80, 81, 82]);
+    scene.settle();
+    ports(&mut scene, [81, 80, 82]);
+    let (exchange, report) = scene.plan();
+    assert!(report.pending.is_empty(), "{report:#?}");
+    let created = exchange.steps.iter().filter(|step| matches!(step, Step::Create(_))).count();
+    assert_eq!(created, 3);
+    scene.obey();
+    scene.settle();
+    ports(&mut scene, [80, 82, 81]);
+    assert!(scene.plan().1.pending.is_empty());
+    scene.obey();
+    scene.settle();
+
+    // Another stack waits: what goes holds its ports until it is gone.
+    ports(&mut scene, [83, 82, 81]);
+    let key = "default/zoo/d".parse::<WorkloadKey>().unwrap();
+    let mut spec = WorkloadSpec::of_image("img");
+    publish(80)(&mut spec);
+    let (spec, desired) = (Arc::new(spec), DesiredState::Run);
+    let row = scene.row(Workload { key: key.clone(), spec, generation: 1, replicas: 1, desired, restart: 0 });
+    scene.cluster.put_workload(row);
+    let stacks = BTreeSet::from([shop(), key.stack_key()]);
+    let (plan, report) = plan(&scene.cluster, &stacks, Timestamp(7), &mut || 9);
+    assert!(invariants::broken(&scene.cluster, &plan).is_empty());
+    assert_eq!(report.pending[0].why, "the only node does not fit (1: port 80 taken)");
+}
+
+#[test]
+fn services_that_cannot_all_be_replaced_keep_their_ports() {
+    let mut scene = Scene::with_nodes(&[(4, 2)]);
+    scene.workload("a", 1, publish(80));
+    scene.workload("b", 1, publish(81));
+    scene.workload("c", 1, publish(82));
+    scene.settle();
+    scene.workload("a", 1, publish(81));
+    scene.workload("b", 1, |s| {
+        publish(82)(s);
+        s.resources.reserved_memory = Some(Bytes(8 << 30));
+    });
+    scene.workload("c", 1, publish(83));
+    let report = scene.settle();
+    let why: Vec<_> = report.pending.iter().map(|p| (p.workload.workload.as_str(), p.why.as_str())).collect();
+    assert_eq!(why.len(), 2, "{why:?}");
+    assert!(why[0].0 == "a" && why[0].1.contains("port 81 taken"), "{why:?}");
+    assert!(why[1].0 == "b" && why[1].1.contains("memory"), "{why:?}");
+    assert_eq!(scene.active("c")[0].generation, 2);
+    // Once it fits, all follow.
+    scene.workload("b", 1, publish(82));
+    assert!(scene.settle().pending.is_empty());
+}
+
+#[test]
+fn a_missing_volume_stays_in_the_goal_when_nothing_uses_it() {
+    let mut scene = Scene::with_nodes(&[(4, 8)]);
+    scene.workload("db", 1, mount);
+    scene.settle();
+    scene.volume(|v| v.exists = true);
+    scene.change("db", |w| w.replicas = 0);
+    scene.settle();
+    let goal = |scene: &Scene| goal_for(&scene.cluster, node_id(0), &|_, _| None).unwrap();
+    assert!(goal(&scene).volumes.is_empty());
+    scene.volume(|v| v.missing = true);
+    let told = goal(&scene);
+    let volume = told.volumes.values().next().unwrap();
+    assert!(told.allocations.is_empty() && volume.missing && volume.exists && !volume.delete, "{told:#?}");
+}
+
+#[test]
 fn a_volume_to_delete_goes_and_another_stays() {
     let mut scene = Scene::with_nodes(&[(4, 8)]);
     scene.workload("db", 1, mount);
@@ -392,6 +475,7 @@ fn a_successor_names_the_one_that_it_replaces() {
 #[derive(Clone, Debug)]
 enum Act {
     Deploy(usize, u32, u8),
+    Exchange(usize, usize),
     Scale(usize, u32),
     Stop(usize),
     Remove(usize),
@@ -407,6 +491,7 @@ fn act() -> impl Strategy<Value = Act> {
         prop_oneof![Just(Approval::Approved), Just(Approval::Revoked), Just(Approval::Quarantined)];
     prop_oneof![
         (0usize..4, 0u32..5, 0u8..16).prop_map(|(w, r, f)| Act::Deploy(w, r, f)),
+        (0usize..4, 0usize..4).prop_map(|(a, b)| Act::Exchange(a, b)),
         (0usize..4, 0u32..6).prop_map(|(w, r)| Act::Scale(w, r)),
         (0usize..4).prop_map(Act::Stop),
         (0usize..4).prop_map(Act::Remove),
@@ -436,6 +521,14 @@ proptest! {
                     if features & 4 != 0 { s.resources.reserved_memory = Some(Bytes::from_mib(700)); }
                     if features & 8 != 0 { publish(8080 + u16::from(features & 1))(s); }
                 }),
+                Act::Exchange(a, b) => {
+                    let rows = [a, b].map(|w| scene.cluster.workloads().get(&key(names[w])).cloned());
+                    if let [Some(a), Some(b)] = rows {
+                        let [(a_spec, n), (b_spec, m)] = [&a, &b].map(|row| ((*row.spec).clone(), row.replicas));
+                        scene.workload(a.key.workload.as_str(), n, |s| s.ports = b_spec.ports);
+                        scene.workload(b.key.workload.as_str(), m, |s| s.ports = a_spec.ports);
+                    }
+                }
                 Act::Scale(w, r) if scene.cluster.workloads().contains_key(&key(names[w])) => scene.change(names[w], |w| w.replicas = r),
                 Act::Stop(w) if scene.cluster.workloads().contains_key(&key(names[w])) => scene.change(names[w], |w| w.desired = match w.desired {
                     DesiredState::Run => DesiredState::Stop,
