@@ -8,7 +8,10 @@ use parking_lot::Mutex;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// The image of all containers; `scripts/images.sh` makes it.
@@ -36,6 +39,7 @@ pub(crate) struct Lab {
     folder: PathBuf,
     run: String,
     keep: bool,
+    homes: AtomicUsize,
     undo: Mutex<Vec<Undo>>,
 }
 
@@ -63,7 +67,16 @@ impl Lab {
             folder = std::env::temp_dir().join(format!("lattice-bench-{run}"));
         }
         fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-        Ok(Self { engine: Engine::local(), bin_dir, target_dir, folder, run, keep, undo: Mutex::default() })
+        Ok(Self {
+            engine: Engine::local(),
+            bin_dir,
+            target_dir,
+            folder,
+            run,
+            keep,
+            homes: AtomicUsize::new(0),
+            undo: Mutex::default(),
+        })
     }
 
     /// The Docker engine of this machine.
@@ -104,7 +117,8 @@ impl Lab {
     /// When it does not become ready; the message has the end of its logs.
     pub(crate) async fn cluster(&self) -> anyhow::Result<Arc<Cluster>> {
         self.engine.image(IMAGE).await?;
-        let home = self.folder.join(format!("home{}", self.undo.lock().len()));
+        // Never one that another cluster had: its node would look for that one's server.
+        let home = self.folder.join(format!("home{}", self.homes.fetch_add(1, Ordering::Relaxed)));
         let cluster = Arc::new(Cluster::new(self, home)?);
         self.undo.lock().push(Undo::Cluster(Arc::clone(&cluster)));
         cluster.start().await?;
