@@ -1,7 +1,7 @@
 //! The next step of one allocation.
 //!
 //! The gates, in order: what the owner forbids; a stop that is wanted; a predecessor that must be
-//! gone; superfluous containers; then, by what its container does: create, start, restart, or
+//! gone, and whoever is on its way out with a port of ours; superfluous containers; then, by what its container does: create, start, restart, or
 //! leave it alone.
 
 use crate::{
@@ -15,7 +15,7 @@ use lattice_model::{
     container::{ContainerSeen, ContainerState, LABEL_WORKLOAD},
     goal::DesiredState,
     report::{AllocationState, AllocationStatus, Health},
-    spec::{DependencyCondition, RestartPolicy},
+    spec::{DependencyCondition, Protocol, RestartPolicy},
 };
 use std::collections::BTreeSet;
 
@@ -116,6 +116,10 @@ impl Case<'_> {
             let why = format!("waits until its predecessor {} is gone", old.short());
             return (Next::Nothing, is(AllocationState::Waiting).because(why));
         }
+        if !runs && let Some((port, old)) = self.port_holder() {
+            let why = format!("waits for port {port} until {} is gone", old.short());
+            return (Next::Nothing, is(AllocationState::Waiting).because(why));
+        }
         if let Some(extra) = seen.and_then(|keep| containers.values().find(|c| c.id != keep.id)) {
             let lives = matches!(extra.state, ContainerState::Running | ContainerState::Paused);
             let next = if lives { self.stop(extra) } else { self.remove(extra) };
@@ -148,6 +152,20 @@ impl Case<'_> {
             others.into_iter().find(|(_, containers)| containers.values().any(same)).map(|(id, _)| *id)
         };
         self.wanted.replaces.filter(|old| self.still_here(*old)).or_else(leaving)
+    }
+
+    /// A port that was asked for by number, and who still has it on its way out: services of a stack
+    /// may exchange theirs.
+    fn port_holder(&self) -> Option<(u16, AllocationId)> {
+        let wanted: BTreeSet<(u16, Protocol)> =
+            self.wanted.spec.ports.iter().filter_map(|p| Some((p.published?, p.target.protocol))).collect();
+        let view = self.reconciler.view.as_ref().filter(|_| !wanted.is_empty())?;
+        let leaving = view.containers.iter().filter(|(id, _)| !self.goal.allocations.contains_key(id));
+        leaving.into_iter().find_map(|(id, containers)| {
+            let running = containers.values().filter(|c| c.state == ContainerState::Running);
+            let mut held = running.flat_map(|c| &c.ports).map(|p| (p.host_port, p.target.protocol));
+            held.find(|port| wanted.contains(port)).map(|(port, _)| (port, *id))
+        })
     }
 
     fn still_here(&self, old: AllocationId) -> bool {

@@ -242,7 +242,7 @@ fn a_volume_that_comes_back_is_told_each_time_and_also_when_nothing_uses_it() {
     bare.volumes.get_mut(&volume).unwrap().missing = false;
     world.give(3, &bare);
     world.settle();
-    assert_eq!(told(&world), [found.clone()]);
+    assert_eq!(told(&world), std::slice::from_ref(&found));
 }
 
 #[test]
@@ -540,6 +540,32 @@ fn a_listing_that_began_before_a_volume_was_made_raises_no_alarm() {
     // The next one began later, so it is believed.
     world.input(Input::Listed(listing));
     assert!(world.reports.contains(&ReportKind::VolumeMissing { id: volume }));
+}
+
+#[test]
+fn services_that_exchange_their_ports_wait_for_each_other_and_meet_no_taken_one() {
+    let publishes = |service: &str, number, replaces| {
+        allocation(service, |a| {
+            a.spec = spec(|s| s.ports.push(port(80, Some(number))));
+            a.replaces = replaces;
+        })
+    };
+    let mut world = met(&goal([publishes("a", 8080, None), publishes("b", 8081, None)]));
+    assert_eq!(world.running(), 2);
+    let after = [(id(3), publishes("a", 8081, Some(id(1)))), (id(4), publishes("b", 8080, Some(id(2))))];
+    world.give(2, &Goal { allocations: after.into(), remove: [id(1), id(2)].into(), ..Goal::default() });
+    world.settle();
+    assert_eq!(world.running(), 2);
+    let ports = [3, 4].map(|n| world.status(id(n)).ports[0].host_port);
+    assert_eq!(ports, [8081, 8080]);
+    assert!(!world.reports.iter().any(|r| format!("{r:?}").contains("in use")), "{:#?}", world.reports);
+
+    // Nobody that it replaces, and yet somebody has its port.
+    let next = [(id(5), publishes("c", 8081, None))];
+    world.give(3, &Goal { allocations: next.into(), remove: [id(3), id(4)].into(), ..Goal::default() });
+    assert!(world.status(id(5)).reason.unwrap().starts_with("waits for port 8081 until "));
+    world.settle();
+    assert_eq!((world.running(), world.status(id(5)).state), (1, AllocationState::Running));
 }
 
 #[test]

@@ -226,7 +226,10 @@ impl World {
             }
             Operation::Start { container, .. } => {
                 let now = self.now;
-                let in_use = self.ports_in_use.clone();
+                let mut in_use = self.ports_in_use.clone();
+                let others = self.containers.values().filter(|c| c.state == ContainerState::Running);
+                in_use
+                    .extend(others.filter(|c| c.id != container).flat_map(|c| &c.ports).map(|p| p.host_port));
                 let Some(c) = self.containers.get_mut(&container) else {
                     return Err(Failure::Missing("no such container".into()));
                 };
