@@ -85,7 +85,7 @@ impl Reader<'_> {
                             let message = "this is more than an hour";
                             let hint =
                                 "A container is killed after an hour at the latest; write `1h` or less";
-                            self.error(Code::Invalid, node.span, &at, message, hint);
+                            self.error(Code::Invalid, node.span, at, message, hint);
                         }
                         spec.stop_grace_period = span;
                     }
