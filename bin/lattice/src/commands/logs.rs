@@ -35,8 +35,13 @@ pub(crate) async fn logs(ctx: &Context, args: LogsArgs) -> anyhow::Result<ExitCo
             since_ms,
             timestamps: args.timestamps || args.follow,
         };
-        let reader =
-            Reader { client: ctx.client.clone(), target: target.clone(), query, sender: sender.clone() };
+        let reader = Reader {
+            client: ctx.client.clone(),
+            target: target.clone(),
+            query,
+            sender: sender.clone(),
+            place: Place::default(),
+        };
         tokio::spawn(reader.run());
     }
     drop(sender);
@@ -94,6 +99,42 @@ struct Reader {
     target: AllocationView,
     query: LogQuery,
     sender: mpsc::Sender<Item>,
+    place: Place,
+}
+
+/// How far an allocation's log was read: the instant of the last line, and how many lines of just
+/// that instant were shown. A burst has many lines in one millisecond, and a stream may break
+/// between any two.
+#[derive(Default)]
+struct Place {
+    at: Option<Timestamp>,
+    shown: u64,
+    /// How many lines of that instant the stream that was taken up there still repeats.
+    repeated: u64,
+    /// Whether lines of that instant may stand before those shown, cut off by the wish for the last
+    /// few alone: then nobody can count, and what comes next is behind the instant.
+    cut: bool,
+}
+
+impl Place {
+    /// Where a stream is to be taken up, in milliseconds.
+    fn take_up(&mut self) -> Option<i64> {
+        self.repeated = if self.cut { 0 } else { self.shown };
+        self.at.map(|at| if self.cut { at.0.saturating_add(1) } else { at.0 })
+    }
+
+    /// Whether a line of this instant is new. `tail` is whether only the last few were asked for.
+    fn takes(&mut self, at: Timestamp, tail: bool) -> bool {
+        if self.at != Some(at) {
+            *self = Self { at: Some(at), shown: 0, repeated: 0, cut: tail && self.at.is_none() };
+        }
+        if self.repeated > 0 {
+            self.repeated -= 1;
+            return false;
+        }
+        self.shown += 1;
+        true
+    }
 }
 
 impl Reader {
@@ -115,13 +156,15 @@ impl Reader {
 
     /// One stream to its end; an error only when nothing more can be read.
     async fn stream(&mut self) -> Result<(), ClientError> {
+        if let Some(since) = self.place.take_up() {
+            (self.query.since_ms, self.query.tail) = (Some(since), None);
+        }
         let mut logs = self.client.logs(&self.target.id.to_string(), &self.query).await?;
         while let Some(line) = logs.next().await {
             let line = line?;
-            if let Some(Timestamp(at)) = line.at_ms {
-                // Should the stream be taken up again, then behind this line.
-                self.query.since_ms = Some(at.saturating_add(1));
-                self.query.tail = None;
+            let tail = self.query.tail.is_some();
+            if line.at_ms.is_some_and(|at| !self.place.takes(at, tail)) {
+                continue;
             }
             if self.sender.send((self.target.clone(), Ok(line))).await.is_err() {
                 return Ok(());
@@ -139,5 +182,37 @@ impl Reader {
             }
             Err(error) => is_passing(&error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log of bursts, read by streams that break after so many lines: every line comes once.
+    #[test]
+    fn a_stream_that_breaks_within_a_burst_loses_and_repeats_nothing() {
+        let log: Vec<(i64, usize)> = [1, 5, 5, 5, 5, 6, 6, 9].into_iter().zip(0..).collect();
+        for broken_after in 1..=log.len() {
+            let (mut place, mut shown) = (Place::default(), Vec::new());
+            while shown.len() < log.len() {
+                let from = place.take_up().unwrap_or(0);
+                let stream = log.iter().filter(|(at, _)| *at >= from);
+                let fresh = stream.filter(|(at, _)| place.takes(Timestamp(*at), false)).take(broken_after);
+                shown.extend(fresh.map(|(_, line)| *line));
+            }
+            assert_eq!(shown, (0..log.len()).collect::<Vec<_>>(), "broken after {broken_after}");
+        }
+    }
+
+    /// The last two of a burst of five were asked for and shown: the others do not follow.
+    #[test]
+    fn what_the_tail_left_out_stays_out() {
+        let mut place = Place::default();
+        assert!((0..2).all(|_| place.takes(Timestamp(5), true)));
+        assert_eq!(place.take_up(), Some(6));
+        assert!(place.takes(Timestamp(6), false));
+        assert_eq!(place.take_up(), Some(6));
+        assert!(!place.takes(Timestamp(6), false) && place.takes(Timestamp(6), false));
     }
 }
