@@ -424,3 +424,72 @@ async fn a_connection_without_a_call_is_closed() {
     assert!(matches!(error, LinkError::Closed(_)), "{error:?}");
     server.end().await;
 }
+
+#[tokio::test]
+async fn a_key_has_few_connections_and_the_newest_stay() {
+    let ca = Ca::new();
+    let server = Running::start(&ca, Limits { max_connections_per_key: 2, ..limits() }).await;
+    let dialer = Arc::new(dialer(server.addr, ca.client(Some(&ca))));
+    let other = support::dialer(server.addr, ca.client(Some(&ca)));
+    let (_, mut kept) = soon("welcome", client::connect(&other, hello())).await.unwrap();
+    let (_, mut first) = soon("welcome", client::connect(&dialer, hello())).await.unwrap();
+    let _bulk = BulkDialer::new(dialer.clone()).open(StreamId(1)).await.unwrap();
+    until("three connections", || server.connections.len() == 3).await;
+    // Its network is gone without a word, and it comes back.
+    let (_, mut second) = soon("welcome", client::connect(&dialer, hello())).await.unwrap();
+    let error = soon("the old session ends", first.recv.recv()).await.unwrap_err();
+    assert!(matches!(error, LinkError::Closed(_)), "{error:?}");
+    until("three connections", || server.connections.len() == 3).await;
+    for session in [&mut kept, &mut second] {
+        let report = Reported::Unknown { seq: 1, at: Timestamp(0), kind: "{}".into() };
+        session.send.send(AgentMessage::Reports(vec![report])).await.unwrap();
+        assert_eq!(soon("ack", session.recv.recv()).await.unwrap(), ServerMessage::Ack(1));
+    }
+    server.end().await;
+}
+
+/// Whether a connection without a certificate is answered.
+#[cfg(target_os = "linux")]
+async fn served(connection: &Connection) -> bool {
+    let answer = soon("an answer", connection.challenge(NodeId::from_random(1))).await;
+    matches!(answer, Ok(_) | Err(LinkError::Refused(_)))
+}
+
+/// Only Linux has all of 127.0.0.0/8 without asking.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn one_address_does_not_keep_the_others_out() {
+    let ca = Ca::new();
+    let few = Limits {
+        max_uncertified_per_address: 2,
+        concurrent_handshakes: 3,
+        address_concurrent_handshakes: 2,
+        handshake_timeout: Duration::from_secs(60),
+        max_handshake_wait: Duration::from_secs(60),
+        first_message_timeout: Duration::from_secs(60),
+        ..limits()
+    };
+    let server = Running::start(&ca, few).await;
+    let elsewhere = Forwarder::start_from(server.addr, "127.0.0.2:0".parse().unwrap()).await;
+    let (here, there) = (dialer(server.addr, ca.client(None)), dialer(elsewhere.addr, ca.client(None)));
+    let waiting = [here.dial().await.unwrap(), here.dial().await.unwrap()];
+    assert!(served(&waiting[0]).await && served(&waiting[1]).await);
+    if let Ok(third) = soon("a handshake", here.dial()).await {
+        assert!(!served(&third).await);
+    }
+    let kept = soon("a place", there.dial()).await.unwrap();
+    // Whoever shows a certificate is not counted.
+    let node = dialer(server.addr, ca.client(Some(&ca)));
+    soon("welcome", client::connect(&node, hello())).await.unwrap();
+    // Sockets that say nothing hold the handshakes of their address, and no others.
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(TcpStream::connect(server.addr).await.unwrap());
+    }
+    let again = soon("a handshake", there.dial()).await.unwrap();
+    assert!(served(&kept).await && served(&again).await);
+    // Places that are given back can be had again.
+    drop((silent, waiting));
+    soon("a place", async { while !served(&here.dial().await.unwrap()).await {} }).await;
+    server.end().await;
+}

@@ -1,14 +1,16 @@
 //! Who gets in, and how fast: after an outage every agent comes back at once, and a handshake
 //! costs a thousand times what a heartbeat does.
 //!
-//! The gates of one connection, in order: a place among all connections; a token of the bucket,
-//! waited for in a bounded time; a place among the handshakes that run; a place among those
-//! without a certificate. Then, for a session: a place among all sessions, and one among those
+//! The gates of one connection, in order: a place among all connections; a token of its address's
+//! bucket and of that of all, waited for in a bounded time; a place among the handshakes of its
+//! address and of all; and likewise among those without a certificate. Then, for a session: a place among all sessions, and one among those
 //! that are being opened. Before TLS a refusal is a closed socket; after, a Goodbye with a time.
 
+use super::addresses::{Addresses, Share};
 use crate::ended::KeepAlive;
 use parking_lot::Mutex;
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,16 +27,28 @@ pub struct Limits {
     pub max_connections: usize,
     /// Open connections without a client certificate.
     pub max_uncertified: usize,
+    /// The same, from one source address: machines behind one router that wait for approval at
+    /// the same time. With IPv6, the first 64 bits count, here and below.
+    pub max_uncertified_per_address: usize,
+    /// Open connections with the key of one node; one more cuts the oldest, which most often is
+    /// what a lost network left behind.
+    pub max_connections_per_key: usize,
     /// Open sessions.
     pub max_sessions: usize,
     /// TLS handshakes in a second, on the average.
     pub handshakes_per_second: u32,
     /// TLS handshakes at once after a quiet time.
     pub handshake_burst: u32,
+    /// TLS handshakes in a second from one source address, on the average.
+    pub address_handshakes_per_second: u32,
+    /// TLS handshakes at once from one source address after a quiet time.
+    pub address_handshake_burst: u32,
     /// How long a connection waits for its turn; with the rate, the bound of the queue.
     pub max_handshake_wait: Duration,
     /// TLS handshakes that run at the same time.
     pub concurrent_handshakes: usize,
+    /// The same, from one source address.
+    pub address_concurrent_handshakes: usize,
     /// How long a TLS handshake may take.
     pub handshake_timeout: Duration,
     /// How long the first call, and the first message of a call, may take.
@@ -59,16 +73,23 @@ pub struct Limits {
 
 impl Default for Limits {
     /// For 10,000 nodes on one server: a storm of all of them is in after half a minute, for
-    /// about a third of one core.
+    /// about a third of one core. One address has half of the handshakes: enough for some hundred
+    /// machines behind one router, and as much is left for the others.
     fn default() -> Self {
         Self {
             max_connections: 25_000,
             max_uncertified: 1_000,
+            max_uncertified_per_address: 64,
+            // A session and its streams, twice: the old pair may not know yet that its network is gone.
+            max_connections_per_key: 4,
             max_sessions: 12_000,
             handshakes_per_second: 400,
             handshake_burst: 100,
+            address_handshakes_per_second: 200,
+            address_handshake_burst: 50,
             max_handshake_wait: Duration::from_secs(5),
             concurrent_handshakes: 64,
+            address_concurrent_handshakes: 32,
             handshake_timeout: Duration::from_secs(10),
             first_message_timeout: Duration::from_secs(10),
             max_opening: 64,
@@ -108,20 +129,26 @@ impl Bucket {
         self.full_at = Some(full_at);
         Some(wait)
     }
+
+    /// Whether nothing was taken for so long that it is as good as new.
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.full_at.is_none_or(|at| at <= now)
+    }
 }
 
 /// A connection's place and turn.
 pub(crate) struct Ticket {
     pub(super) place: OwnedSemaphorePermit,
+    pub(super) share: Arc<Share>,
     pub(super) wait: Duration,
 }
 
 pub(crate) struct Admission {
     max_wait: Duration,
-    bucket: Mutex<Bucket>,
+    turns: Mutex<(Bucket, Addresses)>,
     places: Arc<Semaphore>,
     pub(super) handshakes: Arc<Semaphore>,
-    pub(super) uncertified: Arc<Semaphore>,
+    uncertified: Arc<Semaphore>,
     pub(super) sessions: Arc<Semaphore>,
     pub(super) opening: Arc<Semaphore>,
     refused: AtomicU64,
@@ -132,7 +159,10 @@ impl Admission {
         let semaphore = |n: usize| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS)));
         Self {
             max_wait: limits.max_handshake_wait,
-            bucket: Mutex::new(Bucket::new(limits.handshakes_per_second, limits.handshake_burst)),
+            turns: Mutex::new((
+                Bucket::new(limits.handshakes_per_second, limits.handshake_burst),
+                Addresses::new(limits),
+            )),
             places: semaphore(limits.max_connections),
             handshakes: semaphore(limits.concurrent_handshakes),
             uncertified: semaphore(limits.max_uncertified),
@@ -142,19 +172,38 @@ impl Admission {
         }
     }
 
-    pub(super) fn admit(&self) -> Option<Ticket> {
+    pub(super) fn admit(&self, addr: SocketAddr) -> Option<Ticket> {
         let ticket = self.places.clone().try_acquire_owned().ok().and_then(|place| {
-            let wait = self.bucket.lock().take(Instant::now(), self.max_wait)?;
-            Some(Ticket { place, wait })
+            let (all, addresses) = &mut *self.turns.lock();
+            let (share, wait) = addresses.take(addr.ip(), all, Instant::now(), self.max_wait)?;
+            Some(Ticket { place, share, wait })
         });
         if ticket.is_none() {
-            let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
-            // One line for the powers of two: a storm must not become a storm of log lines.
-            if refused.is_power_of_two() {
-                warn!(refused, "connections of agents were closed unheard, more came than are admitted");
-            }
+            self.note_refused(addr);
         }
         ticket
+    }
+
+    /// A place among those without a certificate, of the address and of all.
+    pub(super) fn admit_uncertified(
+        &self,
+        addr: SocketAddr,
+        share: &Share,
+    ) -> Option<[OwnedSemaphorePermit; 2]> {
+        let own = share.uncertified.clone().try_acquire_owned().ok();
+        let both = own.zip(self.uncertified.clone().try_acquire_owned().ok());
+        if both.is_none() {
+            self.note_refused(addr);
+        }
+        both.map(Into::into)
+    }
+
+    /// One line for the powers of two: a storm must not become a storm of log lines.
+    fn note_refused(&self, addr: SocketAddr) {
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        if refused.is_power_of_two() {
+            warn!(refused, last = %addr, "connections of agents were closed unheard, more came than are admitted");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     Peer, Shared,
+    addresses::Share,
     admission::Ticket,
     registry::CertifiedPeer,
     services::{Context, Router},
@@ -19,10 +20,11 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    sync::AcquireError,
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// Frames in memory per stream that the peer has not taken yet, in bytes.
 const SEND_BUFFER: usize = 64 << 10;
@@ -32,9 +34,9 @@ const MAX_HEADERS: u32 = 8 << 10;
 const MAX_STREAMS: u32 = 32;
 
 pub(super) async fn run(shared: Arc<Shared>, tcp: TcpStream, addr: SocketAddr, ticket: Ticket) {
-    let Ticket { place: _place, wait } = ticket;
+    let Ticket { place: _place, share, wait } = ticket;
     let stream = tokio::select! {
-        stream = handshake(&shared, tcp, wait) => stream,
+        stream = handshake(&shared, &share, tcp, wait) => stream,
         () = shared.closing.cancelled() => return,
     };
     let stream = match stream {
@@ -47,14 +49,17 @@ pub(super) async fn run(shared: Arc<Shared>, tcp: TcpStream, addr: SocketAddr, t
         chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
         cut: cut.clone(),
     });
-    // 2. Those without a certificate are few and do not stay.
+    // 2. Those without a certificate are few and do not stay; those with one know themselves.
     let (_registration, _uncertified) = match &certified {
-        Some(peer) => (Some(shared.registry.register(peer.clone())), None),
-        None => match shared.admission.uncertified.clone().try_acquire_owned() {
-            Ok(permit) => (None, Some(permit)),
-            Err(_) => return warn!(%addr, "too many agents ask to join; one was closed unheard"),
+        Some(peer) => {
+            (Some(shared.registry.register(peer.clone(), shared.limits.max_connections_per_key)), None)
+        }
+        None => match shared.admission.admit_uncertified(addr, &share) {
+            Some(places) => (None, Some((share.clone(), places))),
+            None => return debug!(%addr, "too many agents ask to join; one was closed unheard"),
         },
     };
+    drop(share);
     let limits = &shared.limits;
     let life = if certified.is_some() { Duration::MAX } else { limits.uncertified_life };
     let ended = Ended::default();
@@ -102,16 +107,19 @@ pub(super) async fn run(shared: Arc<Shared>, tcp: TcpStream, addr: SocketAddr, t
 
 async fn handshake(
     shared: &Shared,
+    share: &Share,
     tcp: TcpStream,
     wait: Duration,
 ) -> Result<TlsStream<TcpStream>, CloseReason> {
     sleep(wait).await;
     let transport = |error: &dyn std::fmt::Display| CloseReason::Transport(error.to_string());
-    let _running =
-        match timeout(shared.limits.max_handshake_wait, shared.admission.handshakes.acquire()).await {
-            Ok(Ok(permit)) => permit,
-            _ => return Err(transport(&"no handshake was free in time")),
-        };
+    // The own ones first: who waits for them holds nothing that others want.
+    let running =
+        async { Ok((share.handshakes.acquire().await?, shared.admission.handshakes.acquire().await?)) };
+    let _running = match timeout(shared.limits.max_handshake_wait, running).await {
+        Ok(Ok::<_, AcquireError>(permits)) => permits,
+        _ => return Err(transport(&"no handshake was free in time")),
+    };
     tcp.set_nodelay(true).map_err(|e| transport(&e))?;
     let accept = TlsAcceptor::from((shared.tls)()).accept(tcp).into_fallible();
     match timeout(shared.limits.handshake_timeout, accept).await {

@@ -5,6 +5,7 @@
 //! the connection ended. TLS and hyper are driven here and not by tonic's transport, which gives
 //! neither the peer's certificates per connection without axum nor a handle that cuts one.
 
+mod addresses;
 mod admission;
 mod connection;
 mod registry;
@@ -119,7 +120,7 @@ impl LinkServer {
             match accepted {
                 Ok((tcp, addr)) => {
                     // 1. Bounded in number and in waiting time, before anything is spent on it.
-                    let Some(ticket) = shared.admission.admit() else { continue };
+                    let Some(ticket) = shared.admission.admit(addr) else { continue };
                     let shared = shared.clone();
                     shared.tasks.clone().spawn(connection::run(shared, tcp, addr, ticket));
                 }

@@ -29,7 +29,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::{mpsc, watch},
     task::JoinHandle,
 };
@@ -314,12 +314,19 @@ impl Drop for Forwarder {
 
 impl Forwarder {
     pub async fn start(target: SocketAddr) -> Self {
+        Self::start_from(target, "127.0.0.1:0".parse().unwrap()).await
+    }
+
+    /// Comes to the target from `source`.
+    pub async fn start_from(target: SocketAddr, source: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let (blackhole, swallowing) = watch::channel(false);
         let task = tokio::spawn(async move {
             while let Ok((inside, _)) = listener.accept().await {
-                let outside = TcpStream::connect(target).await.unwrap();
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind(source).unwrap();
+                let outside = socket.connect(target).await.unwrap();
                 let ((ir, iw), (or, ow)) = (inside.into_split(), outside.into_split());
                 for (mut from, mut to) in [(ir, ow), (or, iw)] {
                     let mut swallowing = swallowing.clone();
