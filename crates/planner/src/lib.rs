@@ -13,6 +13,7 @@ pub mod goal;
 mod group;
 pub mod invariants;
 mod plan;
+pub mod presence;
 mod reconcile;
 
 pub use cluster::{Cluster, Row};

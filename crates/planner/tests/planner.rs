@@ -471,6 +471,23 @@ fn a_successor_names_the_one_that_it_replaces() {
     assert_eq!(scene.active("web")[0].replaces, Some(second));
 }
 
+#[test]
+fn a_server_that_starts_knows_nothing_until_nodes_speak_or_the_grace_is_over() {
+    use lattice_planner::presence::{Moment, settle};
+    let mut scene = Scene::with_nodes(&[(1, 1), (1, 1), (1, 1)]);
+    scene.node(2, |n| n.presence.state = PresenceState::New);
+    let take = |scene: &mut Scene, moment, back: &dyn Fn(NodeId) -> bool| {
+        for row in settle(&scene.cluster, moment, back, Timestamp(9), 10) {
+            scene.cluster.nodes.insert(row.id, row);
+        }
+        scene.cluster.nodes.values().map(|n| n.presence.state).collect::<Vec<_>>()
+    };
+    use PresenceState::{Disconnected, New, Unknown};
+    assert_eq!(take(&mut scene, Moment::Started, &|_| false), [Unknown, Unknown, New]);
+    assert_eq!(take(&mut scene, Moment::GraceOver, &|id| id == node_id(1)), [Disconnected, Unknown, New]);
+    assert_eq!(settle(&scene.cluster, Moment::Started, &|_| false, Timestamp(9), 10).len(), 0);
+}
+
 /// What people and nodes do.
 #[derive(Clone, Debug)]
 enum Act {

@@ -5,7 +5,7 @@
 mod support;
 
 use lattice_link::message::*;
-use lattice_model::{AllocationId, goal::DesiredState, report::ReportKind};
+use lattice_model::{AllocationId, Goal, goal::DesiredState, report::ReportKind};
 use serde_json::json;
 use support::*;
 
@@ -241,6 +241,8 @@ async fn logs_come_from_the_node() {
         }
     };
     let id: AllocationId = *goal.allocations.first_key_value().unwrap().0;
+    let (mut stranger, mut other) = world.node("cellar").await;
+    assert_eq!(stranger.goal(&mut other).await, Goal::default(), "a node is told of itself alone");
     let path = format!("/v1/allocations/{id}/logs?timestamps=true");
     let answer = async {
         let asked = loop {
@@ -249,6 +251,9 @@ async fn logs_come_from_the_node() {
             }
         };
         assert!(matches!(&asked.request, StreamRequest::Logs(logs) if logs.allocation == id));
+        // Another node that knows the number gets nothing, and takes nothing from whom it is for.
+        let mut stolen = stranger.bulk().open(asked.stream).await.unwrap();
+        assert!(matches!(stolen.recv.recv().await.unwrap(), Some(BulkFrame::Close(BulkEnd::Failed(_)))));
         let stream = agent.bulk().open(asked.stream).await.unwrap();
         stream
             .send

@@ -1,5 +1,5 @@
 //! What is known about nodes after a start (laws 3 and 5): nothing, until they say hello or the
-//! grace is over. Nothing is moved away because a node is gone.
+//! grace is over. The planner's [`presence`] decides; nothing is moved away because a node is gone.
 
 use crate::{
     clock,
@@ -10,6 +10,10 @@ use lattice_model::{
     NodeId,
     resource::{Approval, Node, Presence, PresenceState},
 };
+use lattice_planner::{
+    Row,
+    presence::{self, Moment},
+};
 use lattice_store::Op;
 use std::sync::Arc;
 
@@ -18,8 +22,7 @@ const CHUNK: usize = 300;
 
 /// What was connected when the server stopped is unknown now.
 pub(crate) async fn forget(core: &Core) {
-    let was = |node: &Node| node.presence.state == PresenceState::Connected;
-    shift(core, &was, PresenceState::Unknown, None).await;
+    shift(core, Moment::Started).await;
 }
 
 /// After the grace, what did not say hello is disconnected.
@@ -28,31 +31,24 @@ pub(crate) async fn settle(core: Arc<Core>) {
         () = core.shutdown.cancelled() => return,
         () = tokio::time::sleep(core.config.presence_grace.as_std()) => {}
     }
-    let silent = |node: &Node| node.presence.state == PresenceState::Unknown;
-    let text = "it did not connect after the server's start; what runs there goes on";
-    shift(&core, &silent, PresenceState::Disconnected, Some(text)).await;
+    shift(&core, Moment::GraceOver).await;
 }
 
-async fn shift(core: &Core, which: &(dyn Fn(&Node) -> bool + Sync), to: PresenceState, tell: Option<&str>) {
+async fn shift(core: &Core, moment: Moment) {
     loop {
         let decided = core
             .commit(|snapshot| {
-                let nodes: Vec<_> =
-                    snapshot.cluster.nodes.values().filter(|node| which(node)).take(CHUNK).collect();
-                let mut ops = Vec::new();
-                let mut events = Vec::new();
-                for row in &nodes {
-                    if core.live.session(row.id).is_some() {
-                        continue;
-                    }
-                    ops.push(rows::update(&with_presence(row, to), row.revision));
-                    if let Some(text) = tell {
-                        events.push(Event::new("node.disconnected", row.name.to_string(), text).on(row));
-                    }
+                let has_session = |node| core.live.session(node).is_some();
+                let changed = presence::settle(&snapshot.cluster, moment, &has_session, clock::now(), CHUNK);
+                let mut ops: Vec<Op> =
+                    changed.iter().map(|row| rows::update(&*row.value, row.revision)).collect();
+                if moment == Moment::GraceOver {
+                    let text = "it did not connect after the server's start; what runs there goes on";
+                    let event =
+                        |row: &Row<Node>| Event::new("node.disconnected", row.name.to_string(), text).on(row);
+                    ops.extend(rows::events(changed.iter().map(event).collect::<Vec<_>>()));
                 }
-                ops.extend(rows::events(events));
-                let more = nodes.len() == CHUNK && !ops.is_empty();
-                Ok((ops, more))
+                Ok((ops, changed.len() == CHUNK))
             })
             .await;
         match decided {
