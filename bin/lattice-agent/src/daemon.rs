@@ -4,7 +4,9 @@
 use crate::{Context, enrol};
 use anyhow::{Context as _, Result};
 use clap::Args;
-use lattice_agent_core::{AgentError, AgentParts, JoinOptions, JoinToken, NodeName, PendingJoin};
+use lattice_agent_core::{
+    AgentError, AgentParts, JoinOptions, JoinToken, NodeName, PendingJoin, ServerAddress,
+};
 use std::{process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +20,9 @@ pub(crate) struct RunArgs {
     /// With --join-token-stdin: what this machine is to be called
     #[arg(long, value_name = "NAME", requires = "join_token_stdin")]
     name: Option<NodeName>,
+    /// Dial this server from now on, instead of those of the token; may be given several times
+    #[arg(long, value_name = "HOST:PORT")]
+    server: Vec<ServerAddress>,
 }
 
 pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
@@ -50,6 +55,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
             () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
         }
     }
+    home.move_servers(args.server)?;
     lattice_agent_core::run(AgentParts { home, config, runtime }, shutdown).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -282,6 +282,25 @@ impl Home {
         remove_if_there(&self.join_file())
     }
 
+    /// Where the servers are from now on: they have moved, or are reached by another way. The root
+    /// stays pinned, so a wrong address leads nowhere.
+    ///
+    /// # Errors
+    /// [`AgentError::NotJoined`], or what the file system says.
+    pub fn move_servers(&self, servers: Vec<ServerAddress>) -> Result<()> {
+        let mut identity = self.identity()?.ok_or(AgentError::NotJoined)?;
+        if servers.is_empty() || identity.servers == servers {
+            return Ok(());
+        }
+        identity.servers = servers;
+        self.save_identity(&identity)
+    }
+
+    fn save_identity(&self, identity: &Identity) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(identity).unwrap_or_default();
+        Ok(keyfile::replace(&self.identity_file(), &bytes)?)
+    }
+
     /// Keeps what makes this machine a node. The identity comes last, since it alone says *joined*.
     pub(crate) fn become_node(
         &self,
@@ -298,8 +317,7 @@ impl Home {
             None => remove_if_there(&self.ratchet_file())?,
         }
         self.save_certificate(chain)?;
-        let bytes = serde_json::to_vec_pretty(identity).unwrap_or_default();
-        keyfile::replace(&self.identity_file(), &bytes)?;
+        self.save_identity(identity)?;
         self.end_join()
     }
 

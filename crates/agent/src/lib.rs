@@ -37,7 +37,7 @@ pub use enrol::{JoinOptions, JoinProgress, join};
 pub use error::{AgentError, Result, chain};
 pub use facts::{Machine, measure};
 pub use home::{Home, HomePaths, Identity, PendingJoin, default_home};
-pub use lattice_identity::JoinToken;
+pub use lattice_identity::{JoinToken, ServerAddress};
 pub use lattice_model::NodeName;
 pub use lattice_runtime::{Runtime, docker::Docker};
 pub use leave::{Belongings, belongings, remove_belongings};

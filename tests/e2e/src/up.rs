@@ -72,6 +72,11 @@ impl Up {
         process.wait(PATIENCE)
     }
 
+    /// Other ports from the next start on.
+    pub fn move_ports(&mut self) {
+        (self.api, self.agents) = (free_port(), free_port());
+    }
+
     /// kill -9 of `lattice up`; the agent is left to itself.
     ///
     /// # Panics

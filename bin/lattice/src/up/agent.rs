@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Write},
+    net::SocketAddr,
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -53,12 +54,19 @@ impl Agent {
         home.join("agent/identity.json").exists()
     }
 
-    /// Starts one; `token` goes to its standard input, never into its arguments.
-    pub(super) fn start(home: &Path, token: Option<&str>) -> anyhow::Result<Self> {
+    /// Starts one that dials `server`; `token` goes to its standard input, never into its arguments.
+    pub(super) fn start(home: &Path, server: SocketAddr, token: Option<&str>) -> anyhow::Result<Self> {
         let program = program()?;
         let log = open_log(&home.join("agent/agent.log"))?;
         let mut command = std::process::Command::new(&program);
-        command.arg("run").arg("--home").arg(home).stdout(Stdio::null()).stderr(log);
+        command
+            .arg("run")
+            .arg("--home")
+            .arg(home)
+            .arg("--server")
+            .arg(server.to_string())
+            .stdout(Stdio::null())
+            .stderr(log);
         command.stdin(if token.is_some() { Stdio::piped() } else { Stdio::null() });
         if token.is_some() {
             command.arg("--join-token-stdin");

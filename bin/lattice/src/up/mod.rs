@@ -14,7 +14,7 @@ use lattice_client::{Client, Endpoint, default_home};
 use lattice_model::resource::{Approval, PresenceState};
 use lattice_server::{RunningServer, Server, ServerConfig};
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -102,7 +102,7 @@ pub(crate) async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
         told.cancelled().await;
         return stop(server, None).await;
     }
-    let agent = match start_agent(&home, &client).await {
+    let agent = match start_agent(&home, &client, server.agent_addr()).await {
         Ok(agent) => agent,
         Err(error) => {
             told.cancel();
@@ -178,7 +178,7 @@ async fn stop(server: RunningServer, agent: Option<Agent>) -> anyhow::Result<Exi
 }
 
 /// Starts this machine's agent, with a token of its own where it has not joined yet.
-async fn start_agent(home: &Path, client: &Client) -> anyhow::Result<Agent> {
+async fn start_agent(home: &Path, client: &Client, listens: SocketAddr) -> anyhow::Result<Agent> {
     make_home(&home.join("agent"))?;
     if let Some(agent) = Agent::running(home) {
         note(&format!("  agent    already running (process {})", agent.pid()));
@@ -197,7 +197,15 @@ async fn start_agent(home: &Path, client: &Client) -> anyhow::Result<Agent> {
             Some(client.create_join_token(&request).await?.token)
         }
     };
-    Agent::start(home, token.as_deref())
+    Agent::start(home, from_here(listens), token.as_deref())
+}
+
+/// Where this machine reaches what listens there: by loopback, whatever network it is in today.
+fn from_here(listens: SocketAddr) -> SocketAddr {
+    match listens.ip().is_unspecified() {
+        true => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listens.port()),
+        false => listens,
+    }
 }
 
 /// Says when this machine's node is ready, or what it waits for.
@@ -274,7 +282,7 @@ async fn supervise(
         tokio::select! { () = told.cancelled() => {}, () = tokio::time::sleep(pause) => {} }
         pause = (pause * 2).min(Duration::from_secs(30));
         if !told.is_cancelled() {
-            agent = start_agent(home, client).await?;
+            agent = start_agent(home, client, server.agent_addr()).await?;
         }
     }
 }

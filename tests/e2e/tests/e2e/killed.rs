@@ -144,6 +144,17 @@ fn up() {
     assert!(up.agents().is_empty());
 }
 
+/// `lattice up` on other ports: this machine's node is still found.
+#[test]
+fn up_on_other_ports() {
+    let mut up = Up::new();
+    up.start();
+    assert!(up.interrupt().success());
+    up.move_ports();
+    up.start();
+    assert!(up.interrupt().success());
+}
+
 fn up_ps(up: &Up) -> Vec<AllocationView> {
     up.lattice(&["ps", "-o", "json"]).ok().json()
 }
