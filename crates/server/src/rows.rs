@@ -311,7 +311,16 @@ impl Event {
     }
 }
 
+/// Fit for a terminal: what a node or a client says must not steer it.
+pub(crate) fn plain(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 fn cut(text: String) -> String {
+    let text = plain(text);
     if text.chars().count() <= MAX_TEXT { text } else { text.chars().take(MAX_TEXT).chain(['…']).collect() }
 }
 

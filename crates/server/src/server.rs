@@ -14,13 +14,15 @@ use crate::{
     controllers::{housekeeping, planning, presence},
     error::ServerError,
     gateway::AgentGateway,
-    rows::{self, Settings, Stored},
-    state::{Core, Snapshot, live::Live},
+    rows::{self, Event, NodeIdentity, Settings, Stored},
+    state::{Core, Refused, Snapshot, live::Live},
 };
 use lattice_api::{ApiTokenCreate, ApproveNode, ErrorBody, JoinTokenCreate, NodeView, Status, TokenCreated};
 use lattice_identity::{CertSlot, ChallengeKey, Clock, MasterKey, tls::server_config};
 use lattice_link::server::{LinkServer, ServerTls};
-use lattice_store::{ClusterMeta, Key, SqliteOptions, SqliteStore, Store, Transaction};
+use lattice_model::resource::Approval;
+use lattice_planner::Row;
+use lattice_store::{ClusterMeta, Key, Op, SqliteOptions, SqliteStore, Store, Transaction};
 use parking_lot::{Mutex, RwLock};
 use std::{
     net::SocketAddr,
@@ -37,6 +39,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long open requests have to end when the server goes down.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// How many rows of nodes are written at once.
+const AT_ONCE: usize = 500;
 
 /// The control plane of one cluster.
 #[derive(Debug)]
@@ -122,6 +127,12 @@ async fn start_with(
             follower.shutdown.cancel();
         }
     });
+    if core.config.accept_older_store {
+        take_older(&core).await.map_err(|refused| {
+            tracing::error!(?refused, "that the older store is accepted was not written down");
+            ServerError::Stopping
+        })?;
+    }
     presence::forget(&core).await;
     core.live.want_plan(snapshot.cluster.stacks.keys().cloned());
     core.live.want_plan(snapshot.cluster.allocations().values().map(|row| row.workload.stack_key()));
@@ -207,6 +218,33 @@ async fn load(
         connections: OnceLock::new(),
         snapshots: watch::Sender::new(Arc::new(snapshot)),
     })
+}
+
+/// Somebody decided to go on from an older store: the nodes have newer session values than it, and
+/// are believed once, each.
+async fn take_older(core: &Core) -> Result<(), Refused> {
+    while core.commit(|snapshot| older(core, snapshot)).await?.value {}
+    Ok(())
+}
+
+/// The next part of it; whether there is more.
+fn older(core: &Core, snapshot: &Snapshot) -> Result<(Vec<Op>, bool), Refused> {
+    let approved = |row: &&Row<NodeIdentity>| {
+        let node = snapshot.cluster.nodes.get(&row.node);
+        !row.resume_next && node.is_some_and(|node| node.approval == Approval::Approved)
+    };
+    let chosen: Vec<_> = snapshot.identities.values().filter(approved).take(AT_ONCE).collect();
+    let resumed = chosen
+        .iter()
+        .map(|row| rows::update(&NodeIdentity { resume_next: true, ..(*row.value).clone() }, row.revision));
+    let mut ops: Vec<_> = resumed.collect();
+    if chosen.len() < AT_ONCE {
+        let details = format!("incarnation {}", core.incarnation);
+        ops.push(rows::create(&Principal::process().audit("store.accept_older", "store", &details)));
+        let text = "the store is taken as it is; each node's next session counts";
+        ops.extend(rows::events([Event::new("store.accepted", "store", text).because(Some(details))]));
+    }
+    Ok((ops, chosen.len() == AT_ONCE))
 }
 
 /// The cluster's name: as it was made, whatever the configuration says later.

@@ -160,3 +160,96 @@ async fn a_newer_session_takes_over_and_old_agents_get_no_work() {
     drop(second);
     world.until("/v1/nodes/attic", |node| node["presence"]["state"] == "disconnected").await;
 }
+
+#[tokio::test]
+async fn a_name_is_one_nodes_and_an_id_is_nobody_elses_name() {
+    let world = World::new().await;
+    let tokens = [world.token(false).await, world.token(false).await];
+    // At once, with tokens of their own: nothing but the name is common to them.
+    let agents = tokens.each_ref().map(|token| Agent::new(token, "attic"));
+    let (mut first, mut second) = tokio::join!(
+        agents[0].join(agents[0].request(&tokens[0])),
+        agents[1].join(agents[1].request(&tokens[1]))
+    );
+    let JoinUpdate::Pending { node, .. } = first.next().await else { panic!("not pending") };
+    second.next().await;
+    let names: std::collections::BTreeSet<String> = world.get("/v1/nodes").await["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["attic".to_owned(), "attic-2".to_owned()].into());
+
+    // One that calls itself as another one's id begins is not approved in its place.
+    let token = world.token(false).await;
+    let liar = Agent::new(&token, &node.to_string()[..8]);
+    liar.join(liar.request(&token)).await.next().await;
+    assert_eq!(world.get(&format!("/v1/nodes/{node}")).await["id"], json!(node));
+    let approved = world.ask("POST", &format!("/v1/nodes/{}/approve", &node.to_string()[..8]), None).await;
+    assert_eq!((approved.0, &approved.1["code"]), (409, &json!("ambiguous")), "{}", approved.1);
+}
+
+#[tokio::test]
+async fn who_claims_a_newer_store_stops_planning_until_it_is_thrown_out() {
+    let world = World::new().await;
+    let (mut liar, link) = world.node("liar").await;
+    let (mut attic, mut attic_link) = world.node("attic").await;
+    drop(link);
+    liar.goal = Some((lattice_model::GoalId { incarnation: u64::MAX, revision: 1 }, [0; 32]));
+    let _link = liar.connect().await.unwrap();
+    world.event("store.behind").await;
+    world.ok("PUT", SHOP, Some(web("nginx"))).await;
+    assert!(world.get("/v1/status").await["warnings"].to_string().contains("liar"));
+    world.ok("POST", "/v1/nodes/liar/revoke", Some(json!({}))).await;
+    while attic.goal(&mut attic_link).await.allocations.is_empty() {}
+    assert_eq!(world.get("/v1/status").await["warnings"], json!([]));
+}
+
+#[tokio::test]
+async fn a_node_that_comes_back_while_it_is_missed_is_connected() {
+    let world = World::new().await;
+    let (mut agent, mut link) = world.node("attic").await;
+    // The end of one session and the beginning of the next are written at the same time.
+    for _ in 0..30 {
+        drop(link);
+        link = agent.connect().await.unwrap();
+    }
+    agent.say(&mut link, vec![lattice_model::report::ReportKind::RuntimeBack]).await;
+    world.until("/v1/nodes/attic", |node| node["presence"]["state"] == "connected").await;
+    world.event("node.runtime_back").await;
+    assert_eq!(world.get("/v1/nodes/attic").await["presence"]["state"], "connected");
+}
+
+#[tokio::test]
+async fn nodes_of_a_restored_store_are_no_copies() {
+    let mut world = World::new().await;
+    let (mut agent, mut link) = world.node("attic").await;
+    agent.goal(&mut link).await;
+    drop(link);
+    let mut older = Vec::new();
+    world.restart_with(|home| older = std::fs::read(home.join("store.db")).unwrap(), |_| {}).await;
+    let mut link = agent.connect().await.unwrap();
+    world.ok("PUT", SHOP, Some(web("nginx"))).await;
+    while agent.goal(&mut link).await.allocations.is_empty() {}
+    drop(link);
+    agent.connect().await.unwrap();
+    let put_back = |home: &std::path::Path| {
+        for suffix in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(home.join(format!("store.db{suffix}")));
+        }
+        std::fs::write(home.join("store.db"), older).unwrap();
+    };
+    world.restart_with(put_back, |_| {}).await;
+    assert_eq!(code(&agent.connect().await.err().unwrap()), "store_behind");
+    world.event("store.behind").await;
+    assert_eq!(world.get("/v1/nodes/attic").await["approval"], "approved");
+
+    world.restart(|config| config.accept_older_store = true).await;
+    let mut link = agent.connect().await.unwrap();
+    assert!(agent.goal(&mut link).await.allocations.is_empty());
+    assert_eq!(agent.goal.unwrap().0.incarnation, 2);
+    assert!(world.get("/v1/audit").await.to_string().contains("store.accept_older"));
+    drop(link);
+    agent.connect().await.unwrap();
+}

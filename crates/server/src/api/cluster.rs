@@ -43,10 +43,12 @@ pub(crate) fn present(core: &Core) -> Status {
         } += 1;
     }
     let mut warnings = Vec::new();
-    if let Some(behind) = core.live.behind.lock().clone() {
+    if let Some((node, behind)) = core.live.behind() {
+        let name =
+            snapshot.cluster.nodes.get(&node).map_or_else(|| node.short(), |node| node.name.to_string());
         warnings.push(format!(
-            "the store is behind: {} has seen goal {}, and the store is at {}. Nothing is planned. Start the server on the newer store, or with --accept-older-store to go on from this one",
-            behind.node, behind.seen, behind.have
+            "the store is behind: {name} has seen goal {}, and the store is at {}. Nothing is planned. Start the server on the newer store, or with --accept-older-store to go on from this one; a node that is not to be believed can be revoked (`lattice node revoke {name}`)",
+            behind.seen, behind.have
         ));
     }
     for node in snapshot.cluster.nodes.values().filter(|node| node.approval == Approval::Quarantined) {

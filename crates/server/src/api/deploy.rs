@@ -276,7 +276,11 @@ impl Making<'_> {
                     let hint = "deploy again when `lattice volume ls` no longer shows it";
                     return Err(conflict(format!("volume {name} is being deleted"), hint));
                 }
-                Some(_) => self.changed(ChangeKind::Unchanged, ChangedThing::Volume, name, Vec::new()),
+                Some(row) => {
+                    // Whoever asks for its deletion meanwhile is met, and not overlooked.
+                    self.ops.push(rows::check::<Volume>(row.id, Some(row.revision)));
+                    self.changed(ChangeKind::Unchanged, ChangedThing::Volume, name, Vec::new());
+                }
                 None => {
                     let id = VolumeId::from_random((self.random)());
                     let volume = Volume {

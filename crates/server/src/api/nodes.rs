@@ -7,7 +7,7 @@ use super::{
     views,
 };
 use crate::{
-    gateway::key_claim,
+    gateway::{claim_name, key_claim, name_claim, session},
     rows::{self, Event, NodeIdentity, NodeOutbox},
     state::{Core, Refused, Snapshot},
 };
@@ -33,11 +33,14 @@ const MAX_REASON: usize = 500;
 /// A node by name, id, or an id's first characters.
 pub(crate) fn find<'a>(snapshot: &'a Snapshot, text: &str) -> Result<&'a Row<Node>, ErrorBody> {
     let nodes = &snapshot.cluster.nodes;
-    if let Some(row) = nodes.values().find(|row| row.name.as_str() == text) {
+    // A whole id is nobody's name: a node may call itself like another one's.
+    if let Some(row) = text.parse().ok().and_then(|id: NodeId| nodes.get(&id)) {
         return Ok(row);
     }
     let prefix = text.to_ascii_lowercase();
-    let fits = |row: &&Row<Node>| prefix.len() >= 4 && row.id.to_string().starts_with(&prefix);
+    let fits = |row: &&Row<Node>| {
+        row.name.as_str() == text || prefix.len() >= 4 && row.id.to_string().starts_with(&prefix)
+    };
     let found: Vec<_> = nodes.values().filter(fits).take(10).collect();
     match found[..] {
         [one] => Ok(one),
@@ -48,7 +51,7 @@ pub(crate) fn find<'a>(snapshot: &'a Snapshot, text: &str) -> Result<&'a Row<Nod
             let body = ErrorBody::new(
                 ErrorCode::Ambiguous,
                 format!("{text:?} fits several nodes"),
-                "give more characters, or the name",
+                "give the whole id",
             );
             Err(body.with_details(details))
         }
@@ -94,6 +97,10 @@ async fn decide(
             let Some(decision) = how(snapshot, row, identity)? else { return Ok((Vec::new(), row.id)) };
             let Decision { node, identity: changed, action, kind, says } = decision;
             let mut ops = vec![rows::update(&node, row.revision)];
+            if node.name != row.name {
+                ops.push(Op::Delete { key: name_claim(&row.name), expected: None });
+                ops.push(claim_name(&node.name, row.id));
+            }
             if let (Some(changed), Some(identity)) = (changed, identity) {
                 ops.push(rows::update(&changed, identity.revision));
             }
@@ -233,6 +240,9 @@ pub(crate) async fn revoke(
         Ok(Some(Decision { node, identity, action: "node.revoke", kind: "node.revoked", says }))
     })
     .await?;
+    // Its session sees it by itself; what it has open besides, and what it said, ends here.
+    core.live.believe_no_more(view.id);
+    session::cut(&core, view.id);
     Ok(Json(view))
 }
 
@@ -308,6 +318,7 @@ pub(crate) async fn remove(
         let mut ops: Vec<Op> = vec![
             rows::delete::<Node>(row.id, Some(row.revision)),
             rows::delete::<NodeOutbox>(row.id, None),
+            Op::Delete { key: name_claim(&row.name), expected: None },
             rows::create(&who.audit("node.delete", row.name.to_string(), "")),
         ];
         if let Some(identity) = snapshot.identities.get(&row.id) {

@@ -186,6 +186,10 @@ pub(crate) async fn remove(
             if ops.is_empty() {
                 return Ok((ops, stack));
             }
+            // It may be deployed again meanwhile, and then its volumes are in use.
+            if let Some(row) = old.filter(|row| *row.value == stack) {
+                ops.push(rows::check::<Stack>(&key, Some(row.revision)));
+            }
             let text = if volumes {
                 "to be removed with the data of its volumes"
             } else {

@@ -2,6 +2,7 @@
 
 use crate::{
     authority, clock,
+    controllers::presence,
     rows::{self, Audit, Event},
     state::Core,
 };
@@ -10,6 +11,8 @@ use std::{sync::Arc, time::Duration};
 
 /// How often it runs.
 const EVERY: Duration = Duration::from_secs(60);
+/// How often events are counted: a node may say much in a minute.
+const OFTEN: Duration = Duration::from_secs(1);
 /// How many events are kept.
 const EVENTS: usize = 5_000;
 /// How many audit entries are kept.
@@ -23,14 +26,21 @@ const AT_ONCE: usize = 500;
 pub(crate) async fn run(core: Arc<Core>) {
     let mut timer = tokio::time::interval(EVERY);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut often = tokio::time::interval(OFTEN);
+    often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first tick is now, when the server has better things to do.
     timer.tick().await;
-    for round in 0u64.. {
+    let mut round = 0u64;
+    loop {
         tokio::select! {
             () = core.shutdown.cancelled() => return,
+            _ = often.tick() => {
+                trim_events(&core).await;
+                continue;
+            }
             _ = timer.tick() => {}
         }
-        trim_events(&core).await;
+        presence::missed(&core).await;
         if round % 60 == 0 {
             trim_audit(&core).await;
             authority::keep_in_time(&core).await;
@@ -42,6 +52,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             tracing::warn!(%error, "the change log was not compacted");
         }
         core.live.streams.sweep(clock::now());
+        round += 1;
     }
 }
 

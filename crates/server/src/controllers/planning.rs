@@ -26,6 +26,9 @@ const CHUNK_BYTES: usize = 4 << 20;
 /// How long a failed store is left alone.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How many plans in a row may come too late before there is a pause.
+const TOO_OFTEN: u32 = 16;
+
 /// What became of one round.
 enum Round {
     Done,
@@ -41,20 +44,21 @@ enum Round {
 pub(crate) async fn run(core: Arc<Core>) {
     let holder = leader::holder(&core.config.home);
     let mut leader: Option<Leader> = None;
+    let mut in_vain = 0u32;
     let mut renewal = tokio::time::interval(RENEW);
     renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = core.shutdown.cancelled() => break,
             _ = renewal.tick() => keep(&core, &mut leader, &holder).await,
-            () = core.live.plan_wanted(), if leader.is_some() && core.live.behind.lock().is_none() => {
+            () = core.live.plan_wanted(), if leader.is_some() && core.live.behind().is_none() => {
                 let Some(current) = leader.as_ref().filter(|leader| leader.holds()) else {
                     leader = None;
                     renewal.reset_immediately();
                     continue;
                 };
                 // It may have been found out while this waited.
-                if core.live.behind.lock().is_some() {
+                if core.live.behind().is_some() {
                     continue;
                 }
                 let changed = core.live.take_dirty();
@@ -64,7 +68,13 @@ pub(crate) async fn run(core: Arc<Core>) {
                     core.live.planner.lock().pending.retain(|stack, _| !changed.contains(stack));
                     core.live.want_plan(changed);
                 }
+                in_vain = if matches!(done, Round::Again) { in_vain + 1 } else { 0 };
                 match done {
+                    // Others are faster once or twice; what never fits must not keep a processor busy.
+                    Round::Again if in_vain >= TOO_OFTEN => {
+                        tracing::warn!(in_vain, "a plan does not fit the store again and again");
+                        tokio::time::sleep(PAUSE).await;
+                    }
                     Round::Done | Round::Again => {}
                     Round::Fenced => {
                         leader = None;

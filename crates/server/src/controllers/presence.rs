@@ -4,7 +4,7 @@
 use crate::{
     clock,
     rows::{self, Event},
-    state::{Core, Snapshot},
+    state::{Core, Refused, Snapshot},
 };
 use lattice_model::{
     NodeId,
@@ -62,12 +62,44 @@ async fn shift(core: &Core, moment: Moment) {
     }
 }
 
+/// Nodes that are connected in the store and have no session, since the end of it could not be
+/// written down.
+pub(crate) async fn missed(core: &Core) {
+    let snapshot = core.snapshot();
+    let lost = |row: &&Row<Node>| {
+        row.presence.state == PresenceState::Connected && core.live.session(row.id).is_none()
+    };
+    let lost: Vec<NodeId> = snapshot.cluster.nodes.values().filter(lost).map(|row| row.id).collect();
+    for node in lost {
+        if let Err(refused) = ended(core, node, "its link is down; what runs there goes on", None).await {
+            return tracing::warn!(%node, ?refused, "that a node is disconnected was not written down");
+        }
+    }
+}
+
+/// Writes down that a node has no session, unless it has one again.
+pub(crate) async fn ended(core: &Core, node: NodeId, text: &str, why: Option<String>) -> Result<(), Refused> {
+    // Not while a Hello of it is judged, which may have found it connected.
+    let turn = core.live.turn(node);
+    let _turn = turn.lock().await;
+    core.commit(|snapshot| {
+        if core.live.session(node).is_some() {
+            return Ok((Vec::new(), ()));
+        }
+        let name = snapshot.cluster.nodes.get(&node).map_or_else(String::new, |row| row.name.to_string());
+        let event = Event::new("node.disconnected", name, text).because(why.clone());
+        Ok((change(snapshot, node, PresenceState::Disconnected, event), ()))
+    })
+    .await
+    .map(drop)
+}
+
 fn with_presence(node: &Node, state: PresenceState) -> Node {
     Node { presence: Presence { state, since: clock::now() }, ..node.clone() }
 }
 
 /// The operations by which a node's presence changes, with its event; none when it is so already.
-pub(crate) fn change(snapshot: &Snapshot, node: NodeId, to: PresenceState, event: Event) -> Vec<Op> {
+fn change(snapshot: &Snapshot, node: NodeId, to: PresenceState, event: Event) -> Vec<Op> {
     let Some(row) = snapshot.cluster.nodes.get(&node) else { return Vec::new() };
     if row.presence.state == to || row.approval == Approval::Pending {
         return Vec::new();

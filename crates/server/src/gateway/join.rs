@@ -170,11 +170,12 @@ fn enrol(
             token.revision,
         ),
         rows::create(&audit),
+        claim_name(&node.name, id),
         // So that two requests with one key cannot both make a node.
         Op::Create {
             key: key_claim(&print.to_string()),
             project: None,
-            owner: None,
+            owner: Some(Arc::from(OwnerName::admin().as_str())),
             body: format!("\"{id}\"").into(),
         },
     ];
@@ -185,6 +186,17 @@ fn enrol(
 /// The row that makes a key unique; removed with its node.
 pub(crate) fn key_claim(fingerprint: &str) -> lattice_store::Key {
     lattice_store::Key::new(lattice_store::Kind::new("node_key"), fingerprint)
+}
+
+/// The row that makes a name unique, so that nobody is approved in another one's place.
+pub(crate) fn name_claim(name: &NodeName) -> lattice_store::Key {
+    lattice_store::Key::new(lattice_store::Kind::new("node_name"), name.as_str())
+}
+
+/// Takes a name, which nobody has.
+pub(crate) fn claim_name(name: &NodeName, id: NodeId) -> Op {
+    let owner = Some(Arc::from(OwnerName::admin().as_str()));
+    Op::Create { key: name_claim(name), project: None, owner, body: format!("\"{id}\"").into() }
 }
 
 /// The name that it wants, or its host name, with a number where that is taken.

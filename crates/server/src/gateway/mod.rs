@@ -15,7 +15,7 @@ pub(crate) mod reports;
 pub(crate) mod session;
 pub(crate) mod streams;
 
-pub(crate) use join::key_claim;
+pub(crate) use join::{claim_name, key_claim, name_claim};
 
 use crate::{clock, rows::NodeIdentity, state::Core};
 use async_trait::async_trait;
@@ -83,6 +83,8 @@ pub(crate) mod code {
     pub(crate) const REPLACED: &str = "session_replaced";
     /// The session's certificate has ended.
     pub(crate) const CERTIFICATE_ENDED: &str = "certificate_ended";
+    /// The server's store is older than what the node has.
+    pub(crate) const BEHIND: &str = "store_behind";
     /// The server could not do it now.
     pub(crate) const UNAVAILABLE: &str = "unavailable";
 }

@@ -4,7 +4,7 @@
 use super::unavailable;
 use crate::{
     rows::{self, Event, NodeOutbox},
-    state::{Core, Snapshot},
+    state::{Core, Refused, Snapshot},
 };
 use lattice_link::{Dedup, Refusal, Verdict as DedupVerdict, message::Reported};
 use lattice_model::{
@@ -13,7 +13,7 @@ use lattice_model::{
     resource::{Allocation, Intent, Node, Volume},
 };
 use lattice_planner::Row;
-use lattice_store::Op;
+use lattice_store::{ApplyError, Op};
 use std::collections::BTreeMap;
 
 /// How many reports share a transaction.
@@ -28,7 +28,9 @@ pub(super) async fn take(
     dedup: &mut Dedup,
     batch: Vec<Reported>,
 ) -> Result<u64, Refusal> {
-    for part in batch.chunks(AT_ONCE) {
+    let (mut rest, mut at_once) = (&batch[..], AT_ONCE);
+    while !rest.is_empty() {
+        let (part, later) = rest.split_at(at_once.min(rest.len()));
         let started_at = *dedup;
         let done = core
             .commit(|snapshot| {
@@ -62,35 +64,51 @@ pub(super) async fn take(
                 ops.push(rows::put(&NodeOutbox { node, dedup }));
                 Ok((ops, dedup))
             })
-            .await
-            .map_err(unavailable)?;
-        *dedup = done.value;
+            .await;
+        match done {
+            Ok(done) => (*dedup, rest) = (done.value, later),
+            // The rows of allocations are as large as their specifications.
+            Err(error) if too_large(&error) && part.len() > 1 => at_once = part.len() / 2,
+            Err(error) => return Err(unavailable(error)),
+        }
     }
     Ok(dedup.last)
 }
 
+fn too_large(refused: &Refused) -> bool {
+    matches!(refused, Refused::Apply(ApplyError::TooLarge { .. }))
+}
+
 /// What runs, as Hello says it, where no reports wait to say the same.
-pub(super) fn reconcile(
-    snapshot: &Snapshot,
+pub(super) async fn reconcile(
+    core: &Core,
     node: NodeId,
     statuses: &BTreeMap<AllocationId, AllocationStatus>,
-    ops: &mut Vec<Op>,
-    news: &mut Vec<Event>,
-) {
-    let Some(row) = snapshot.cluster.nodes.get(&node) else { return };
-    let mut effects = Effects::new(snapshot, row);
-    for (id, status) in statuses {
-        // What it has from before and is not meant to have any more goes with the next goal.
-        if snapshot.cluster.allocations().get(id).is_some_and(|known| known.node == node) {
-            effects.status(Timestamp(0), *id, status);
+) -> Result<(), Refusal> {
+    let statuses: Vec<_> = statuses.iter().collect();
+    let (mut rest, mut at_once) = (&statuses[..], AT_ONCE);
+    while !rest.is_empty() {
+        let (part, later) = rest.split_at(at_once.min(rest.len()));
+        let done = core
+            .commit(|snapshot| {
+                let Some(row) = snapshot.cluster.nodes.get(&node) else { return Ok((Vec::new(), ())) };
+                let mut effects = Effects::new(snapshot, row);
+                for (id, status) in part {
+                    // What it has from before and is not meant to have any more goes with the next goal.
+                    if snapshot.cluster.allocations().get(*id).is_some_and(|known| known.node == node) {
+                        effects.status(crate::clock::now(), **id, status);
+                    }
+                }
+                Ok((effects.operations(), ()))
+            })
+            .await;
+        match done {
+            Ok(_) => rest = later,
+            Err(error) if too_large(&error) && part.len() > 1 => at_once = part.len() / 2,
+            Err(error) => return Err(unavailable(error)),
         }
     }
-    let Effects { allocations, volumes, events, .. } = effects;
-    ops.extend(allocations.into_values().flat_map(Edit::operation));
-    ops.extend(volumes.into_values().flat_map(Edit::operation));
-    news.extend(
-        events.into_iter().map(|event| if event.at.0 == 0 { event.at(crate::clock::now()) } else { event }),
-    );
+    Ok(())
 }
 
 /// A row as it was and as it is to be; `None` is gone.
@@ -224,7 +242,7 @@ impl<'a> Effects<'a> {
     fn status(&mut self, at: Timestamp, id: AllocationId, status: &AllocationStatus) {
         let node = self.node;
         let mut status = status.clone();
-        status.reason = status.reason.map(|reason| reason.chars().take(MAX_REASON).collect());
+        status.reason = status.reason.map(|reason| rows::plain(reason).chars().take(MAX_REASON).collect());
         let Some(allocation) = self.own(id).and_then(|edit| edit.after.as_mut()) else { return };
         let before = std::mem::replace(&mut allocation.status, status);
         let after = allocation.status.clone();

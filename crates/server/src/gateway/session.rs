@@ -2,8 +2,8 @@
 //!
 //! The gates of a Hello, in order: 1. the certificate is of a node that is known, with its
 //! registered key; 2. the node is approved; 3. no newer connection of it was judged meanwhile;
-//! 4. the ratchet moves, or the node is set apart. What Hello tells is written down in the same
-//! transaction, before Welcome. Then the session goes on until either side ends it, a newer
+//! 4. the ratchet moves, or the node is set apart. What Hello tells is written down before Welcome.
+//! Then the session goes on until either side ends it, a newer
 //! session takes its place, or the node loses its right to one.
 
 use super::{admitted, code, identify, reports, unavailable, unknown};
@@ -65,8 +65,14 @@ impl SessionHandle {
 
 /// What was decided about a Hello.
 enum Opening {
-    Accepted { next: RatchetValue, dedup: Dedup, outdated: bool },
+    Accepted {
+        next: RatchetValue,
+        dedup: Dedup,
+        outdated: bool,
+    },
     Stale(StaleSession),
+    /// The store is older than the node: that its session value is newer is no sign of a copy.
+    Behind,
     Refused(Refusal),
 }
 
@@ -81,37 +87,47 @@ pub(super) async fn serve(
     let node = who.node;
     let number = core.live.number();
     let turn = core.live.turn(node);
-    let opened = {
-        // 3. Hellos of one node are judged one by one, and a late one concludes nothing.
+    let Session { send, mut recv, protocol } = session;
+    let (handle, next, dedup, outdated) = {
+        // 3. Hellos of one node are judged one by one, and a late one concludes nothing. What is
+        // accepted is in the books before the next one is judged, and before anybody can write that
+        // the node is gone.
         let mut newest = turn.lock().await;
         if *newest > number {
             return Err(Refusal::new(code::REPLACED, "a newer connection of this node was taken", ""));
         }
         *newest = number;
-        open(&core, node, number, &hello).await?
-    };
-    let (next, dedup, outdated) = match opened {
-        Opening::Accepted { next, dedup, outdated } => (next, dedup, outdated),
-        Opening::Refused(refusal) => return Err(refusal),
-        Opening::Stale(stale) => {
-            if let Some(other) = core.live.sessions.lock().remove(&node) {
-                other.end(Refusal::new(code::QUARANTINED, stale.to_string(), ""));
+        let (next, dedup, outdated) = match open(&core, node, number, &hello).await? {
+            Opening::Accepted { next, dedup, outdated } => (next, dedup, outdated),
+            Opening::Refused(refusal) => return Err(refusal),
+            Opening::Behind => {
+                check_behind(&core, node, &hello).await;
+                let text = "the server's store is an older copy, from before this node's last session";
+                let hint = "an operator starts the server on the newer store, or with --accept-older-store";
+                let after = lattice_model::Duration::from_secs(30);
+                return Err(Refusal::new(code::BEHIND, text, hint).after(after));
             }
-            return Err(Refusal::new(code::QUARANTINED, stale.to_string(), ""));
+            Opening::Stale(stale) => {
+                if let Some(other) = core.live.sessions.lock().remove(&node) {
+                    other.end(Refusal::new(code::QUARANTINED, stale.to_string(), ""));
+                }
+                cut(&core, node);
+                return Err(Refusal::new(code::QUARANTINED, stale.to_string(), ""));
+            }
+        };
+        let handle = Arc::new(SessionHandle {
+            number,
+            sender: send.clone(),
+            wake: Notify::new(),
+            ended: CancellationToken::new(),
+            why: Mutex::new(None),
+        });
+        let before = core.live.sessions.lock().insert(node, Arc::clone(&handle));
+        if let Some(before) = before {
+            before.end(Refusal::new(code::REPLACED, "a newer session of this node took over", ""));
         }
+        (handle, next, dedup, outdated)
     };
-    let Session { send, mut recv, protocol } = session;
-    let handle = Arc::new(SessionHandle {
-        number,
-        sender: send.clone(),
-        wake: Notify::new(),
-        ended: CancellationToken::new(),
-        why: Mutex::new(None),
-    });
-    let before = core.live.sessions.lock().insert(node, Arc::clone(&handle));
-    if let Some(before) = before {
-        before.end(Refusal::new(code::REPLACED, "a newer session of this node took over", ""));
-    }
     let minimum = core.config.min_agent_version.clone().unwrap_or_default();
     let notice = outdated.then(|| Notice {
         code: lattice_link::code::OUTDATED.into(),
@@ -130,6 +146,10 @@ pub(super) async fn serve(
         notice,
     };
     let result = async {
+        // Where reports wait, they tell the same in the right order.
+        if hello.outbox.first >= hello.outbox.next {
+            reports::reconcile(&core, node, &hello.statuses).await?;
+        }
         send.send(ServerMessage::Welcome(welcome)).await?;
         tracing::info!(%node, address = %peer.addr, agent = hello.agent_version, "a node is connected");
         check_behind(&core, node, &hello).await;
@@ -172,6 +192,12 @@ async fn open(core: &Core, node: NodeId, number: u64, hello: &Hello) -> Result<O
             Verdict::Accept { next } => {
                 (changed.resume_next, changed.clone_warning) = (false, None);
                 Ok(accept(core, snapshot, row, rows::update(&changed, identity.revision), hello, next))
+            }
+            Verdict::Stale(stale)
+                if stale.presented > stale.accepted
+                    && hello.goal.is_some_and(|(seen, _)| seen > core.goal_id(snapshot)) =>
+            {
+                Ok((Vec::new(), Opening::Behind))
             }
             Verdict::Stale(stale) => Ok((quarantine(row, identity, &stale), Opening::Stale(stale))),
             Verdict::Superseded => Ok((
@@ -238,10 +264,6 @@ fn accept(
     if kept.is_none_or(|kept| kept.dedup != dedup) {
         ops.push(rows::put(&NodeOutbox { node, dedup }));
     }
-    // Where reports wait, they tell the same in the right order.
-    if hello.outbox.first >= hello.outbox.next {
-        reports::reconcile(snapshot, node, &hello.statuses, &mut ops, &mut news);
-    }
     ops.extend(rows::events(news));
     (ops, Opening::Accepted { next, dedup, outdated })
 }
@@ -270,23 +292,18 @@ fn quarantine(row: &Row<Node>, identity: &Row<NodeIdentity>, stale: &StaleSessio
 /// copy, and a plan of it could undo what is newer.
 async fn check_behind(core: &Core, node: NodeId, hello: &Hello) {
     let snapshot = core.snapshot();
-    let (Some((seen, _)), have) = (hello.goal, core.goal_id(&snapshot)) else { return };
-    if seen <= have {
-        return;
-    }
+    let have = core.goal_id(&snapshot);
+    let Some((seen, _)) = hello.goal.filter(|(seen, _)| *seen > have) else {
+        return core.live.believe_no_more(node);
+    };
     let name = snapshot.cluster.nodes.get(&node).map_or_else(|| node.short(), |row| row.name.to_string());
     tracing::error!(%node, %seen, %have, "the store is behind what an agent has seen; nothing is planned");
-    let first = {
-        let mut behind = core.live.behind.lock();
-        let first = behind.is_none();
-        *behind = Some(Behind { node: name.clone(), seen, have });
-        first
-    };
-    if first {
+    if core.live.note_behind(node, Behind { seen, have }) {
         let text = format!(
             "{name} has seen goal {seen}, and this store is at {have}: it is an older copy, so nothing is planned"
         );
-        let hint = "start the server on the newer store, or with --accept-older-store to go on from this one";
+        let hint = "start the server on the newer store, or with --accept-older-store to go on from this one; \
+                    a node that is not to be believed can be revoked";
         let event = Event::new("store.behind", "store", text).because(Some(hint.into()));
         let _ = core.store.apply(lattice_store::Transaction::new(rows::events([event]))).await;
     }
@@ -321,7 +338,7 @@ async fn converse(
                 let row = snapshot.cluster.nodes.get(&node).ok_or_else(unknown)?;
                 let reason = snapshot.identities.get(&node).and_then(|row| row.reason.clone());
                 admitted(row, reason.as_deref())?;
-                if core.live.behind.lock().is_some() {
+                if core.live.behind().is_some() {
                     continue;
                 }
                 let Some(goal) = goals::seal(core, &snapshot, node) else { continue };
@@ -371,6 +388,16 @@ async fn confirm(core: &Core, node: NodeId, offered: &RatchetValue) -> Result<()
     .map_err(unavailable)
 }
 
+/// Cuts whatever a node has open, when it had the time to read why.
+pub(crate) fn cut(core: &Core, node: NodeId) {
+    let Some(connections) = core.connections.get().cloned() else { return };
+    tokio::spawn(async move {
+        tokio::time::sleep(LAST_WORDS).await;
+        let cut = connections.cut(|peer| peer_node(peer.leaf()).is_ok_and(|who| who.node == node));
+        tracing::debug!(%node, cut, "connections of a node were cut");
+    });
+}
+
 /// Takes the session out of the books, and cuts what the node still has open where it lost its right.
 async fn finish(core: &Arc<Core>, node: NodeId, handle: &SessionHandle, result: &Result<(), Refusal>) {
     handle.ended.cancel();
@@ -383,12 +410,9 @@ async fn finish(core: &Arc<Core>, node: NodeId, handle: &SessionHandle, result: 
         mine
     };
     let thrown_out = matches!(result, Err(refusal) if [code::REVOKED, code::REJECTED, code::QUARANTINED, code::UNKNOWN].contains(&&*refusal.code));
-    if thrown_out && let Some(connections) = core.connections.get().cloned() {
-        tokio::spawn(async move {
-            tokio::time::sleep(LAST_WORDS).await;
-            let cut = connections.cut(|peer| peer_node(peer.leaf()).is_ok_and(|who| who.node == node));
-            tracing::debug!(%node, cut, "connections of a node were cut");
-        });
+    if thrown_out {
+        core.live.believe_no_more(node);
+        cut(core, node);
     }
     if !mine {
         return;
@@ -403,17 +427,8 @@ async fn finish(core: &Arc<Core>, node: NodeId, handle: &SessionHandle, result: 
         Ok(()) => "the agent ended the session".into(),
     };
     tracing::info!(%node, why, "a node is disconnected");
-    let written = core
-        .commit(|snapshot| {
-            if core.live.session(node).is_some() {
-                return Ok((Vec::new(), ()));
-            }
-            let name = snapshot.cluster.nodes.get(&node).map_or_else(String::new, |row| row.name.to_string());
-            let event = Event::new("node.disconnected", name, "its link is down; what runs there goes on")
-                .because(Some(why.clone()));
-            Ok((presence::change(snapshot, node, PresenceState::Disconnected, event), ()))
-        })
-        .await;
+    let text = "its link is down; what runs there goes on";
+    let written = presence::ended(core, node, text, Some(why)).await;
     if let Err(refused) = written {
         tracing::warn!(%node, ?refused, "that a node is disconnected was not written down");
     }

@@ -6,7 +6,7 @@ use lattice_api::NodeLoad;
 use lattice_model::{GoalId, NodeId, StackKey, Timestamp, TokenId};
 use parking_lot::Mutex;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,8 +23,8 @@ pub(crate) struct Live {
     pub(crate) loads: Mutex<HashMap<NodeId, NodeLoad>>,
     /// What the planner did last.
     pub(crate) planner: Mutex<PlannerMemory>,
-    /// Agents have seen more than the store knows.
-    pub(crate) behind: Mutex<Option<Behind>>,
+    /// Agents that have seen more than the store knows. One that is thrown out is believed no more.
+    behind: Mutex<BTreeMap<NodeId, Behind>>,
     /// When each API token was used last.
     pub(crate) token_use: Mutex<HashMap<TokenId, Timestamp>>,
     /// When the last refused attempt was written down.
@@ -48,9 +48,8 @@ pub(crate) struct PlannerMemory {
 }
 
 /// An agent has seen a goal that this store has not made yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Behind {
-    pub(crate) node: String,
     pub(crate) seen: GoalId,
     pub(crate) have: GoalId,
 }
@@ -72,6 +71,33 @@ impl Live {
                 session.poke();
             }
         }
+    }
+
+    /// An agent has seen more than the store; `true` for the first one.
+    pub(crate) fn note_behind(&self, node: NodeId, what: Behind) -> bool {
+        let mut all = self.behind.lock();
+        let first = all.is_empty();
+        all.insert(node, what);
+        first
+    }
+
+    /// Takes that back: the node is thrown out, or says something else now. What waited goes on.
+    pub(crate) fn believe_no_more(&self, node: NodeId) {
+        let last = {
+            let mut all = self.behind.lock();
+            all.remove(&node).is_some() && all.is_empty()
+        };
+        if last {
+            self.plan.notify_one();
+            for session in self.sessions.lock().values() {
+                session.poke();
+            }
+        }
+    }
+
+    /// Whether an agent has seen more than the store, and which.
+    pub(crate) fn behind(&self) -> Option<(NodeId, Behind)> {
+        self.behind.lock().first_key_value().map(|(node, behind)| (*node, *behind))
     }
 
     /// Asks the planner to look at these stacks.

@@ -70,8 +70,18 @@ impl World {
 
     /// Stops and starts again on the same ports, as an agent would see it.
     pub async fn restart(&mut self, change: impl FnOnce(&mut ServerConfig)) {
+        self.restart_with(|_| {}, change).await;
+    }
+
+    /// The same, with something done to its folder in between.
+    pub async fn restart_with(
+        &mut self,
+        between: impl FnOnce(&Path),
+        change: impl FnOnce(&mut ServerConfig),
+    ) {
         let (api, agents) = (self.server().api_addr(), self.server().agent_addr());
         self.stop().await;
+        between(self.home.path());
         let mut config = ServerConfig { api_listen: api, agent_listen: agents, ..config(self.home.path()) };
         change(&mut config);
         self.server = Some(Server::start(config, CancellationToken::new()).await.unwrap());
