@@ -365,6 +365,9 @@ pub(crate) struct TargetsArgs {
     /// Services or stacks.
     #[arg(required = true)]
     pub(crate) targets: Vec<String>,
+    /// Do not wait until it is so.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 #[derive(Debug, Args)]
@@ -372,6 +375,9 @@ pub(crate) struct ScaleArgs {
     /// How many: web=3.
     #[arg(required = true, value_parser = parse::scale, value_name = "SERVICE=REPLICAS")]
     pub(crate) targets: Vec<(String, u32)>,
+    /// Do not wait until it is so.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
 }
 
 #[derive(Debug, Args)]

@@ -69,7 +69,7 @@ fn both() {
     cluster.serving("late", 2);
     assert_eq!(cluster.starts("two"), before);
     // Once more, the server first; a scale that was acknowledged is there.
-    let _ = cluster.lattice(&["scale", "late/one=3"]).ok();
+    let _ = cluster.lattice(&["scale", "late/one=3", "--no-wait"]).ok();
     agent.kill();
     cluster.kill_server();
     cluster.start_server();
