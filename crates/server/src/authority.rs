@@ -3,7 +3,7 @@
 use crate::{
     clock,
     error::ServerError,
-    rows::{self, AuthorityRow, Event, Stored},
+    rows::{self, Audit, AuthorityRow, Event, Stored},
     state::Core,
 };
 use lattice_identity::{CertSlot, CertificateAuthority, MasterKey, ServerNames};
@@ -67,7 +67,8 @@ async fn renew(core: &Core) -> Result<(), ServerError> {
         }
     };
     if let Some(row) = rotated {
-        let mut ops = vec![rows::put(&row)];
+        let audit = Audit::new("system", "authority.rotate", "authority", "a new intermediate certificate");
+        let mut ops = vec![rows::put(&row), rows::create(&audit)];
         ops.extend(rows::events([Event::new(
             "authority.rotated",
             "authority",

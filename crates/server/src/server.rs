@@ -17,15 +17,17 @@ use crate::{
     rows::{self, Event, NodeIdentity, Settings, Stored},
     state::{Core, Refused, Snapshot, live::Live},
 };
-use lattice_api::{ApiTokenCreate, ApproveNode, ErrorBody, JoinTokenCreate, NodeView, Status, TokenCreated};
-use lattice_identity::{CertSlot, ChallengeKey, Clock, MasterKey, tls::server_config};
+use lattice_api::{
+    ApiTokenCreate, ApproveNode, ErrorBody, ErrorCode, JoinTokenCreate, NodeView, Status, TokenCreated,
+};
+use lattice_identity::{CertSlot, ChallengeKey, Clock, MasterKey, ServerAddress, tls::server_config};
 use lattice_link::server::{LinkServer, ServerTls};
 use lattice_model::resource::Approval;
 use lattice_planner::Row;
 use lattice_store::{ClusterMeta, Key, Op, SqliteOptions, SqliteStore, Store, Transaction};
 use parking_lot::{Mutex, RwLock};
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
@@ -279,6 +281,14 @@ impl RunningServer {
         self.agents
     }
 
+    /// Where this machine's own agent connects: by loopback, whatever network the machine is in today.
+    pub fn agent_addr_from_here(&self) -> SocketAddr {
+        match self.agents.ip().is_unspecified() {
+            true => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.agents.port()),
+            false => self.agents,
+        }
+    }
+
     /// The Unix socket of the API.
     pub fn socket(&self) -> &Path {
         &self.socket
@@ -294,7 +304,35 @@ impl RunningServer {
     /// # Errors
     /// As the API's `POST /v1/join-tokens`.
     pub async fn create_join_token(&self, request: JoinTokenCreate) -> Result<TokenCreated, ErrorBody> {
-        tokens::make_join(&self.core, &Principal::process(), request).await
+        tokens::make_join(&self.core, &Principal::process(), request, None).await
+    }
+
+    /// Makes a join token that approves what comes from this machine, once, within `ttl`; from
+    /// elsewhere a person has to.
+    ///
+    /// # Errors
+    /// As the API's `POST /v1/join-tokens`.
+    pub async fn create_own_token(&self, ttl: lattice_model::Duration) -> Result<TokenCreated, ErrorBody> {
+        let own = ["127.0.0.0/8".to_owned(), "::1/128".to_owned()];
+        let hosts = self.core.config.certificate_hosts(&self.core.advertised);
+        let hosts = hosts.iter().filter_map(|host| host.parse().ok()).map(|ip: IpAddr| match ip {
+            IpAddr::V4(ip) => format!("{ip}/32"),
+            IpAddr::V6(ip) => format!("{ip}/128"),
+        });
+        let addresses = own.into_iter().chain(hosts).filter_map(|range| range.parse().ok()).collect();
+        let here = self.agent_addr_from_here();
+        let server = ServerAddress::new(&here.ip().to_string(), here.port()).map_err(|error| {
+            ErrorBody::new(ErrorCode::Internal, error.to_string(), "look at the server's log")
+        })?;
+        let only = tokens::Only { server, addresses };
+        let request = JoinTokenCreate {
+            ttl_ms: Some(ttl.0),
+            uses: Some(1),
+            auto_approve: true,
+            description: "this machine, by `lattice up`".into(),
+            ..JoinTokenCreate::default()
+        };
+        tokens::make_join(&self.core, &Principal::process(), request, Some(only)).await
     }
 
     /// Makes an API token, for whoever runs this process.

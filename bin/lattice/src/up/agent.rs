@@ -5,7 +5,7 @@
 use crate::error::CliError;
 use anyhow::Context as _;
 use lattice_model::NodeId;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs::{File, OpenOptions},
     io::{Read, Write},
@@ -49,15 +49,10 @@ impl Agent {
         Some(Self { home: home.to_owned(), pid, child: None })
     }
 
-    /// Whether the agent of `home` has an identity.
-    pub(super) fn has_joined(home: &Path) -> bool {
-        home.join("agent/identity.json").exists()
-    }
-
     /// Starts one that dials `server`; `token` goes to its standard input, never into its arguments.
     pub(super) fn start(home: &Path, server: SocketAddr, token: Option<&str>) -> anyhow::Result<Self> {
         let program = program()?;
-        let log = open_log(&home.join("agent/agent.log"))?;
+        let log = open_log(&log(home))?;
         let mut command = std::process::Command::new(&program);
         command
             .arg("run")
@@ -91,18 +86,6 @@ impl Agent {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// Where it writes what it does.
-    pub(super) fn log(&self) -> PathBuf {
-        self.home.join("agent/agent.log")
-    }
-
-    /// The node that it is, once it has joined.
-    pub(super) fn node(&self) -> Option<NodeId> {
-        let text = std::fs::read_to_string(self.home.join("agent/identity.json")).ok()?;
-        let identity: serde_json::Value = serde_json::from_str(&text).ok()?;
-        identity.get("node")?.as_str()?.parse().ok()
-    }
-
     /// Waits until it ends.
     pub(super) async fn ended(&mut self) -> AgentEnd {
         match &mut self.child {
@@ -111,7 +94,8 @@ impl Agent {
                 Err(_) => AgentEnd::Vanished,
             },
             None => {
-                while test_kill_process(self.pid).is_ok() {
+                // By its lock too: the number may be another program's by now.
+                while self.holds() {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
                 AgentEnd::Vanished
@@ -119,14 +103,42 @@ impl Agent {
         }
     }
 
+    /// Whether it is the one that holds the home. Only its parent can be sure of a number otherwise.
+    fn holds(&self) -> bool {
+        self.child.is_some() || Self::running(&self.home).is_some_and(|present| present.pid == self.pid)
+    }
+
+    fn signal(&self, signal: Signal) {
+        if self.holds() {
+            let _ = kill_process(self.pid, signal);
+        }
+    }
+
     /// Asks it to stop, and makes it.
     pub(super) async fn stop(mut self) {
-        let _ = kill_process(self.pid, Signal::TERM);
+        self.signal(Signal::TERM);
         if tokio::time::timeout(STOP_WITHIN, self.ended()).await.is_err() {
-            let _ = kill_process(self.pid, Signal::KILL);
+            self.signal(Signal::KILL);
             self.ended().await;
         }
     }
+}
+
+/// Whether the agent of `home` has an identity.
+pub(super) fn has_joined(home: &Path) -> bool {
+    home.join("agent/identity.json").exists()
+}
+
+/// Where it writes what it does.
+pub(super) fn log(home: &Path) -> PathBuf {
+    home.join("agent/agent.log")
+}
+
+/// The node that it is, once it has joined.
+pub(super) fn node(home: &Path) -> Option<NodeId> {
+    let text = std::fs::read_to_string(home.join("agent/identity.json")).ok()?;
+    let identity: serde_json::Value = serde_json::from_str(&text).ok()?;
+    identity.get("node")?.as_str()?.parse().ok()
 }
 
 /// `lattice-agent` beside this program, else the one on the search path.

@@ -9,14 +9,18 @@ mod agent;
 use crate::{error::CliError, terminal::note};
 use agent::{Agent, AgentEnd};
 use clap::Args;
-use lattice_api::{JoinTokenCreate, NodeView};
+use lattice_api::NodeView;
 use lattice_client::{Client, Endpoint, default_home};
 use lattice_model::resource::{Approval, PresenceState};
 use lattice_server::{RunningServer, Server, ServerConfig};
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,7 +29,9 @@ use tokio_util::sync::CancellationToken;
 /// How long this machine's node may take to be ready before `up` says what it waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the token for this machine's agent is good.
-const TOKEN_TTL_MS: u64 = 600_000;
+const TOKEN_TTL: lattice_model::Duration = lattice_model::Duration::from_secs(600);
+/// Before an agent that ended is started again; then twice as long, up to half a minute.
+const LEAST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Flags of `lattice up`.
 #[derive(Debug, Args)]
@@ -62,7 +68,7 @@ pub(crate) struct ServerArgs {
 }
 
 fn home_or_default(home: Option<PathBuf>) -> Result<PathBuf, CliError> {
-    home.or_else(default_home).ok_or_else(|| {
+    home.filter(|home| !home.as_os_str().is_empty()).or_else(default_home).ok_or_else(|| {
         CliError::Usage(
             "neither HOME nor LATTICE_HOME is set, so there is no folder for the state; set LATTICE_HOME"
                 .into(),
@@ -70,16 +76,30 @@ fn home_or_default(home: Option<PathBuf>) -> Result<PathBuf, CliError> {
     })
 }
 
-/// Cancelled by Ctrl-C or SIGTERM.
-fn until_told() -> anyhow::Result<CancellationToken> {
-    let token = CancellationToken::new();
+/// The end: asked for by Ctrl-C or SIGTERM, or the server's own.
+struct Told {
+    token: CancellationToken,
+    asked: Arc<AtomicBool>,
+}
+
+impl std::ops::Deref for Told {
+    type Target = CancellationToken;
+
+    fn deref(&self) -> &CancellationToken {
+        &self.token
+    }
+}
+
+fn until_told() -> anyhow::Result<Told> {
+    let told = Told { token: CancellationToken::new(), asked: Arc::default() };
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let told = token.clone();
+    let (token, asked) = (told.token.clone(), Arc::clone(&told.asked));
     tokio::spawn(async move {
         tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-        told.cancel();
+        asked.store(true, Ordering::Relaxed);
+        token.cancel();
     });
-    Ok(token)
+    Ok(told)
 }
 
 /// Runs the control plane and this machine's agent until Ctrl-C.
@@ -97,12 +117,11 @@ pub(crate) async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     config.agent_listen = agent_listen;
     config.accept_older_store = accept_older_store;
     let server = start(config, &told).await?;
-    let client = Client::new(Endpoint::Unix(server.socket().to_owned()), None);
     if no_node {
         told.cancelled().await;
-        return stop(server, None).await;
+        return stop(server, None, &told).await;
     }
-    let agent = match start_agent(&home, &client, server.agent_addr()).await {
+    let agent = match start_agent(&home, &server).await {
         Ok(agent) => agent,
         Err(error) => {
             told.cancel();
@@ -110,14 +129,17 @@ pub(crate) async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
             return Err(error);
         }
     };
-    tokio::select! {
-        () = told.cancelled() => {}
-        () = announce_node(&client, &agent) => {
-            supervise(&home, &client, agent, server, &told).await?;
-            return Ok(ExitCode::SUCCESS);
-        }
-    }
-    stop(server, Some(agent)).await
+    let client = Client::new(Endpoint::Unix(server.socket().to_owned()), None);
+    let announced = async {
+        announce_node(&client, &home).await;
+        std::future::pending::<()>().await;
+    };
+    // Together: an agent that ends before it is ready is started again too.
+    let agent = tokio::select! {
+        agent = supervise(&home, &server, agent, &told) => agent,
+        () = announced => None,
+    };
+    stop(server, agent, &told).await
 }
 
 /// Runs the control plane alone until Ctrl-C.
@@ -136,7 +158,7 @@ pub(crate) async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let told = until_told()?;
     let server = start(config, &told).await?;
     told.cancelled().await;
-    stop(server, None).await
+    stop(server, None, &told).await
 }
 
 /// The terminal is for what people want to know; what programs did is in a file.
@@ -150,9 +172,17 @@ fn log_to(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start(config: ServerConfig, told: &CancellationToken) -> anyhow::Result<RunningServer> {
+async fn start(config: ServerConfig, told: &Told) -> anyhow::Result<RunningServer> {
     let home = config.home.clone();
-    let server = Server::start(config, told.clone()).await?;
+    // Before the ports, which would only say that somebody uses them.
+    if std::os::unix::net::UnixStream::connect(config.socket()).is_ok() {
+        let text = format!(
+            "Lattice runs already with the state in {}: use it (`lattice status`), stop it where it was started, or choose another folder with --home",
+            home.display()
+        );
+        return Err(CliError::Failed(text).into());
+    }
+    let server = Server::start(config, told.token.clone()).await?;
     note(&format!("lattice {}", env!("CARGO_PKG_VERSION")));
     note(&format!("  server   ready   http://{}   agents: {}", server.api_addr(), server.agent_addr()));
     note(&format!("  state    {}", home.display()));
@@ -168,73 +198,58 @@ fn make_home(home: &Path) -> anyhow::Result<()> {
     })
 }
 
-async fn stop(server: RunningServer, agent: Option<Agent>) -> anyhow::Result<ExitCode> {
+async fn stop(server: RunningServer, agent: Option<Agent>, told: &Told) -> anyhow::Result<ExitCode> {
     note("stopping; workloads run on");
     if let Some(agent) = agent {
         agent.stop().await;
     }
     server.wait().await;
-    Ok(ExitCode::SUCCESS)
+    if told.asked.load(Ordering::Relaxed) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(CliError::Failed("the server ended by itself; its log says why".into()).into())
 }
 
 /// Starts this machine's agent, with a token of its own where it has not joined yet.
-async fn start_agent(home: &Path, client: &Client, listens: SocketAddr) -> anyhow::Result<Agent> {
+async fn start_agent(home: &Path, server: &RunningServer) -> anyhow::Result<Agent> {
     make_home(&home.join("agent"))?;
     if let Some(agent) = Agent::running(home) {
         note(&format!("  agent    already running (process {})", agent.pid()));
         return Ok(agent);
     }
-    let token = match Agent::has_joined(home) {
+    let token = match agent::has_joined(home) {
         true => None,
         false => {
-            let request = JoinTokenCreate {
-                ttl_ms: Some(TOKEN_TTL_MS),
-                uses: Some(1),
-                auto_approve: true,
-                description: "this machine, by `lattice up`".into(),
-                ..JoinTokenCreate::default()
-            };
-            Some(client.create_join_token(&request).await?.token)
+            let made = server.create_own_token(TOKEN_TTL).await;
+            Some(made.map_err(|body| CliError::Failed(body.to_string()))?.token)
         }
     };
-    Agent::start(home, from_here(listens), token.as_deref())
-}
-
-/// Where this machine reaches what listens there: by loopback, whatever network it is in today.
-fn from_here(listens: SocketAddr) -> SocketAddr {
-    match listens.ip().is_unspecified() {
-        true => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listens.port()),
-        false => listens,
-    }
+    Agent::start(home, server.agent_addr_from_here(), token.as_deref())
 }
 
 /// Says when this machine's node is ready, or what it waits for.
-async fn announce_node(client: &Client, agent: &Agent) {
+async fn announce_node(client: &Client, home: &Path) {
     let begun = tokio::time::Instant::now();
-    let mut told = false;
+    let mut told = String::new();
     loop {
+        let mut waits = "the agent has not joined yet".to_owned();
         if let Ok(nodes) = client.nodes().await
-            && let Some(node) = agent.node().and_then(|id| nodes.items.into_iter().find(|node| node.id == id))
+            && let Some(node) =
+                agent::node(home).and_then(|id| nodes.items.into_iter().find(|node| node.id == id))
         {
             if is_ready(&node) {
                 note(&format!("  node     ready   {} (approved: this machine)", node.name));
                 note("  Ctrl-C stops both and leaves workloads running.");
                 return;
             }
-            if begun.elapsed() > PATIENCE && !told {
-                told = true;
-                note(&format!(
-                    "  node     {} waits: {}; see {}",
-                    node.name,
-                    waits_for(&node),
-                    agent.log().display()
-                ));
-            }
-        } else if begun.elapsed() > PATIENCE && !told {
-            told = true;
-            note(&format!("  node     the agent has not joined yet; see {}", agent.log().display()));
+            waits = format!("{} waits: {}", node.name, waits_for(&node));
         }
-        tokio::time::sleep(Duration::from_millis(25)).await;
+        let patient = begun.elapsed() <= PATIENCE;
+        if !patient && waits != told {
+            note(&format!("  node     {waits}; see {}", agent::log(home).display()));
+            told = waits;
+        }
+        tokio::time::sleep(Duration::from_millis(if patient { 25 } else { 1000 })).await;
     }
 }
 
@@ -252,37 +267,32 @@ fn waits_for(node: &NodeView) -> &'static str {
     }
 }
 
-/// Keeps the agent running until told to stop. It is started again when it ends, ever later.
-async fn supervise(
-    home: &Path,
-    client: &Client,
-    mut agent: Agent,
-    server: RunningServer,
-    told: &CancellationToken,
-) -> anyhow::Result<()> {
-    let mut pause = Duration::from_millis(200);
+/// Keeps the agent running until told to stop; gives the one that runs then. It is started again when
+/// it ends or could not be started, ever later.
+async fn supervise(home: &Path, server: &RunningServer, agent: Agent, told: &Told) -> Option<Agent> {
+    let (mut agent, mut pause) = (Some(agent), LEAST_PAUSE);
     loop {
         let started = tokio::time::Instant::now();
-        let end = tokio::select! {
-            () = told.cancelled() => {
-                stop(server, Some(agent)).await?;
-                return Ok(());
+        if let Some(mut running) = agent.take() {
+            let end = tokio::select! {
+                () = told.cancelled() => return Some(running),
+                end = running.ended() => end,
+            };
+            if started.elapsed() > Duration::from_secs(60) {
+                pause = LEAST_PAUSE;
             }
-            end = agent.ended() => end,
-        };
-        if started.elapsed() > Duration::from_secs(60) {
-            pause = Duration::from_millis(200);
+            note(&format!(
+                "  agent    {}; started again in {} ms; see {}",
+                describe(&end),
+                pause.as_millis(),
+                agent::log(home).display()
+            ));
         }
-        note(&format!(
-            "  agent    {}; started again in {} ms; see {}",
-            describe(&end),
-            pause.as_millis(),
-            agent.log().display()
-        ));
-        tokio::select! { () = told.cancelled() => {}, () = tokio::time::sleep(pause) => {} }
+        tokio::select! { () = told.cancelled() => return None, () = tokio::time::sleep(pause) => {} }
         pause = (pause * 2).min(Duration::from_secs(30));
-        if !told.is_cancelled() {
-            agent = start_agent(home, client, server.agent_addr()).await?;
+        match start_agent(home, server).await {
+            Ok(started) => agent = Some(started),
+            Err(error) => note(&format!("  agent    {error:#}; started again in {} ms", pause.as_millis())),
         }
     }
 }

@@ -51,6 +51,12 @@ pub(crate) fn present(core: &Core) -> Status {
             behind.seen, behind.have
         ));
     }
+    for node in core.live.too_large.lock().keys().filter_map(|node| snapshot.cluster.nodes.get(node)) {
+        warnings.push(format!(
+            "{} cannot be told what to run, since that is too much; run fewer or smaller services there",
+            node.name
+        ));
+    }
     for node in snapshot.cluster.nodes.values().filter(|node| node.approval == Approval::Quarantined) {
         warnings.push(format!(
             "two machines use the key of {}: stop the copy, then `lattice node approve {}`",

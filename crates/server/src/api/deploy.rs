@@ -13,7 +13,7 @@ use crate::{
 };
 use lattice_api::{Change, ChangeKind, ChangedThing, DeployResult, ErrorBody, ErrorCode, Placement, Problem};
 use lattice_model::{
-    NetworkId, NodeName, OwnerName, PoolName, StackId, StackKey, Timestamp, VolumeId,
+    NetworkId, NodeName, OwnerName, PoolName, SealedGoal, StackId, StackKey, Timestamp, VolumeId,
     goal::DesiredState,
     resource::{Approval, Stack, StackNetwork, Volume, Workload},
     spec::{StackSpec, WorkloadSpec},
@@ -24,6 +24,15 @@ use std::{collections::BTreeSet, sync::Arc};
 
 /// How much of the source is kept, in bytes: what escaping makes of it must fit a row.
 const MAX_SOURCE: usize = MAX_BODY_BYTES / 4;
+
+/// How much a node may have to be told of one stack, in bytes: half of what an agent takes, as
+/// services that share a network are on one node.
+pub(crate) const MAX_TOLD: usize = SealedGoal::MAX_BYTES / 2;
+
+/// What a node has to be told of so many replicas, in bytes.
+pub(crate) fn told_bytes(spec: &WorkloadSpec, replicas: u32) -> usize {
+    serde_json::to_vec(spec).map_or(0, |json| json.len().saturating_mul(replicas as usize))
+}
 
 /// What is asked for.
 pub(crate) struct Ask<'a> {
@@ -316,6 +325,7 @@ impl Making<'_> {
 /// What no node could ever hold, or nobody could ever give. Where there are no nodes yet, it waits.
 fn impossible(snapshot: &Snapshot, key: &StackKey, spec: &StackSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let mut told = 0usize;
     for (name, workload) in &spec.workloads {
         let pool = workload.pool.clone().unwrap_or_else(PoolName::default_pool);
         let nodes = || {
@@ -359,6 +369,13 @@ fn impossible(snapshot: &Snapshot, key: &StackKey, spec: &StackSpec) -> Vec<Prob
         if serde_json::to_vec(workload).is_ok_and(|json| json.len() > MAX_BODY_BYTES / 2) {
             problems.push(Problem::at(format!("workloads.{name}"), "it is larger than 512 KiB"));
         }
+        told = told.saturating_add(told_bytes(workload, workload.replicas));
+    }
+    if told > MAX_TOLD {
+        let text =
+            format!("its services with all their replicas take {told} bytes to say; at most {MAX_TOLD}");
+        let hint = "run fewer replicas, or keep less in variables and labels";
+        problems.push(Problem { hint: Some(hint.into()), ..Problem::at("workloads", text) });
     }
     problems
 }

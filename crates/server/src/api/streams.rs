@@ -88,20 +88,22 @@ async fn pump_logs(bulk: lattice_link::BulkChannel, timestamps: bool, sender: mp
             frame = down.recv() => frame,
         };
         match frame {
-            Ok(Some(BulkFrame::Data { channel, bytes })) => {
+            Ok(Some(BulkFrame::Data { channel: from, bytes })) => {
+                // Whatever a node calls its channels, there are two.
+                let channel = if from == channel::STDERR { channel::STDERR } else { channel::STDOUT };
                 let buffer = rest.entry(channel).or_default();
                 buffer.extend_from_slice(&bytes);
                 let mut out = Vec::new();
-                let mut from = 0;
-                while let Some(end) = buffer[from..].iter().position(|byte| *byte == b'\n') {
-                    line(channel, timestamps, &buffer[from..=from + end], &mut out);
-                    from += end + 1;
+                let mut done = 0;
+                while let Some(end) = buffer[done..].iter().position(|byte| *byte == b'\n') {
+                    line(channel, timestamps, &buffer[done..=done + end], &mut out);
+                    done += end + 1;
                 }
-                if buffer.len() - from > MAX_LINE {
-                    line(channel, timestamps, &buffer[from..], &mut out);
-                    from = buffer.len();
+                if buffer.len() - done > MAX_LINE {
+                    line(channel, timestamps, &buffer[done..], &mut out);
+                    done = buffer.len();
                 }
-                buffer.drain(..from);
+                buffer.drain(..done);
                 if !out.is_empty() && sender.send(out.into()).await.is_err() {
                     return;
                 }

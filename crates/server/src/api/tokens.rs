@@ -20,7 +20,8 @@ use lattice_api::{
     TokenCreated,
 };
 use lattice_identity::{
-    ApiScope, ApiToken, ApiTokenRecord, AutoApprove, JoinToken, TokenPolicy, TokenRecord, TokenSecret,
+    ApiScope, ApiToken, ApiTokenRecord, AutoApprove, Cidr, JoinToken, ServerAddress, TokenPolicy,
+    TokenRecord, TokenSecret,
 };
 use lattice_model::{Duration, PoolName, TokenId};
 use std::sync::Arc;
@@ -66,7 +67,15 @@ pub(crate) async fn create_join(
     Extension(who): Extension<Principal>,
     Body(request): Body<JoinTokenCreate>,
 ) -> Answer<TokenCreated> {
-    Ok(Json(make_join(&core, &who, request).await?))
+    Ok(Json(make_join(&core, &who, request, None).await?))
+}
+
+/// Who may use a join token that is not for everybody.
+pub(crate) struct Only {
+    /// Where they find the server.
+    pub(crate) server: ServerAddress,
+    /// From where they are approved; from elsewhere a person has to.
+    pub(crate) addresses: Vec<Cidr>,
 }
 
 /// Makes a join token.
@@ -74,6 +83,7 @@ pub(crate) async fn make_join(
     core: &Core,
     who: &Principal,
     request: JoinTokenCreate,
+    only: Option<Only>,
 ) -> Result<TokenCreated, ErrorBody> {
     let JoinTokenCreate { pool, ttl_ms, uses, auto_approve, description } = request;
     let ttl = ttl_ms.unwrap_or(3_600_000);
@@ -90,6 +100,10 @@ pub(crate) async fn make_join(
             "at most 200 printable characters",
         ));
     }
+    let (server, addresses) = match only {
+        Some(Only { server, addresses }) => (Some(server), addresses),
+        None => (None, Vec::new()),
+    };
     let now = clock::now();
     let (id, expires) = (TokenId::from_random(clock::random_bits()), now + Duration(ttl));
     let secret = TokenSecret::generate().map_err(internal)?;
@@ -100,7 +114,7 @@ pub(crate) async fn make_join(
             pool: pool.unwrap_or_else(PoolName::default_pool),
             uses: Some(uses),
             expires: Some(expires),
-            auto_approve: auto_approve.then(|| AutoApprove { addresses: Vec::new(), owner: None }),
+            auto_approve: auto_approve.then_some(AutoApprove { addresses, owner: None }),
         },
         used: 0,
         created: now,
@@ -108,15 +122,29 @@ pub(crate) async fn make_join(
         revoked: None,
     };
     let row = JoinTokenRow { record, description };
-    let servers = core.advertised.iter().take(lattice_identity::token::MAX_SERVERS).cloned().collect();
+    let servers = server.map_or_else(
+        || core.advertised.iter().take(lattice_identity::token::MAX_SERVERS).cloned().collect(),
+        |server| vec![server],
+    );
     let root = core.authority.read().root_fingerprint();
     let token = JoinToken::new(servers, root, id, secret).map_err(internal)?;
     core.commit(|snapshot| {
+        let mut ops = Vec::new();
         if snapshot.join_tokens.len() >= MAX_TOKENS {
-            return refuse(super::error::conflict(
-                "there are 1000 join tokens",
-                "delete those that nobody needs",
-            ));
+            // One that is good for nothing any more makes room; the oldest, as people may still ask about the others.
+            let of_use = |record: &TokenRecord| {
+                record.revoked.is_none()
+                    && record.policy.expires.is_none_or(|end| end > now)
+                    && record.policy.uses.is_none_or(|uses| record.used < uses)
+            };
+            let dead = snapshot.join_tokens.values().filter(|row| !of_use(&row.record));
+            let Some(oldest) = dead.min_by_key(|row| row.record.created) else {
+                return refuse(super::error::conflict(
+                    "there are 1000 join tokens",
+                    "delete those that nobody needs (`lattice token rm`)",
+                ));
+            };
+            ops.push(rows::delete::<JoinTokenRow>(oldest.record.id, Some(oldest.revision)));
         }
         let details = format!(
             "pool {}, {uses} uses, ends at {}, auto-approve {auto_approve}",
@@ -124,8 +152,10 @@ pub(crate) async fn make_join(
         );
         let event = Event::new("token.created", id.to_string(), "a join token was made")
             .because(Some(details.clone()));
-        let mut ops =
-            vec![rows::create(&row), rows::create(&who.audit("join_token.create", id.to_string(), &details))];
+        ops.extend([
+            rows::create(&row),
+            rows::create(&who.audit("join_token.create", id.to_string(), &details)),
+        ]);
         ops.extend(rows::events([event]));
         Ok((ops, ()))
     })

@@ -1,6 +1,7 @@
 //! Services: listing, and start, stop, restart, scale.
 
 use super::{
+    deploy::{MAX_TOLD, told_bytes},
     error::{ApiError, conflict, invalid, not_found, refuse},
     extract::{Body, Names, Query},
     guard::Principal,
@@ -53,6 +54,21 @@ async fn change(
     says: &str,
     how: impl Fn(&mut Workload) + Send + Sync,
 ) -> Answer {
+    let always = |workload: &mut Workload| {
+        how(workload);
+        Ok(())
+    };
+    try_change(core, who, names, action, says, always).await
+}
+
+async fn try_change(
+    core: &Core,
+    who: &Principal,
+    names: &Names,
+    action: &'static str,
+    says: &str,
+    how: impl Fn(&mut Workload) -> Result<(), ErrorBody> + Send + Sync,
+) -> Answer {
     let key = names.workload()?;
     core.commit(|snapshot| {
         let row = find(snapshot, &key)?;
@@ -63,7 +79,7 @@ async fn change(
             ));
         }
         let mut workload = (*row.value).clone();
-        how(&mut workload);
+        how(&mut workload)?;
         if workload == *row.value {
             return Ok((Vec::new(), ()));
         }
@@ -120,19 +136,23 @@ pub(crate) async fn scale(
             invalid(format!("{replicas} replicas are too many"), format!("at most {MAX_REPLICAS}")).into()
         );
     }
-    let key = names.workload()?;
-    let snapshot = core.snapshot();
-    let row = find(&snapshot, &key)?;
-    if let Some(port) = row.spec.ports.iter().find_map(|port| port.published).filter(|_| replicas > 1) {
-        let text = format!(
-            "{key} publishes port {port}, which only one replica on a node can have, and its replicas share a node"
-        );
-        return Err(conflict(
-            text,
-            "publish the container's port without a number for the node's, then scale",
-        )
-        .into());
-    }
     let says = format!("to have {replicas} replicas");
-    change(&core, &who, &names, "workload.scale", &says, |w| w.replicas = replicas).await
+    try_change(&core, &who, &names, "workload.scale", &says, |w| {
+        if let Some(port) = w.spec.ports.iter().find_map(|port| port.published).filter(|_| replicas > 1) {
+            let text = format!(
+                "{} publishes port {port}, which only one replica on a node can have, and its replicas share a node",
+                w.key
+            );
+            let hint = "publish the container's port without a number for the node's, then scale";
+            return Err(conflict(text, hint));
+        }
+        let told = told_bytes(&w.spec, replicas);
+        if told > MAX_TOLD {
+            let text = format!("so many replicas of {} take {told} bytes to say; at most {MAX_TOLD}", w.key);
+            return Err(conflict(text, "run fewer, or keep less in its variables and labels"));
+        }
+        w.replicas = replicas;
+        Ok(())
+    })
+    .await
 }

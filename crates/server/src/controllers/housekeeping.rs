@@ -41,7 +41,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             _ = timer.tick() => {}
         }
         presence::missed(&core).await;
-        if round % 60 == 0 {
+        if round.is_multiple_of(60) {
             trim_audit(&core).await;
             authority::keep_in_time(&core).await;
         }

@@ -341,7 +341,15 @@ async fn converse(
                 if core.live.behind().is_some() {
                     continue;
                 }
-                let Some(goal) = goals::seal(core, &snapshot, node) else { continue };
+                let goal = match goals::seal(core, &snapshot, node) {
+                    None => continue,
+                    Some(Err(bytes)) => {
+                        too_large(core, row, bytes).await;
+                        continue;
+                    }
+                    Some(Ok(goal)) => goal,
+                };
+                core.live.too_large.lock().remove(&node);
                 if has != Some(*goal.hash()) {
                     has = Some(*goal.hash());
                     tracing::debug!(%node, goal = %goal.id(), bytes = goal.body().len(), "a goal is sent");
@@ -358,6 +366,23 @@ async fn converse(
             }
         }
     }
+}
+
+/// The agent would refuse it, so what it has stays, and people are told.
+async fn too_large(core: &Core, node: &Node, bytes: usize) {
+    if core.live.too_large.lock().insert(node.id, bytes).is_some() {
+        return;
+    }
+    tracing::error!(node = %node.id, bytes, "the goal of a node is too large to be sent");
+    let text = format!(
+        "what it is to run takes {bytes} bytes to say, and it takes no more than {}; it goes on with what it has",
+        lattice_model::SealedGoal::MAX_BYTES
+    );
+    let hint =
+        "run fewer or smaller services there: long variables, labels and secrets count for each replica";
+    let event = Event::new("node.goal_too_large", node.name.to_string(), text).on(node);
+    let event = event.because(Some(hint.into()));
+    let _ = core.store.apply(lattice_store::Transaction::new(rows::events([event]))).await;
 }
 
 fn heard(core: &Core, node: NodeId, beat: Heartbeat) {

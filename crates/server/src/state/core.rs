@@ -196,7 +196,9 @@ impl Core {
                     let listing = self.store.list_all().await?;
                     let snapshot = Snapshot::load(listing.revision, &listing.records)?;
                     let stacks = snapshot.cluster.stacks.keys().cloned().collect();
-                    let nodes = snapshot.cluster.nodes.keys().copied().collect();
+                    // Those that are no longer there too: their sessions have to see it.
+                    let nodes = snapshot.cluster.nodes.keys().copied();
+                    let nodes = nodes.chain(self.snapshot().cluster.nodes.keys().copied()).collect();
                     self.snapshots.send_replace(Arc::new(snapshot));
                     self.live.touch(Touched { stacks, nodes, pending: true });
                     watch = match self.store.watch(listing.revision).await {

@@ -21,6 +21,8 @@ pub(crate) struct Live {
     pub(crate) sessions: Mutex<HashMap<NodeId, Arc<SessionHandle>>>,
     /// Of the last heartbeat.
     pub(crate) loads: Mutex<HashMap<NodeId, NodeLoad>>,
+    /// Nodes whose goal is larger than an agent takes, with its size in bytes.
+    pub(crate) too_large: Mutex<BTreeMap<NodeId, usize>>,
     /// What the planner did last.
     pub(crate) planner: Mutex<PlannerMemory>,
     /// Agents that have seen more than the store knows. One that is thrown out is believed no more.
