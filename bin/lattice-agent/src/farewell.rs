@@ -45,7 +45,9 @@ pub(crate) async fn leave(context: &Context, args: LeaveArgs) -> Result<ExitCode
         {
             show(&left);
             let label = format!("docker ps -a --filter label=lattice.node={}", identity.node);
-            note(format_args!("these stay, and nobody restarts them any more; find them with: {label}"));
+            note(format_args!(
+                "these stay, and nobody restarts them any more; find them with: {label}\n`lattice-agent reset` removes them, data included"
+            ));
         }
         note(format_args!(
             "node {} is forgotten here; an operator removes it from the cluster with `lattice node rm`",
@@ -60,18 +62,19 @@ pub(crate) async fn leave(context: &Context, args: LeaveArgs) -> Result<ExitCode
 
 pub(crate) async fn reset(context: &Context, args: ResetArgs) -> Result<ExitCode> {
     let home = context.open()?;
-    let identity = home.identity()?;
+    let mut nodes = home.former_nodes()?;
+    nodes.extend(home.identity()?.map(|identity| identity.node));
     let runtime = context.runtime(&context.config().unwrap_or_default())?;
-    if let Some(identity) = &identity {
-        show(&belongings(&*runtime, identity.node).await?);
+    for node in &nodes {
+        show(&belongings(&*runtime, *node).await?);
     }
     say(format_args!("folder     {}", home.dir().display()));
     if !args.yes {
         note("this is what would be removed; add --yes to do it");
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(identity) = &identity {
-        remove_belongings(&home, &*runtime, identity.node, true).await?;
+    for node in nodes {
+        remove_belongings(&home, &*runtime, node, true).await?;
     }
     home.erase()?;
     note("nothing of Lattice's agent is left on this machine");

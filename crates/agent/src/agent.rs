@@ -180,8 +180,8 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
     Ok(())
 }
 
-/// Looks whether the owner changed `agent.toml`, and passes his word on. What is lent is told to the
-/// server at the next session; what may run here counts at once.
+/// Looks whether the owner changed `agent.toml`, and passes his word on. What may run here counts at
+/// once; what is lent is told to the server from the next start.
 async fn heed(paths: HomePaths, machine: Machine, events: mpsc::Sender<Event>) {
     let path = paths.config();
     let stamp = || std::fs::metadata(&path).and_then(|meta| meta.modified()).ok();

@@ -24,7 +24,7 @@ pub const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const LENT_MEMORY_PERCENT: u64 = 80;
 
 /// The owner's word.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentConfig {
     /// Cores lent.
@@ -42,6 +42,23 @@ pub struct AgentConfig {
     proxy: Option<String>,
     /// The longest time between two heartbeats.
     heartbeat_seconds: Option<u32>,
+}
+
+impl std::fmt::Debug for AgentConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { cpu, memory, publish_beyond_loopback, projects, docker_host, proxy, heartbeat_seconds } =
+            self;
+        f.debug_struct("AgentConfig")
+            .field("cpu", cpu)
+            .field("memory", memory)
+            .field("publish_beyond_loopback", publish_beyond_loopback)
+            .field("projects", projects)
+            .field("docker_host", docker_host)
+            // A proxy's address may have a password in it.
+            .field("proxy", &proxy.is_some())
+            .field("heartbeat_seconds", heartbeat_seconds)
+            .finish()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -77,7 +94,11 @@ impl AgentConfig {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = toml::from_str(text).map_err(|error| error.to_string().trim().to_owned())?;
+        // Without the line itself, which may have the proxy's password in it.
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            format!("line {}: {}", before.matches('\n').count() + 1, error.message().trim())
+        })?;
         let any = Machine { cpus: 1, memory: Bytes::GIB, ..Machine::default() };
         config.cpu(&any)?;
         config.memory(&any)?;
@@ -179,9 +200,12 @@ mod tests {
             ("projects = [\"A B\"]", "A B"),
             ("heartbeat_seconds = 0", "heartbeat_seconds"),
             ("proxy = \"socks5://host\"", "proxy"),
+            ("cpu = 2\nproxy = \"http://me:s3cret@proxy\" yes", "line 2"),
         ] {
             let problem = AgentConfig::parse(text).unwrap_err();
-            assert!(problem.contains(word), "{text}: {problem}");
+            assert!(problem.contains(word) && !problem.contains("s3cret"), "{text}: {problem}");
         }
+        let config = AgentConfig::parse("proxy = \"http://me:s3cret@proxy:1\"").unwrap();
+        assert!(!format!("{config:?}").contains("s3cret"));
     }
 }

@@ -9,6 +9,7 @@
 //! | `ratchet` | what the next session presents | replaced whole |
 //! | `join.sealed` | a join that waits for approval: token and name, sealed | replaced whole |
 //! | `agent.db`, `outbox.db` | see [`crate::disk`] | SQLite |
+//! | `former-nodes` | the nodes that this machine was and left, for `reset` to clean up after | replaced whole |
 //! | `agent.toml` | the owner's word, see [`crate::AgentConfig`] | written by people |
 //! | `agent.sock` | the local API | socket, 0600 |
 //! | `lock` | held while an agent, `join`, `leave` or `reset` runs | `flock` |
@@ -106,6 +107,22 @@ impl HomePaths {
 
     fn seal_key(&self) -> PathBuf {
         self.dir.join("seal.key")
+    }
+
+    fn former_file(&self) -> PathBuf {
+        self.dir.join("former-nodes")
+    }
+
+    /// The nodes that this machine was and left: what they have in the engine may still be there.
+    ///
+    /// # Errors
+    /// [`AgentError::Damaged`], or what the file system says.
+    pub fn former_nodes(&self) -> Result<Vec<NodeId>> {
+        let path = self.former_file();
+        let Some(bytes) = keyfile::load(&path)? else { return Ok(Vec::new()) };
+        let read = |line: &str| line.parse().ok();
+        let ids = std::str::from_utf8(&bytes).ok().and_then(|text| text.lines().map(read).collect());
+        ids.ok_or_else(|| AgentError::Damaged { path, problem: "it is not a list of node ids".into() })
     }
 
     fn lock_file(&self) -> PathBuf {
@@ -347,12 +364,22 @@ impl Home {
         Ok(keyfile::replace(&self.ratchet_file(), text.as_bytes())?)
     }
 
-    /// Forgets the membership: key, certificate, goal, reports. The owner's configuration stays.
+    /// Forgets the membership: key, certificate, goal, reports. The owner's configuration stays, and
+    /// which node it was, for [`HomePaths::former_nodes`].
     ///
     /// # Errors
     /// [`AgentError::File`].
     pub fn forget(self) -> Result<()> {
         let paths = &self.paths;
+        if let Some(identity) = self.identity()? {
+            let mut former = self.former_nodes()?;
+            former.retain(|node| *node != identity.node);
+            former.push(identity.node);
+            let text: String = former.iter().map(|node| format!("{node}\n")).collect();
+            keyfile::replace(&paths.former_file(), text.as_bytes())?;
+        }
+        // It alone says *joined*, so it goes before what a member needs.
+        remove_if_there(&paths.identity_file())?;
         for path in [paths.database(), paths.outbox()] {
             remove_database(&path)?;
         }
@@ -360,7 +387,6 @@ impl Home {
             paths.join_file(),
             paths.ratchet_file(),
             paths.certificate_file(),
-            paths.identity_file(),
             paths.node_key(),
             paths.seal_key(),
         ];
@@ -447,6 +473,18 @@ mod tests {
         let pending = home.pending_join().unwrap().unwrap();
         assert_eq!(*pending.token.reveal(), *token.reveal());
         assert!(home.identity().unwrap().is_none());
+        drop(home);
+        let root = CertificateDer::from(vec![1, 2, 3]);
+        for n in [7, 8, 7] {
+            let home = Home::open(folder.path()).unwrap();
+            let (node, cluster) = (NodeId::from_random(n), ClusterId::from_random(1));
+            let servers = vec!["127.0.0.1:7443".parse().unwrap()];
+            home.save_identity(&Identity::new(node, cluster, None, servers, &root, Timestamp(1))).unwrap();
+            home.forget().unwrap();
+        }
+        let home = Home::open(folder.path()).unwrap();
+        assert!(home.identity().unwrap().is_none());
+        assert_eq!(home.former_nodes().unwrap(), [8, 7].map(NodeId::from_random));
         let dir = home.dir().to_owned();
         home.erase().unwrap();
         assert!(!dir.exists());
