@@ -383,6 +383,53 @@ async fn a_command_runs_over_a_websocket() {
     );
     let audit = world.get("/v1/audit").await.to_string();
     assert!(audit.contains("allocation.exec") && !audit.contains("s3cret"), "{audit}");
+
+    // What no agent could read is refused here, and costs no session.
+    let exec = async |start: serde_json::Value| {
+        let stream = tokio::net::UnixStream::connect(world.server().socket()).await.unwrap();
+        let request = format!("ws://lattice/v1/allocations/{id}/exec").into_client_request().unwrap();
+        let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+        socket.send(Message::Text(start.to_string().into())).await.unwrap();
+        socket
+    };
+    let mut socket = exec(json!({ "argv": ["echo", "x".repeat(100_000)] })).await;
+    let refused = soon("a refusal", socket.next()).await.unwrap().unwrap().into_text().unwrap();
+    assert!(refused.contains("too_large"), "{refused}");
+
+    // Much of both ways at once: nobody waits for the other to read first.
+    let socket = exec(json!({ "argv": ["cat"], "stdin": true })).await;
+    let asked = loop {
+        if let ServerMessage::OpenStream(asked) = soon("a request", link.io.recv.recv()).await.unwrap() {
+            break asked;
+        }
+    };
+    let (send, mut recv) = agent.bulk().open(asked.stream).await.unwrap().split();
+    const CHUNKS: usize = 400;
+    let command = tokio::spawn(async move {
+        // It reads its input only when its output is read.
+        for _ in 0..CHUNKS {
+            send.data(channel::STDOUT, vec![b'o'; 32 << 10].into()).await.unwrap();
+        }
+        while recv.recv().await.unwrap().unwrap() != BulkFrame::End(channel::STDIN) {}
+        send.close(BulkEnd::Exit(0)).await.unwrap();
+    });
+    // The client gives more than fits under way before its output is read.
+    let (mut given, mut output) = socket.split();
+    let giving = tokio::spawn(async move {
+        for _ in 0..CHUNKS {
+            let frame = lattice_api::exec_frame(0, &[b'i'; 32 << 10]);
+            given.send(Message::Binary(frame.into())).await.unwrap();
+        }
+        let closed = json!({ "type": "stdin_closed" }).to_string();
+        given.send(Message::Text(closed.into())).await.unwrap();
+        given
+    });
+    let mut read = 0;
+    while read < CHUNKS * (32 << 10) {
+        read += soon("output", output.next()).await.unwrap().unwrap().into_data().len() - 1;
+    }
+    let _given = soon("the end of the input", giving).await.unwrap();
+    soon("the end of the command", command).await.unwrap();
 }
 
 #[tokio::test]

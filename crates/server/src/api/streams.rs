@@ -18,6 +18,7 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
+use futures::{SinkExt, StreamExt, stream::SplitSink};
 use lattice_api::{
     CHANNEL_STDERR, CHANNEL_STDIN, CHANNEL_STDOUT, ErrorBody, ErrorCode, ExecClientMessage,
     ExecServerMessage, ExecStart, LogLine, LogQuery, LogRecord, LogStream, MAX_EXEC_FRAME, exec_frame,
@@ -229,19 +230,28 @@ async fn converse(
         env,
     };
     let (up, mut down) = open(core, row.node, StreamRequest::Exec(request)).await?.split();
-    loop {
-        tokio::select! {
-            frame = down.recv() => match frame.map_err(lost)? {
-                Some(BulkFrame::Data { channel, bytes }) => show(socket, channel, &bytes).await?,
+    let (mut to_client, mut from_client) = socket.split();
+    // Both ways at once: a command that waits for its output to be read does not read its input.
+    let output = async {
+        loop {
+            match down.recv().await.map_err(lost)? {
+                Some(BulkFrame::Data { channel, bytes }) => show(&mut to_client, channel, &bytes).await?,
                 Some(BulkFrame::Close(BulkEnd::Exit(code))) => return Ok(Some(code)),
                 Some(BulkFrame::Close(BulkEnd::Failed(refusal))) => return Err(of_agent(refusal)),
-                Some(BulkFrame::Close(BulkEnd::Done)) | None => return Err(lost("it ended without an exit code")),
+                Some(BulkFrame::Close(BulkEnd::Done)) | None => {
+                    return Err(lost("it ended without an exit code"));
+                }
                 Some(_) => {}
-            },
-            said = socket.recv() => match said {
+            }
+        }
+    };
+    let input = async {
+        loop {
+            match from_client.next().await {
                 Some(Ok(Message::Binary(bytes))) => hear(&up, &bytes).await?,
                 Some(Ok(Message::Text(text))) => {
-                    let message = serde_json::from_str(&text).map_err(|error| invalid(format!("a message cannot be read: {error}"), ""))?;
+                    let message = serde_json::from_str(&text)
+                        .map_err(|error| invalid(format!("a message cannot be read: {error}"), ""))?;
                     control(&up, message).await?;
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
@@ -250,12 +260,20 @@ async fn converse(
                     let _ = up.end(channel::STDIN).await;
                     return Ok(None);
                 }
-            },
+            }
         }
+    };
+    tokio::select! {
+        ended = output => ended,
+        gone = input => gone,
     }
 }
 
-async fn show(socket: &mut WebSocket, from: u8, bytes: &[u8]) -> Result<(), ErrorBody> {
+async fn show(
+    socket: &mut SplitSink<&mut WebSocket, Message>,
+    from: u8,
+    bytes: &[u8],
+) -> Result<(), ErrorBody> {
     let to = if from == channel::STDERR { CHANNEL_STDERR } else { CHANNEL_STDOUT };
     for part in bytes.chunks(MAX_EXEC_FRAME - 1) {
         socket.send(Message::Binary(exec_frame(to, part).into())).await.map_err(lost)?;

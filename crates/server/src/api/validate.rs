@@ -118,6 +118,21 @@ impl Service<'_> {
         for network in networks.keys().filter(|network| !stack.networks.contains_key(*network)) {
             self.say(&format!("networks.{network}"), "the stack has no such network");
         }
+        let strange = |alias: &&String| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            alias.is_empty() || alias.len() > 253 || !alias.chars().all(plain)
+        };
+        for (network, attachment) in networks {
+            if attachment.aliases.len() > MAX_ENTRIES {
+                self.say(&format!("networks.{network}.aliases"), "at most 1000");
+            }
+            if let Some(alias) = attachment.aliases.iter().find(strange) {
+                self.say(
+                    &format!("networks.{network}.aliases"),
+                    format!("{:?} is not a name of a host: letters, digits, `-`, `_` and `.`", short(alias)),
+                );
+            }
+        }
         for (dependency, how) in depends_on {
             match stack.workloads.get(dependency) {
                 None if how.required => {
@@ -143,7 +158,7 @@ impl Service<'_> {
                 .test
                 .first()
                 .is_some_and(|first| ["CMD", "CMD-SHELL", "NONE"].contains(&first.as_str()));
-            if !known || check.test.iter().any(|word| bad_text(word)) {
+            if !known || check.test.len() > MAX_ENTRIES || check.test.iter().any(|word| bad_text(word)) {
                 self.say("healthcheck.test", "it begins with CMD, CMD-SHELL or NONE");
             }
         }
@@ -370,6 +385,14 @@ mod tests {
                     s.networks.insert("other".parse().unwrap(), Default::default());
                 }),
                 "no such network",
+            ),
+            (
+                with(&|s| {
+                    let aliases = [" db\u{1b}[2J".to_owned()].into();
+                    let attachment = lattice_model::spec::Attachment { aliases };
+                    s.networks.insert("default".parse().unwrap(), attachment);
+                }),
+                "not a name of a host",
             ),
             (stack(&[("a", waits("b")), ("b", waits("a"))]), "in a circle: a, b"),
             (stack(&[("a", waits("c"))]), "no such service"),

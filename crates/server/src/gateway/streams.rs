@@ -8,6 +8,7 @@ use lattice_api::{ErrorBody, ErrorCode};
 use lattice_link::{
     BulkChannel, Refusal,
     message::{BulkEnd, OpenStream, ServerMessage, StreamId, StreamRequest},
+    wire::MAX_KIND,
 };
 use lattice_model::{Duration, NodeId, Timestamp};
 use parking_lot::Mutex;
@@ -80,6 +81,15 @@ pub(crate) async fn open(
             "what runs there goes on; wait for it to come back (`lattice node ls`)",
         )
     };
+    // The agent would have to end its session over it.
+    if serde_json::to_vec(&request).is_ok_and(|json| json.len() > MAX_KIND) {
+        let hint = "pass what is long by the command's standard input";
+        return Err(ErrorBody::new(
+            ErrorCode::TooLarge,
+            format!("the command with its variables takes more than {} KiB", MAX_KIND >> 10),
+            hint,
+        ));
+    }
     let session = core.live.session(node).ok_or_else(|| offline("is not connected"))?;
     let stream = StreamId(u64::from_be_bytes(clock::random()));
     let waiting = core.live.streams.register(node, stream).ok_or_else(|| {
