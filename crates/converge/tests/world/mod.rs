@@ -208,19 +208,7 @@ impl World {
                 }
                 self.counter += 1;
                 let id = ContainerId(format!("c{}", self.counter));
-                let seen = ContainerSeen {
-                    id: id.clone(),
-                    name: config.name,
-                    labels: config.labels,
-                    state: ContainerState::Created,
-                    health: Health::None,
-                    started_at: None,
-                    finished_at: None,
-                    exit_code: None,
-                    out_of_memory: false,
-                    error: None,
-                    ports: config.ports,
-                };
+                let seen = ContainerSeen::just_created(id.clone(), *config);
                 self.containers.insert(id.clone(), seen);
                 return Ok(Outcome::Created(id));
             }
