@@ -17,7 +17,8 @@ use crate::{
     context::Context,
     up,
 };
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::OnceLock};
+use tokio_util::sync::CancellationToken;
 
 /// Carries out what was typed.
 ///
@@ -57,9 +58,31 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Ends when somebody presses Ctrl-C. Where that cannot be noticed, the system ends us itself.
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
-    }
+/// Ends when somebody presses Ctrl-C, also for every wait that begins after that: a loop that
+/// waits anew with each line must not miss the press that comes between two waits. Listening
+/// begins with the first call; before it, and where it cannot, the system ends us itself.
+fn interrupted() -> impl Future<Output = ()> {
+    static PRESSED: OnceLock<CancellationToken> = OnceLock::new();
+    let pressed = PRESSED.get_or_init(|| {
+        let pressed = CancellationToken::new();
+        if let Ok(mut presses) = presses() {
+            let seen = pressed.clone();
+            tokio::spawn(async move {
+                presses.recv().await;
+                seen.cancel();
+            });
+        }
+        pressed
+    });
+    pressed.cancelled()
+}
+
+#[cfg(unix)]
+fn presses() -> std::io::Result<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+}
+
+#[cfg(windows)]
+fn presses() -> std::io::Result<tokio::signal::windows::CtrlC> {
+    tokio::signal::windows::ctrl_c()
 }
