@@ -144,6 +144,43 @@ pub enum LeaseError {
     Store(#[from] StoreError),
 }
 
+/// Why a dump was not taken in; nothing was written, except as [`StoreError`] says.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ImportError {
+    /// There is something in the store already, or was.
+    #[error(
+        "the store is at revision {revision} and not empty, so nothing was imported: name an empty store, or move \
+         this one away first"
+    )]
+    NotEmpty {
+        /// Where the store is.
+        revision: Revision,
+    },
+    /// Somebody works on the store.
+    #[error(
+        "the store is in use, as {holder:?} holds the lease {lease:?}, so nothing was imported: stop its servers first"
+    )]
+    InUse {
+        /// A lease that is held.
+        lease: String,
+        /// Who holds it.
+        holder: String,
+    },
+    /// No store has written this.
+    #[error(
+        "the row {row} of the dump is refused ({why}), so nothing was imported: the dump is damaged; take another"
+    )]
+    Invalid {
+        /// Its kind and id.
+        row: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The store as a whole.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 struct At(Option<Revision>);
 
 impl fmt::Display for At {

@@ -16,6 +16,7 @@
 mod clock;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod dump;
 mod error;
 mod key;
 mod record;
@@ -26,7 +27,8 @@ mod transaction;
 mod watch;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use error::{ApplyError, LeaseError, StoreError, WatchError};
+pub use dump::StoreDump;
+pub use error::{ApplyError, ImportError, LeaseError, StoreError, WatchError};
 pub use key::{InvalidKind, Key, Kind, Revision};
 pub use record::{Change, ChangeEvent, EventKind, Listing, Prior, Record};
 #[cfg(feature = "sqlite")]

@@ -2,8 +2,8 @@
 //! server, the revision row locked until commit, the database's clock for leases) can both be it.
 
 use crate::{
-    Applied, ApplyError, Key, Kind, LeaseError, Listing, Record, Revision, StoreError, Transaction,
-    WatchError, WatchStream,
+    Applied, ApplyError, ImportError, Key, Kind, LeaseError, Listing, Record, Revision, StoreDump,
+    StoreError, Transaction, WatchError, WatchStream,
 };
 use lattice_model::{ClusterId, Duration, RequestId};
 use std::sync::Arc;
@@ -108,6 +108,15 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
     async fn raise_incarnation(&self) -> Result<ClusterMeta, StoreError>;
+
+    /// Takes in a dump, whole or not at all: cluster, incarnation, revision and rows exactly as they
+    /// are in it. Only into a store that is empty and in which no lease is held. The change log then
+    /// begins at the dump's revision, so a watch from before it is too old.
+    ///
+    /// # Errors
+    /// [`ImportError`]; when its connection or disk failed, [`Store::revision`] tells whether it
+    /// happened.
+    async fn import(&self, dump: StoreDump) -> Result<(), ImportError>;
 
     /// Finishes what was accepted, ends watches with [`StoreError::Closed`] and lets go of the
     /// database. Later calls get [`StoreError::Closed`]; closing again does nothing.

@@ -166,29 +166,44 @@ impl Transaction {
     /// # Errors
     /// [`ApplyError::TooLarge`] or [`ApplyError::Invalid`].
     pub fn validate(&self) -> Result<(), ApplyError> {
-        let within = |what, size, limit| match size > limit {
-            true => Err(ApplyError::TooLarge { what, size, limit }),
-            false => Ok(()),
-        };
         within("the number of operations", self.ops.len(), MAX_OPS)?;
         let mut written = HashSet::new();
         for op in &self.ops {
-            name("an id", &op.key().id)?;
-            if let Some(body) = op.body() {
-                within("the body of one row", body.len(), MAX_BODY_BYTES)?;
-                if body.contains('\0') {
-                    return Err(ApplyError::Invalid { what: "a body holds a NUL, which JSON escapes" });
+            let (project, owner) = match op {
+                Op::Create { project, owner, .. } | Op::Put { project, owner, .. } => {
+                    (project.as_deref(), owner.as_deref())
                 }
-            }
-            if let Op::Create { project, owner, .. } | Op::Put { project, owner, .. } = op {
-                project.as_deref().map_or(Ok(()), |text| name("a project", text))?;
-                owner.as_deref().map_or(Ok(()), |text| name("an owner", text))?;
-            }
+                Op::Update { .. } | Op::Delete { .. } | Op::Check { .. } => (None, None),
+            };
+            row(op.key(), project, owner, op.body().map_or("", |body| &**body))?;
             if self.ops.len() > 1 && !matches!(op, Op::Check { .. }) && !written.insert(op.key()) {
                 return Err(ApplyError::Invalid { what: "a key is written twice in one transaction" });
             }
         }
         within("the sum of the bodies", self.weight(), MAX_TRANSACTION_BYTES)
+    }
+}
+
+/// Holds one row against the bounds.
+pub(crate) fn row(
+    key: &Key,
+    project: Option<&str>,
+    owner: Option<&str>,
+    body: &str,
+) -> Result<(), ApplyError> {
+    name("an id", &key.id)?;
+    within("the body of one row", body.len(), MAX_BODY_BYTES)?;
+    if body.contains('\0') {
+        return Err(ApplyError::Invalid { what: "a body holds a NUL, which JSON escapes" });
+    }
+    project.map_or(Ok(()), |text| name("a project", text))?;
+    owner.map_or(Ok(()), |text| name("an owner", text))
+}
+
+fn within(what: &'static str, size: usize, limit: usize) -> Result<(), ApplyError> {
+    match size > limit {
+        true => Err(ApplyError::TooLarge { what, size, limit }),
+        false => Ok(()),
     }
 }
 

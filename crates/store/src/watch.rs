@@ -83,6 +83,13 @@ impl Feed {
         self.head.send_modify(|head| head.revision = newest);
     }
 
+    /// Begins anew at `head`, as after an import: whoever watched from before it reads in the log
+    /// that this is too old.
+    pub fn restart(&self, head: Revision) {
+        *self.ring.lock() = Ring { base: head, changes: VecDeque::new(), bytes: 0 };
+        self.head.send_modify(|known| known.revision = head);
+    }
+
     /// Ends all watches once they have read what was published.
     pub fn close(&self) {
         self.head.send_modify(|head| head.closed = true);

@@ -5,10 +5,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod dumps;
 mod leases;
 mod rows;
 mod watching;
 
+pub use dumps::*;
 pub use leases::*;
 pub use rows::*;
 pub use watching::*;
@@ -41,6 +43,7 @@ macro_rules! conformance_tests {
             slow_watchers_lose_nothing, a_watch_ends_with_its_store,
             leases_are_exclusive_and_end, leases_survive_reopening, released_leases_are_free, odd_leases_are_refused,
             restores_raise_the_incarnation,
+            dumps_go_into_empty_stores, dumps_are_refused_by_stores_in_use, damaged_dumps_are_refused,
         );
     };
     (@each $subject:expr; $($case:ident),+ $(,)?) => {$(

@@ -61,6 +61,12 @@ impl Leases {
         self.rows.get(name).filter(|row| row.live(clock.elapsed())).map(|row| row.epoch)
     }
 
+    /// One that is held now, with its holder.
+    pub(super) fn any(&self, clock: &dyn Clock) -> Option<(String, String)> {
+        let now = clock.elapsed();
+        self.rows.iter().find(|(_, row)| row.live(now)).map(|(name, row)| (name.clone(), row.holder.clone()))
+    }
+
     pub(super) fn run(
         &mut self,
         db: &Connection,

@@ -9,6 +9,7 @@
 //! - `apply`, `lease`: what the writer does inside a commit.
 //! - `checkpoint`: a thread that folds the write-ahead log into the file beside the writer.
 //! - `read`: at most four reading connections, each read one snapshot.
+//! - `import`: a dump into an empty file.
 //! - `open`, `schema`: lock, permissions, migrations.
 //!
 //! Rejected: savepoints for each transaction (a pair of statements each, for what judging first
@@ -18,6 +19,7 @@
 
 mod apply;
 mod checkpoint;
+mod import;
 mod lease;
 mod open;
 mod read;

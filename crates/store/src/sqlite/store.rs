@@ -9,8 +9,8 @@ use super::{
     writer::{Command, Writer},
 };
 use crate::{
-    Applied, ApplyError, ChangeLog, ClusterMeta, Feed, Key, Kind, Lease, LeaseError, Listing, Record,
-    Revision, Store, StoreError, Transaction, WatchError, WatchStream,
+    Applied, ApplyError, ChangeLog, ClusterMeta, Feed, ImportError, Key, Kind, Lease, LeaseError, Listing,
+    Record, Revision, Store, StoreDump, StoreError, Transaction, WatchError, WatchStream,
 };
 use lattice_model::{Duration, RequestId};
 use std::{path::Path, sync::Arc, thread};
@@ -139,6 +139,11 @@ impl Store for SqliteStore {
 
     async fn raise_incarnation(&self) -> Result<ClusterMeta, StoreError> {
         self.ask(Command::RaiseIncarnation).await?
+    }
+
+    async fn import(&self, dump: StoreDump) -> Result<(), ImportError> {
+        dump.validate()?;
+        self.ask(|reply| Command::Import(dump, reply)).await?
     }
 
     async fn close(&self) {

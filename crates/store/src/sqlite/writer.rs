@@ -7,13 +7,14 @@
 use super::{
     apply::apply,
     checkpoint::Checkpointer,
+    import::import,
     lease::{LeaseOp, Leases},
     read::{cluster, head, number, position},
     store_error,
 };
 use crate::{
-    Applied, ApplyError, Change, Clock, ClusterMeta, Feed, Lease, LeaseError, Revision, StoreError,
-    Transaction,
+    Applied, ApplyError, Change, Clock, ClusterMeta, Feed, ImportError, Lease, LeaseError, Revision,
+    StoreDump, StoreError, Transaction,
 };
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub(super) enum Command {
     Lease(LeaseOp, oneshot::Sender<Result<Option<Lease>, LeaseError>>),
     RaiseIncarnation(oneshot::Sender<Result<ClusterMeta, StoreError>>),
     Compact(Revision, oneshot::Sender<Result<Revision, StoreError>>),
+    Import(StoreDump, oneshot::Sender<Result<(), ImportError>>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -104,6 +106,7 @@ impl Writer {
                 Err(TryRecvError::Disconnected) => break,
             };
             let mut batch = Vec::new();
+            let mut imports = Vec::new();
             let mut bytes = 0;
             let mut next = first;
             while let Some(command) = next {
@@ -113,6 +116,7 @@ impl Writer {
                         break;
                     }
                     Command::Compact(target, reply) => self.compactions.push((target, reply)),
+                    Command::Import(dump, reply) => imports.push((dump, reply)),
                     command => {
                         if let Command::Apply(transaction, _) = &command {
                             bytes += transaction.weight();
@@ -125,6 +129,10 @@ impl Writer {
             }
             if !batch.is_empty() {
                 self.settle(batch);
+            }
+            for (dump, reply) in imports {
+                // Nobody hears it when the asker has gone.
+                let _ = reply.send(self.import(&dump));
             }
             self.compact_step();
         }
@@ -169,13 +177,48 @@ impl Writer {
                 batch.into_iter().for_each(|command| command.fail(&error));
             }
             Err(Fault::Uncertain(error)) => {
-                tracing::error!(%error, "the disk failed under a commit: the store takes no more writes; restart the \
-                    server when the disk is sound");
-                let error = store_error("committing", error);
-                self.failed = Some(error.clone());
+                let error = self.fail(error);
                 batch.into_iter().for_each(|command| command.fail(&error));
             }
         }
+    }
+
+    /// Takes nothing more until the store is opened again.
+    fn fail(&mut self, error: rusqlite::Error) -> StoreError {
+        tracing::error!(%error, "the disk failed under a commit: the store takes no more writes; restart the server \
+            when the disk is sound");
+        let error = store_error("committing", error);
+        self.failed = Some(error.clone());
+        error
+    }
+
+    /// Takes in a dump, in a commit of its own.
+    fn import(&mut self, dump: &StoreDump) -> Result<(), ImportError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone().into());
+        }
+        if let Some((lease, holder)) = self.leases.any(&*self.clock) {
+            return Err(ImportError::InUse { lease, holder });
+        }
+        let work = |db: &mut Connection| {
+            let transaction =
+                db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(Fault::Begin)?;
+            match import(&transaction, dump).map_err(Fault::Work)? {
+                Ok(()) => transaction.commit().map_err(uncommitted).map(Ok),
+                Err(refused) => Ok(Err(refused)),
+            }
+        };
+        match work(&mut self.db) {
+            Ok(done) => done?,
+            Err(Fault::Work(error) | Fault::Begin(error)) => {
+                return Err(store_error("importing", error).into());
+            }
+            Err(Fault::Uncertain(error)) => return Err(self.fail(error).into()),
+        }
+        self.head = dump.revision;
+        self.feed.restart(dump.revision);
+        self.checkpointer.wake();
+        Ok(())
     }
 
     /// One SQLite commit; on a fault everything is as before.
@@ -207,7 +250,7 @@ impl Writer {
                         transaction.execute("UPDATE meta SET incarnation = incarnation + 1", [])?;
                         Output::Cluster(cluster(&transaction)?)
                     }
-                    Command::Compact(..) | Command::Stop(_) => Output::Nothing,
+                    Command::Compact(..) | Command::Import(..) | Command::Stop(_) => Output::Nothing,
                 });
             }
             if newest != *head {
@@ -216,10 +259,7 @@ impl Writer {
             Ok(())
         };
         let done = match work() {
-            Ok(()) => transaction.commit().map_err(|error| match error.sqlite_error_code() {
-                Some(ErrorCode::DiskFull) => Fault::Work(error),
-                _ => Fault::Uncertain(error),
-            }),
+            Ok(()) => transaction.commit().map_err(uncommitted),
             Err(error) => Err(Fault::Work(error)),
         };
         match done {
@@ -294,8 +334,17 @@ impl Command {
             Self::Lease(_, reply) => drop(reply.send(Err(error.into()))),
             Self::RaiseIncarnation(reply) => drop(reply.send(Err(error))),
             Self::Compact(_, reply) => drop(reply.send(Err(error))),
+            Self::Import(_, reply) => drop(reply.send(Err(error.into()))),
             Self::Stop(reply) => drop(reply.send(())),
         }
+    }
+}
+
+/// What it means that a commit failed.
+fn uncommitted(error: rusqlite::Error) -> Fault {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Fault::Work(error),
+        _ => Fault::Uncertain(error),
     }
 }
 
