@@ -59,7 +59,7 @@ pub(crate) fn publish(text: &str) -> Result<Publish, String> {
         "" => None,
         bare => Some(bare.parse::<IpAddr>().map_err(|_| fail())?),
     };
-    Ok(PortSpec { target, published, host_ip })
+    Ok(PortSpec { target, published, published_to: None, host_ip })
 }
 
 /// `no`, `on-failure`, `on-failure:3`, `always`.

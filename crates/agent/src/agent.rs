@@ -28,7 +28,9 @@ use crate::{
     secrets::SecretsDir,
     session::{LinkStatus, Session},
 };
-use lattice_converge::{AllocationRecord, Effect, Input, Operation, OperationId, Outcome, Reconciler};
+use lattice_converge::{
+    AllocationRecord, Effect, Folders, Input, Operation, OperationId, Outcome, Reconciler,
+};
 use lattice_model::{
     AllocationId, GoalId, SealedGoal, WorkloadKey,
     report::{AllocationState, AllocationStatus, ReportKind},
@@ -127,10 +129,11 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
     };
     let secrets_path =
         secrets.as_ref().as_ref().map_or_else(|_| "/run/lattice-agent".into(), SecretsDir::path);
+    let folders = Folders { secrets: secrets_path, trees: paths.trees().display().to_string() };
     let records = disk.records()?;
     let policy = config.policy(&machine);
     info!(node = %identity.node, cluster = %identity.cluster, version = crate::VERSION, cpu = %policy.cpu, memory = %policy.memory, remembered = records.len(), "the agent begins");
-    let reconciler = Reconciler::new(identity.node, policy, secrets_path, records);
+    let reconciler = Reconciler::new(identity.node, policy, folders, records);
     let mut core = Core {
         reconciler,
         disk: Arc::clone(&disk),

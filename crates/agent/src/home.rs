@@ -93,6 +93,11 @@ impl HomePaths {
         self.dir.join("agent.db")
     }
 
+    /// Files that travelled with deployments, each tree under its digest.
+    pub(crate) fn trees(&self) -> PathBuf {
+        self.dir.join("trees")
+    }
+
     pub(crate) fn outbox(&self) -> PathBuf {
         self.dir.join("outbox.db")
     }

@@ -250,7 +250,13 @@ async fn secrets_are_files_in_memory_and_nowhere_else() {
     let allocation = wanted.allocations.get_mut(&web).unwrap();
     let mut spec = (*allocation.spec).clone();
     let name = "pass".parse().unwrap();
-    spec.secrets.push(SecretMount { secret: name, target: "/run/secrets/pass".into(), mode: 0o440 });
+    spec.secrets.push(SecretMount {
+        secret: name,
+        target: "/run/secrets/pass".into(),
+        mode: 0o440,
+        uid: None,
+        gid: None,
+    });
     allocation.spec = spec.into();
     allocation.secrets.insert("pass".parse().unwrap(), SecretValue::new(value.clone().into_bytes()));
     server.give(1, &wanted);
@@ -524,7 +530,7 @@ async fn a_stack_has_names_ports_and_data() {
     spec.mounts.push(MountSpec { volume: "data".parse().unwrap(), target: "/data".into(), read_only: false });
     allocation.volumes.insert("data".parse().unwrap(), volume);
     let target = ContainerPort { port: 8080, protocol: Default::default() };
-    spec.ports.push(PortSpec { target, published: None, host_ip: None });
+    spec.ports.push(PortSpec { target, published: None, published_to: None, host_ip: None });
     allocation.spec = spec.into();
     server.give(1, &wanted);
     let status = server.state(db, AllocationState::Running).await;

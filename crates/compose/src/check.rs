@@ -121,7 +121,7 @@ fn dependencies(reader: &mut Reader<'_>, drafts: &mut [Draft]) {
     let mut completes = BTreeMap::new();
     for draft in drafts.iter_mut() {
         for at in &draft.depends_on {
-            let (name, Dependency { condition, required }) = &at.value;
+            let (name, Dependency { condition, required, restart: _ }) = &at.value;
             if !names.contains(name) {
                 if *required {
                     let full = reader.problems.is_full();
@@ -244,7 +244,7 @@ fn ports(reader: &mut Reader<'_>, drafts: &[Draft]) {
     for (index, draft) in drafts.iter().enumerate() {
         let mut free: BTreeSet<&PortSpec> = BTreeSet::new();
         for port in &draft.ports {
-            let PortSpec { target, published, host_ip } = &port.value;
+            let PortSpec { target, published, published_to: _, host_ip } = &port.value;
             let Some(published) = *published else {
                 if !free.insert(&port.value) {
                     let message =

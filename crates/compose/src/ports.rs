@@ -139,6 +139,7 @@ impl Reader<'_> {
         for offset in 0..width(target).min(MAX_PORTS + 1) {
             let offset = u16::try_from(offset).unwrap_or(0);
             let value = PortSpec {
+                published_to: None,
                 target: ContainerPort { port: target.0 + offset, protocol },
                 published: published.map(|(first, _)| first + offset),
                 host_ip,

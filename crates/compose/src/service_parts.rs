@@ -140,8 +140,11 @@ impl Reader<'_> {
             Value::Sequence(items) => {
                 for (index, item) in items.iter().enumerate() {
                     let at = path.index(index);
-                    let dependency =
-                        Dependency { condition: DependencyCondition::ServiceStarted, required: true };
+                    let dependency = Dependency {
+                        condition: DependencyCondition::ServiceStarted,
+                        required: true,
+                        restart: false,
+                    };
                     if let Some(name) = self.parsed(item, &at) {
                         found.push(Placed {
                             value: (name, dependency),
@@ -204,7 +207,7 @@ impl Reader<'_> {
             "service_completed_successfully" => DependencyCondition::ServiceCompletedSuccessfully,
             _ => return self.expected(&entry.value, &at, "a condition", HINT),
         };
-        Some(Dependency { condition, required })
+        Some(Dependency { condition, required, restart: false })
     }
 
     pub(crate) fn healthcheck(&mut self, node: &Node, path: &Path<'_>) -> Option<HealthCheck> {

@@ -8,7 +8,7 @@ use lattice_model::{
         LABEL_WORKLOAD, MountSource,
     },
     report::PublishedPort,
-    spec::{DEFAULT_CAPABILITIES, PortSpec},
+    spec::{DEFAULT_CAPABILITIES, PortSpec, TreeMount},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,16 @@ use std::{
 /// Where dynamic ports are chosen: below Linux's ephemeral range, above what people choose.
 pub const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 20_000..=32_000;
 
-/// What the container of `allocation` is made from. `secrets_dir` is a folder in memory.
+/// Where the agent keeps what it mounts into containers, by absolute paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folders {
+    /// In memory: secrets.
+    pub secrets: String,
+    /// On disk: trees, each under its digest.
+    pub trees: String,
+}
+
+/// What the container of `allocation` is made from.
 pub fn container_config(
     node: NodeId,
     id: AllocationId,
@@ -26,7 +35,7 @@ pub fn container_config(
     goal: &Goal,
     policy: &NodePolicy,
     ports: &[PublishedPort],
-    secrets_dir: &str,
+    folders: &Folders,
 ) -> ContainerConfig {
     let GoalAllocation { workload, slot, spec, volumes, networks, .. } = allocation;
     let mut labels = spec.labels.clone();
@@ -44,7 +53,12 @@ pub fn container_config(
         Some(ContainerMount { source: MountSource::Volume(name), target, read_only })
     });
     let secret_mounts = spec.secrets.iter().enumerate().map(|(i, mount)| ContainerMount {
-        source: MountSource::SecretFile(secret_path(secrets_dir, id, i)),
+        source: MountSource::SecretFile(secret_path(&folders.secrets, id, i)),
+        target: mount.target.clone(),
+        read_only: true,
+    });
+    let tree_mounts = spec.trees.iter().map(|mount| ContainerMount {
+        source: MountSource::Tree(tree_path(&folders.trees, mount)),
         target: mount.target.clone(),
         read_only: true,
     });
@@ -63,7 +77,7 @@ pub fn container_config(
         command: spec.command.clone(),
         environment: spec.environment.clone(),
         labels,
-        mounts: volume_mounts.chain(secret_mounts).collect(),
+        mounts: volume_mounts.chain(secret_mounts).chain(tree_mounts).collect(),
         networks: attached.collect::<BTreeMap<_, _>>(),
         ports: ports.to_vec(),
         healthcheck: spec.healthcheck.clone(),
@@ -72,12 +86,23 @@ pub fn container_config(
         pids_limit: spec.resources.pids_limit(),
         capabilities: DEFAULT_CAPABILITIES.iter().map(ToString::to_string).collect(),
         stop_grace_period: spec.stop_grace_period,
+        platform: spec.platform.clone(),
+        process: spec.process.clone(),
+        sandbox: spec.sandbox.clone(),
+        naming: spec.naming.clone(),
+        logs: spec.logs,
+        gpus: spec.gpus.clone(),
     }
 }
 
 /// What the names of all containers of one slot begin with.
 pub(crate) fn name_prefix(workload: &WorkloadKey, slot: u32) -> String {
     format!("lattice_{}_{}_{slot}_", workload.stack, workload.workload)
+}
+
+fn tree_path(dir: &str, mount: &TreeMount) -> String {
+    let TreeMount { tree, path, .. } = mount;
+    if path.is_empty() { format!("{dir}/{tree}") } else { format!("{dir}/{tree}/{path}") }
 }
 
 fn secret_path(dir: &str, id: AllocationId, index: usize) -> String {

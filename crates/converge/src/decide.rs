@@ -206,7 +206,7 @@ impl Case<'_> {
         if let Some(why) = self.unmet_dependency().or_else(|| self.missing_surroundings()) {
             return (Next::Nothing, is(AllocationState::Waiting).because(why));
         }
-        let files = match secret_files(self.id, self.wanted, &self.reconciler.secrets_dir) {
+        let files = match secret_files(self.id, self.wanted, &self.reconciler.folders.secrets) {
             Ok(files) => files,
             Err(why) => return (Next::Nothing, is(AllocationState::Waiting).because(why)),
         };
@@ -215,9 +215,9 @@ impl Case<'_> {
         self.record.honoured_restart = self.wanted.restart;
         self.record.stopped = false;
         self.record.volumes = self.wanted.volumes.values().copied().collect();
-        let Reconciler { node, policy, secrets_dir, .. } = self.reconciler;
+        let Reconciler { node, policy, folders, .. } = self.reconciler;
         let ports = &self.record.ports;
-        let config = container_config(*node, self.id, self.wanted, self.goal, policy, ports, secrets_dir);
+        let config = container_config(*node, self.id, self.wanted, self.goal, policy, ports, folders);
         let create = Operation::Create { allocation: self.id, config: Box::new(config), files };
         (Next::Run(create), is(AllocationState::Starting))
     }
@@ -273,7 +273,7 @@ impl Case<'_> {
         if self.tracked.renew {
             return (self.remove(seen), is(AllocationState::Starting).because("its container is made anew"));
         }
-        match secret_files(self.id, self.wanted, &self.reconciler.secrets_dir) {
+        match secret_files(self.id, self.wanted, &self.reconciler.folders.secrets) {
             Ok(files) => {
                 let start = Operation::Start { allocation: self.id, container: seen.id.clone(), files };
                 (Next::Run(start), is(AllocationState::Starting))

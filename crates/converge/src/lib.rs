@@ -17,6 +17,7 @@ mod reconciler;
 mod record;
 mod words;
 
+pub use config::Folders;
 pub use policy::NodePolicy;
 pub use reconciler::Reconciler;
 pub use record::AllocationRecord;

@@ -1,6 +1,7 @@
 //! The state and its step.
 
 use crate::{
+    config::Folders,
     decide::{Decision, MAX_GRACE, Next, decide},
     policy::NodePolicy,
     record::AllocationRecord,
@@ -70,7 +71,7 @@ pub(crate) struct View {
 pub struct Reconciler {
     pub(crate) node: NodeId,
     pub(crate) policy: NodePolicy,
-    pub(crate) secrets_dir: String,
+    pub(crate) folders: Folders,
     pub(crate) goal: Option<(GoalId, Arc<Goal>)>,
     pub(crate) view: Option<View>,
     pub(crate) tracked: BTreeMap<AllocationId, Tracked>,
@@ -91,7 +92,7 @@ impl Reconciler {
     pub fn new(
         node: NodeId,
         policy: NodePolicy,
-        secrets_dir: impl Into<String>,
+        folders: Folders,
         records: BTreeMap<AllocationId, AllocationRecord>,
     ) -> Self {
         let track = |(id, record): (_, AllocationRecord)| {
@@ -100,7 +101,7 @@ impl Reconciler {
         Self {
             node,
             policy,
-            secrets_dir: secrets_dir.into(),
+            folders,
             goal: None,
             view: None,
             tracked: records.into_iter().map(track).collect(),

@@ -23,13 +23,13 @@ fn spec(change: impl FnOnce(&mut WorkloadSpec)) -> std::sync::Arc<WorkloadSpec> 
 
 fn depends(on: &str, condition: DependencyCondition) -> std::sync::Arc<WorkloadSpec> {
     spec(|s| {
-        s.depends_on.insert(on.parse().unwrap(), Dependency { condition, required: true });
+        s.depends_on.insert(on.parse().unwrap(), Dependency { condition, required: true, restart: false });
     })
 }
 
 fn port(target: u16, published: Option<u16>) -> PortSpec {
     let target = lattice_model::spec::ContainerPort { port: target, protocol: Default::default() };
-    PortSpec { target, published, host_ip: None }
+    PortSpec { target, published, published_to: None, host_ip: None }
 }
 
 /// A world that has met `goal`.
@@ -695,7 +695,7 @@ fn no_debug_output_shows_what_an_environment_holds() {
     let secret = |s: &mut WorkloadSpec| drop(s.environment.insert("PGPASSWORD".into(), "hunter2".into()));
     let goal = goal([allocation("db", |a| a.spec = spec(secret))]);
     let mut reconciler =
-        lattice_converge::Reconciler::new(node(), policy(), "/run/secrets", Default::default());
+        lattice_converge::Reconciler::new(node(), policy(), world::folders(), Default::default());
     let input = Input::Goal(lattice_model::GoalId { incarnation: 1, revision: 1 }, goal.clone());
     let mut shown = vec![format!("{:?}", goal.allocations[&id(1)].spec), format!("{goal:#?} {input:?}")];
     let mut made = None;

@@ -4,7 +4,7 @@
 use crate::{
     id::{AllocationId, NetworkId, NodeId, VolumeId},
     report::{Health, PublishedPort},
-    spec::{HealthCheck, Names},
+    spec::{GpuRequest, HealthCheck, LogSpec, Names, NamingSpec, ProcessSpec, SandboxSpec},
     time::{Duration, Timestamp},
     unit::{Bytes, Cpu},
 };
@@ -65,6 +65,18 @@ pub struct ContainerConfig {
     pub capabilities: BTreeSet<String>,
     /// How long it may take to stop before it is killed.
     pub stop_grace_period: Duration,
+    /// The platform of the image, where one was named.
+    pub platform: Option<String>,
+    /// Who its process is.
+    pub process: ProcessSpec,
+    /// Its walls, with `cap_add` and `cap_drop` already in `capabilities`.
+    pub sandbox: SandboxSpec,
+    /// How it finds others.
+    pub naming: NamingSpec,
+    /// How much of its output is kept.
+    pub logs: LogSpec,
+    /// The GPUs that it gets.
+    pub gpus: Option<GpuRequest>,
 }
 
 impl fmt::Debug for ContainerConfig {
@@ -85,6 +97,12 @@ impl fmt::Debug for ContainerConfig {
             pids_limit,
             capabilities,
             stop_grace_period,
+            platform,
+            process,
+            sandbox,
+            naming,
+            logs,
+            gpus,
         } = self;
         f.debug_struct("ContainerConfig")
             .field("name", name)
@@ -102,6 +120,12 @@ impl fmt::Debug for ContainerConfig {
             .field("pids_limit", pids_limit)
             .field("capabilities", capabilities)
             .field("stop_grace_period", stop_grace_period)
+            .field("platform", platform)
+            .field("process", process)
+            .field("sandbox", sandbox)
+            .field("naming", naming)
+            .field("logs", logs)
+            .field("gpus", gpus)
             .finish()
     }
 }
@@ -125,6 +149,8 @@ pub enum MountSource {
     Volume(String),
     /// A file of the agent's in memory (a secret), by its absolute path on the host.
     SecretFile(String),
+    /// Files that travelled with the deployment, by the absolute path where the agent unpacked them.
+    Tree(String),
 }
 
 /// A container as the engine shows it.

@@ -206,7 +206,7 @@ fn mount(spec: &mut WorkloadSpec) {
 fn publish(port: u16) -> impl FnOnce(&mut WorkloadSpec) {
     move |spec| {
         let target = ContainerPort { port: 80, protocol: Default::default() };
-        spec.ports.push(PortSpec { target, published: Some(port), host_ip: None });
+        spec.ports.push(PortSpec { target, published: Some(port), published_to: None, host_ip: None });
     }
 }
 

@@ -23,6 +23,10 @@ pub fn node() -> NodeId {
     NodeId::from_random(1)
 }
 
+pub fn folders() -> lattice_converge::Folders {
+    lattice_converge::Folders { secrets: "/run/s".into(), trees: "/var/t".into() }
+}
+
 pub fn policy() -> NodePolicy {
     NodePolicy { cpu: Cpu::from_cores(4), memory: Bytes::GIB, publish_beyond_loopback: false, projects: None }
 }
@@ -105,7 +109,7 @@ impl World {
     pub fn new() -> Self {
         Self {
             now: Timestamp(1_000_000),
-            reconciler: Reconciler::new(node(), policy(), "/run/s", BTreeMap::new()),
+            reconciler: Reconciler::new(node(), policy(), folders(), BTreeMap::new()),
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
@@ -167,7 +171,7 @@ impl World {
     /// kill -9 of the agent: all that it had in mind is gone, what it kept is there.
     pub fn crash_agent(&mut self) {
         self.pending.clear();
-        self.reconciler = Reconciler::new(node(), policy(), "/run/s", self.records.clone());
+        self.reconciler = Reconciler::new(node(), policy(), folders(), self.records.clone());
         if let Some((id, goal)) = self.kept_goal.clone() {
             self.input(Input::Goal(id, goal));
         }

@@ -6,7 +6,7 @@ use futures::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use lattice_model::{
     AllocationId, Bytes, Cpu, Duration, NodeId,
     container::{ContainerConfig, ContainerId, ContainerSeen, ContainerState, LABEL_ALLOCATION, LABEL_NODE},
-    spec::DEFAULT_CAPABILITIES,
+    spec::{DEFAULT_CAPABILITIES, LogSpec, NamingSpec, ProcessSpec, SandboxSpec},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -86,6 +86,12 @@ impl Stage {
         let mut labels = self.labels(self.node);
         labels.insert(LABEL_ALLOCATION.to_owned(), AllocationId::from_random(random()).to_string());
         ContainerConfig {
+            platform: None,
+            process: ProcessSpec::default(),
+            sandbox: SandboxSpec::default(),
+            naming: NamingSpec::default(),
+            logs: LogSpec::default(),
+            gpus: None,
             name: self.name(what),
             image: self.image.clone(),
             entrypoint: None,

@@ -41,6 +41,12 @@ pub(super) fn create_body(config: &ContainerConfig, networks: usize) -> Result<C
         pids_limit,
         capabilities,
         stop_grace_period,
+        platform: _,
+        process: _,
+        sandbox: _,
+        naming: _,
+        logs: _,
+        gpus: _,
     } = config;
     for (limit, missing) in
         [("memory", memory_limit.0 == 0), ("processor", cpu_limit.0 == 0), ("process", *pids_limit == 0)]
@@ -118,7 +124,7 @@ fn mount(mount: &ContainerMount) -> Mount {
             ..common
         },
         // A mount, not a `bind`: a missing file then is an error and not a new folder of root's.
-        MountSource::SecretFile(path) => {
+        MountSource::SecretFile(path) | MountSource::Tree(path) => {
             Mount { source: Some(path.clone()), typ: Some(MountType::BIND), read_only: Some(true), ..common }
         }
     }

@@ -5,8 +5,11 @@
 
 use lattice_api::Problem;
 use lattice_model::{
-    WorkloadName,
-    spec::{DependencyCondition, MAX_REPLICAS, MAX_WORKLOADS, RestartPolicy, StackSpec, WorkloadSpec},
+    Bytes, WorkloadName,
+    spec::{
+        DependencyCondition, GpuCount, GpuRequest, LogSpec, MAX_REPLICAS, MAX_WORKLOADS, NamingSpec,
+        PlacementSpec, ProcessSpec, RestartPolicy, SandboxSpec, StackSpec, UpdatePolicy, WorkloadSpec,
+    },
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 const MAX_PROBLEMS: usize = 50;
 /// The longest text of any kind: an argument, a value of a variable.
 const MAX_TEXT: usize = 128 << 10;
+/// The longest span of a policy: a day.
+const MAX_SPAN_MS: u64 = 86_400_000;
 /// The most entries of any list or map of a service.
 const MAX_ENTRIES: usize = 1000;
 
@@ -76,6 +81,19 @@ impl Service<'_> {
             labels,
             pool: _,
             stop_grace_period,
+            platform,
+            pull: _,
+            trees: _,
+            process,
+            sandbox,
+            naming,
+            logs,
+            gpus,
+            restart_timing: _,
+            mode: _,
+            placement,
+            update,
+            rollback,
         } = workload;
         if image.is_empty() || image.len() > 512 || !image.chars().all(|c| c.is_ascii_graphic()) {
             self.say("image", "it is empty, longer than 512 characters, or has white space in it");
@@ -115,6 +133,17 @@ impl Service<'_> {
         }
         self.ports(workload);
         self.mounts(stack, workload);
+        self.process(platform.as_deref(), process, naming);
+        self.sandbox(sandbox, logs);
+        self.placement(gpus.as_ref(), placement);
+        for (at, policy) in [("update", Some(update)), ("rollback", rollback.as_ref())] {
+            let bad = |p: &&UpdatePolicy| {
+                p.max_failure_permille > 1000 || p.delay.0 > MAX_SPAN_MS || p.monitor.0 > MAX_SPAN_MS
+            };
+            if policy.filter(bad).is_some() {
+                self.say(at, "spans are at most a day, and the failure ratio at most 1");
+            }
+        }
         for network in networks.keys().filter(|network| !stack.networks.contains_key(*network)) {
             self.say(&format!("networks.{network}"), "the stack has no such network");
         }
@@ -154,10 +183,8 @@ impl Service<'_> {
             }
         }
         if let Some(check) = healthcheck {
-            let known = check
-                .test
-                .first()
-                .is_some_and(|first| ["CMD", "CMD-SHELL", "NONE"].contains(&first.as_str()));
+            let known =
+                check.test.first().is_none_or(|first| ["CMD", "CMD-SHELL", "NONE"].contains(&first.as_str()));
             if !known || check.test.len() > MAX_ENTRIES || check.test.iter().any(|word| bad_text(word)) {
                 self.say("healthcheck.test", "it begins with CMD, CMD-SHELL or NONE");
             }
@@ -190,12 +217,98 @@ impl Service<'_> {
         }
     }
 
+    fn process(&mut self, platform: Option<&str>, process: &ProcessSpec, naming: &NamingSpec) {
+        let ProcessSpec {
+            user, groups, working_dir, hostname, domainname, stop_signal, oom_score_adj, ..
+        } = process;
+        let word =
+            |text: &str| !text.is_empty() && text.len() <= 255 && text.chars().all(|c| c.is_ascii_graphic());
+        for (at, text) in [
+            ("platform", platform),
+            ("process.user", user.as_deref()),
+            ("process.hostname", hostname.as_deref()),
+            ("process.domainname", domainname.as_deref()),
+            ("process.stop_signal", stop_signal.as_deref()),
+        ] {
+            if text.is_some_and(|text| !word(text)) {
+                self.say(at, "it is empty, longer than 255 characters, or has white space in it");
+            }
+        }
+        if working_dir.as_ref().is_some_and(|dir| !dir.starts_with('/') || dir.len() > 4096 || bad_text(dir))
+        {
+            self.say("process.working_dir", "it is no absolute path");
+        }
+        if groups.len() > MAX_ENTRIES || !groups.iter().all(|group| word(group)) {
+            self.say("process.groups", "a group is empty or has white space in it, or there are too many");
+        }
+        if oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
+            self.say("process.oom_score_adj", "it is from -1000 to 1000");
+        }
+        let NamingSpec { hosts, servers, search, options } = naming;
+        let count = hosts.len().max(servers.len()).max(search.len()).max(options.len());
+        if count > MAX_ENTRIES
+            || !hosts.iter().map(|host| &host.name).chain(search).chain(options).all(|text| word(text))
+        {
+            self.say("naming", "a name is empty or has white space in it, or there are too many");
+        }
+    }
+
+    fn sandbox(&mut self, sandbox: &SandboxSpec, logs: &LogSpec) {
+        let SandboxSpec { read_only: _, tmpfs, shm_size, ulimits, sysctls, cap_add, cap_drop } = sandbox;
+        if tmpfs.len() > MAX_ENTRIES || tmpfs.iter().any(|t| !good_target(&t.target)) {
+            self.say("sandbox.tmpfs", "a target is not an absolute path that can be mounted on");
+        }
+        if tmpfs.iter().any(|t| t.mode.is_some_and(|mode| mode > 0o7777)) {
+            self.say("sandbox.tmpfs", "a mode is not of permission bits alone");
+        }
+        if shm_size.is_some_and(|size| size.0 == 0) {
+            self.say("sandbox.shm_size", "at least 1 byte");
+        }
+        let word = |text: &String| {
+            !text.is_empty() && text.len() <= 255 && text.chars().all(|c| c.is_ascii_graphic() && c != '=')
+        };
+        if !ulimits.keys().chain(sysctls.keys()).chain(cap_add).chain(cap_drop).all(word)
+            || sysctls.values().any(|value| bad_text(value))
+            || ulimits.len().max(sysctls.len()).max(cap_add.len()).max(cap_drop.len()) > MAX_ENTRIES
+        {
+            self.say("sandbox", "a name is empty or has white space in it, or there are too many");
+        }
+        if ulimits.values().any(|u| u.soft < -1 || u.hard < -1 || (u.hard >= 0 && u.soft > u.hard)) {
+            self.say("sandbox.ulimits", "a soft limit is at most its hard limit, and -1 is none");
+        }
+        let (size, files) = logs.bound();
+        if size < Bytes::KIB || size > Bytes::GIB || !(1..=100).contains(&files) {
+            self.say("logs", "files of 1 KiB to 1 GiB, and 1 to 100 of them");
+        }
+    }
+
+    fn placement(&mut self, gpus: Option<&GpuRequest>, placement: &PlacementSpec) {
+        let PlacementSpec { constraints, spread, max_per_node } = placement;
+        if constraints.len().max(spread.len()) > 50 {
+            self.say("placement", "at most 50 constraints and 50 attributes to spread over");
+        }
+        if *max_per_node == Some(0) {
+            self.say("placement.max_per_node", "at least 1");
+        }
+        if gpus.is_some_and(|gpu| {
+            gpu.count == GpuCount::Exactly(0)
+                || gpu.ids.len().max(gpu.capabilities.len()) > 64
+                || gpu.ids.iter().chain(&gpu.capabilities).chain(&gpu.driver).any(|text| text.len() > 255)
+        }) {
+            self.say("gpus", "at least one GPU, and at most 64 ids and capabilities");
+        }
+    }
+
     fn ports(&mut self, workload: &WorkloadSpec) {
         for port in &workload.ports {
             if port.target.port == 0 || port.published == Some(0) {
                 self.say("ports", "ports are from 1 to 65535");
             }
-            if let Some(published) = port.published.filter(|_| workload.replicas > 1) {
+            if port.published_to.is_some_and(|end| port.published.is_none_or(|begin| end < begin)) {
+                self.say("ports", "a range of the node's ports ends before it begins");
+            }
+            let alone = port.published_to.is_none();
+            if let Some(published) = port.published.filter(|_| alone && workload.replicas > 1) {
                 self.found.push(Problem {
                     hint: Some("leave the node's port out, so that each replica gets one of its own".into()),
                     ..Problem::at(
@@ -294,7 +407,7 @@ fn same_ports(spec: &StackSpec) -> Vec<Problem> {
     let mut found = Vec::new();
     for (name, workload) in &spec.workloads {
         for port in &workload.ports {
-            let Some(published) = port.published else { continue };
+            let (Some(published), None) = (port.published, port.published_to) else { continue };
             let key = (published, port.target.protocol.as_str(), port.host_ip);
             if let Some(other) = taken.insert(key, name) {
                 let text = match other == name {
@@ -341,7 +454,8 @@ mod tests {
     fn what_is_wrong_is_said_with_its_place() {
         let waits = |other: &str| {
             let mut spec = WorkloadSpec::of_image("nginx");
-            let how = Dependency { condition: DependencyCondition::ServiceStarted, required: true };
+            let how =
+                Dependency { condition: DependencyCondition::ServiceStarted, required: true, restart: false };
             spec.depends_on.insert(other.parse().unwrap(), how);
             spec
         };
@@ -356,6 +470,7 @@ mod tests {
             read_only: false,
         };
         let port = |published| PortSpec {
+            published_to: None,
             target: lattice_model::spec::ContainerPort { port: 80, protocol: Default::default() },
             published: Some(published),
             host_ip: None,

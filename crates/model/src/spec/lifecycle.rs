@@ -1,0 +1,176 @@
+//! How a workload begins, goes on, is replaced and ends.
+
+use crate::time::Duration;
+use serde::{Deserialize, Serialize};
+
+/// What must have happened to a service before another starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Dependency {
+    /// What must have happened.
+    pub condition: DependencyCondition,
+    /// Whether its absence is an error rather than a warning.
+    #[serde(default = "yes")]
+    pub required: bool,
+    /// Whether this one is restarted when somebody restarts or replaces the other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// The conditions of Compose's `depends_on`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DependencyCondition {
+    /// It has been started.
+    #[default]
+    ServiceStarted,
+    /// Its health check passes.
+    ServiceHealthy,
+    /// It has ended with exit code 0.
+    ServiceCompletedSuccessfully,
+}
+
+/// How a container's health is found out (Compose's and Docker's semantics).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheck {
+    /// `["CMD", …]`, `["CMD-SHELL", …]` or `["NONE"]`, which switches the image's own check off;
+    /// empty keeps the image's own, with the times below.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
+    /// Time between two checks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Duration>,
+    /// How long one check may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// Failures in a row that make it unhealthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// A time at the start in which failures do not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_period: Option<Duration>,
+    /// Time between two checks within the start period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_interval: Option<Duration>,
+}
+
+/// What happens when a container ends. The agent does it: Docker's own policy is always `no`,
+/// or dockerd would revive what was fenced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RestartPolicy {
+    /// It stays ended: a job, whatever its exit code.
+    Never,
+    /// It is started again unless it ended with 0, at most `max_retries` times in a row.
+    OnFailure {
+        /// `None` is without limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_retries: Option<u32>,
+    },
+    /// It is started again, always. A workload without a policy is a service, so this is the default.
+    #[default]
+    Always,
+}
+
+/// When a container that ended is started again: refines [`RestartPolicy`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RestartTiming {
+    /// The first wait; it grows with each failure in a row. `None` is the agent's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Duration>,
+    /// How long it has to run for a start to count as good. `None` is the agent's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Duration>,
+}
+
+/// How many run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// As many as `replicas` says.
+    #[default]
+    Replicated,
+    /// One on each node that takes it; `replicas` says nothing.
+    Global,
+}
+
+/// How replicas are replaced by those of a new version (Compose's `update_config`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct UpdatePolicy {
+    /// How many are replaced at a time; 0 is all at once.
+    #[serde(default = "one_at_a_time")]
+    pub parallelism: u32,
+    /// The wait between two batches.
+    #[serde(default)]
+    pub delay: Duration,
+    /// What happens when new ones fail.
+    #[serde(default)]
+    pub on_failure: UpdateFailure,
+    /// How long a new one is watched for failure after it serves.
+    #[serde(default)]
+    pub monitor: Duration,
+    /// How many may fail, in thousandths of the replicas, before the update has failed.
+    #[serde(default)]
+    pub max_failure_permille: u16,
+    /// Whether the old one goes before the new one comes.
+    #[serde(default)]
+    pub order: UpdateOrder,
+}
+
+const fn one_at_a_time() -> u32 {
+    1
+}
+
+impl Default for UpdatePolicy {
+    /// Compose's: one at a time, the old one first, and a failure stops it.
+    fn default() -> Self {
+        Self {
+            parallelism: one_at_a_time(),
+            delay: Duration::default(),
+            on_failure: UpdateFailure::default(),
+            monitor: Duration::default(),
+            max_failure_permille: 0,
+            order: UpdateOrder::default(),
+        }
+    }
+}
+
+/// What happens when an update fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateFailure {
+    /// It stops, and what was not replaced yet runs on.
+    #[default]
+    Pause,
+    /// It goes on.
+    Continue,
+    /// The former version comes back.
+    Rollback,
+}
+
+/// The order of an update.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateOrder {
+    /// The old one is stopped before the new one starts.
+    #[default]
+    StopFirst,
+    /// The new one serves before the old one is stopped.
+    StartFirst,
+}

@@ -1,0 +1,179 @@
+//! Which nodes a workload may run on, and how its replicas spread over them.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// Where replicas may be (Compose's `deploy.placement`; the pool stands beside it).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PlacementSpec {
+    /// Each has to hold of a node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
+    pub constraints: Vec<Constraint>,
+    /// Replicas are spread evenly over the values of these, the first counting most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
+    pub spread: Vec<NodeAttribute>,
+    /// The most replicas on one node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_per_node: Option<u32>,
+}
+
+impl PlacementSpec {
+    /// Whether it says nothing.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Something that has to hold of a node: `node.labels.disk == ssd`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Constraint {
+    /// What of the node.
+    pub attribute: NodeAttribute,
+    /// Whether it has to be the value, or has to be another.
+    pub equal: bool,
+    /// The value, compared as text without regard to case, as Swarm does.
+    pub value: String,
+}
+
+/// Something of a node that has a value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum NodeAttribute {
+    /// `node.id`.
+    Id,
+    /// `node.hostname`: what people call the node.
+    Name,
+    /// `node.platform.os`.
+    Os,
+    /// `node.platform.arch`, as the machine or as Docker names it.
+    Arch,
+    /// `node.pool`.
+    Pool,
+    /// `node.owner`.
+    Owner,
+    /// `node.labels.KEY`; absent is the empty text.
+    Label(String),
+}
+
+/// Why a text is no constraint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no constraint on nodes; write node.id, node.hostname, node.platform.os, node.platform.arch, node.pool, node.owner or node.labels.KEY, then == or !=, then a value"
+)]
+pub struct InvalidConstraint(String);
+
+impl InvalidConstraint {
+    fn of(text: &str) -> Self {
+        Self(text.chars().take(200).collect())
+    }
+}
+
+impl FromStr for NodeAttribute {
+    type Err = InvalidConstraint;
+
+    fn from_str(text: &str) -> Result<Self, InvalidConstraint> {
+        Ok(match text.trim() {
+            "node.id" => Self::Id,
+            "node.hostname" => Self::Name,
+            "node.platform.os" => Self::Os,
+            "node.platform.arch" => Self::Arch,
+            "node.pool" => Self::Pool,
+            "node.owner" => Self::Owner,
+            other => match other.strip_prefix("node.labels.") {
+                Some(key)
+                    if !key.is_empty() && key.len() <= 256 && key.chars().all(|c| c.is_ascii_graphic()) =>
+                {
+                    Self::Label(key.to_owned())
+                }
+                _ => return Err(InvalidConstraint::of(text)),
+            },
+        })
+    }
+}
+
+impl fmt::Display for NodeAttribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id => f.write_str("node.id"),
+            Self::Name => f.write_str("node.hostname"),
+            Self::Os => f.write_str("node.platform.os"),
+            Self::Arch => f.write_str("node.platform.arch"),
+            Self::Pool => f.write_str("node.pool"),
+            Self::Owner => f.write_str("node.owner"),
+            Self::Label(key) => write!(f, "node.labels.{key}"),
+        }
+    }
+}
+
+impl FromStr for Constraint {
+    type Err = InvalidConstraint;
+
+    fn from_str(text: &str) -> Result<Self, InvalidConstraint> {
+        let (left, equal, right) = match (text.split_once("=="), text.split_once("!=")) {
+            // Whichever stands first is the operator; the other belongs to the value.
+            (Some((a, b)), Some((c, d))) => {
+                if a.len() < c.len() {
+                    (a, true, b)
+                } else {
+                    (c, false, d)
+                }
+            }
+            (Some((a, b)), None) => (a, true, b),
+            (None, Some((c, d))) => (c, false, d),
+            (None, None) => return Err(InvalidConstraint::of(text)),
+        };
+        let value = right.trim();
+        if value.len() > 256 {
+            return Err(InvalidConstraint::of(text));
+        }
+        Ok(Self { attribute: left.parse()?, equal, value: value.to_owned() })
+    }
+}
+
+impl fmt::Display for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.attribute, if self.equal { "==" } else { "!=" }, self.value)
+    }
+}
+
+macro_rules! as_text {
+    ($($name:ident),+) => {$(
+        impl TryFrom<String> for $name {
+            type Error = InvalidConstraint;
+
+            fn try_from(text: String) -> Result<Self, InvalidConstraint> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+    )+};
+}
+
+as_text!(Constraint, NodeAttribute);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constraints_come_back_as_they_were() {
+        for text in ["node.labels.disk == ssd", "node.hostname != attic", "node.platform.arch == x86_64"] {
+            assert_eq!(text.parse::<Constraint>().unwrap().to_string(), text);
+        }
+        let odd: Constraint = "node.labels.a==b!=c".parse().unwrap();
+        assert_eq!((odd.equal, odd.value.as_str()), (true, "b!=c"));
+        for text in ["", "node.labels.", "engine.labels.x == 1", "node.id = 1", "disk == ssd"] {
+            assert!(text.parse::<Constraint>().is_err(), "{text}");
+        }
+    }
+}
