@@ -28,6 +28,8 @@ mod local_api;
 mod secrets;
 mod session;
 mod streams;
+#[cfg(test)]
+mod world;
 
 pub use agent::{AgentParts, run};
 pub use config::{AgentConfig, DOCKER_SOCKET};

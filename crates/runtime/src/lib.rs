@@ -1,18 +1,21 @@
 //! The container runtime behind a port: [`Runtime`] carries out what the agent's reconciler
 //! decided, and decides nothing itself. [`docker::Docker`] is the real part, for a Docker engine
-//! and, by its compatible socket, for Podman. Whatever stands behind the port runs the suite in
-//! `conformance` (a feature of the same name).
+//! and, by its compatible socket, for Podman; `simulated` (a feature) is an engine in memory, for
+//! tests at scale. Whatever stands behind the port runs the suite in `conformance` (a feature).
 //!
 //! Invariants: nothing is listed, and no volume or network touched, that lacks the label of the
 //! node asked for; every container is hardened, with limits; every call ends in bounded time.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod checks;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod docker;
 mod error;
 mod port;
+#[cfg(feature = "simulated")]
+pub mod simulated;
 
 pub use error::{Result, RuntimeError};
 pub use port::{

@@ -1,13 +1,16 @@
 //! What a simulated runtime does too.
 
 use super::Stage;
-use crate::{EngineEventKind, Runtime, RuntimeError};
-use futures::StreamExt as _;
+use crate::{EngineEventKind, ExecConfig, LogChunk, LogOptions, LogStream, Runtime, RuntimeError};
+use futures::{StreamExt as _, TryStreamExt as _};
 use lattice_model::{
     Bytes, Cpu, Duration,
-    container::{ContainerId, ContainerState, LABEL_NODE},
+    container::{ContainerConfig, ContainerId, ContainerState, LABEL_NODE},
+    report::{Health, PublishedPort},
+    spec::{ContainerPort, HealthCheck, Protocol},
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
+use tokio::io::AsyncWriteExt as _;
 
 /// Created, started, killed, removed; each step may be repeated.
 pub async fn a_container_lives_and_goes(runtime: Arc<dyn Runtime>, image: &str) {
@@ -231,6 +234,140 @@ pub async fn many_containers_are_listed(runtime: Arc<dyn Runtime>, image: &str) 
             let names: Vec<_> =
                 stage.runtime.list(stage.node).await.unwrap().into_iter().map(|seen| seen.name).collect();
             assert_eq!(names, (0..12).map(|n| stage.name(&format!("{n:02}"))).collect::<Vec<_>>());
+        }
+    })
+    .await;
+}
+
+/// Named when somebody else has it, and the same container starts once it is free.
+pub async fn a_taken_port_is_named(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        // One that was free a moment ago.
+        let port =
+            std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let mut first = stage.config("first", &["sleep", "1000"]);
+        first.networks = [(stage.network("net").await, BTreeSet::new())].into();
+        first.ports = vec![PublishedPort {
+            target: ContainerPort { port: 80, protocol: Protocol::Tcp },
+            host_ip: Ipv4Addr::LOCALHOST.into(),
+            host_port: port,
+        }];
+        let id = stage.start(&first).await;
+        assert_eq!(stage.listed(&id).await.unwrap().ports, first.ports);
+        let second =
+            stage.runtime.create(&ContainerConfig { name: stage.name("second"), ..first }).await.unwrap();
+        match stage.runtime.start(&second).await {
+            Err(RuntimeError::PortInUse { port: named, .. }) => assert_eq!(named, Some(port)),
+            other => panic!("{other:?}"),
+        }
+        let seen = stage.listed(&second).await.unwrap();
+        assert_ne!(seen.state, ContainerState::Running);
+        assert!(seen.error.is_some(), "{seen:?}");
+        stage.runtime.remove(&id, true).await.unwrap();
+        stage.runtime.start(&second).await.unwrap();
+        assert_eq!(stage.listed(&second).await.unwrap().error, None);
+    })
+    .await;
+}
+
+/// Both outputs apart, input until its end, the exit code; and none in a container that has ended.
+pub async fn commands_run_inside(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let id = stage.start(&stage.config("a", &["sleep", "1000"])).await;
+        let said = stage.exec(&id, &["sh", "-c", "echo one; echo two >&2; exit 5"]).await;
+        assert_eq!(said, ("one\n".to_owned(), "two\n".to_owned(), 5));
+        assert_eq!(stage.exec(&id, &["false"]).await.2, 1);
+        assert_eq!(stage.exec(&id, &["cat"]).await, (String::new(), String::new(), 0), "no input is an end");
+        let config = ExecConfig { argv: vec!["cat".to_owned()], stdin: true, ..ExecConfig::default() };
+        let mut session = stage.runtime.exec(&id, config).await.unwrap();
+        session.input.write_all(b"there and back").await.unwrap();
+        session.input.shutdown().await.unwrap();
+        let back: Vec<LogChunk> = session.output.try_collect().await.unwrap();
+        let back: Vec<u8> = back.into_iter().flat_map(|chunk| chunk.bytes).collect();
+        assert_eq!(String::from_utf8(back).unwrap(), "there and back");
+        assert_eq!(session.control.exit_code().await.unwrap(), 0);
+        let again = || ExecConfig { argv: vec!["true".to_owned()], ..ExecConfig::default() };
+        stage.runtime.kill(&id, "SIGKILL").await.unwrap();
+        stage.ended(&id).await;
+        assert!(stage.runtime.exec(&id, again()).await.is_err());
+        let gone = ContainerId("0".repeat(64));
+        assert!(matches!(stage.runtime.exec(&gone, again()).await, Err(RuntimeError::NotFound { .. })));
+    })
+    .await;
+}
+
+/// SIGTERM comes first, and who heeds it is not killed.
+pub async fn a_stop_lets_it_end(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done";
+        let id = stage.start(&stage.config("a", &["sh", "-c", script])).await;
+        stage.says(&id, "ready").await;
+        stage.runtime.stop(&id, Duration::from_secs(60)).await.unwrap();
+        let seen = stage.listed(&id).await.unwrap();
+        assert_eq!((seen.state, seen.exit_code), (ContainerState::Exited, Some(7)));
+    })
+    .await;
+}
+
+/// Kept after the end, by lines from the end, and followed until the end.
+pub async fn logs_are_kept_and_followed(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let script = "echo one; echo two >&2; sleep 1; echo three";
+        let id = stage.start(&stage.config("a", &["sh", "-c", script])).await;
+        let read = async |options: LogOptions| {
+            let chunks: Vec<LogChunk> =
+                stage.runtime.logs(&id, options).await.unwrap().try_collect().await.unwrap();
+            let of = |stream| {
+                let bytes: Vec<u8> =
+                    chunks.iter().filter(|c| c.stream == stream).flat_map(|c| c.bytes.clone()).collect();
+                String::from_utf8(bytes).unwrap()
+            };
+            (of(LogStream::Stdout), of(LogStream::Stderr))
+        };
+        let all = ("one\nthree\n".to_owned(), "two\n".to_owned());
+        assert_eq!(read(LogOptions { follow: true, ..Default::default() }).await, all);
+        assert_eq!(stage.ended(&id).await.exit_code, Some(0));
+        assert_eq!(read(LogOptions::default()).await, all);
+        assert_eq!(read(LogOptions { tail: Some(1), ..Default::default() }).await.0, "three\n");
+        let (timed, _) = read(LogOptions { tail: Some(1), timestamps: true, ..Default::default() }).await;
+        let (time, line) = timed.split_once(' ').unwrap();
+        assert_eq!(line, "three\n");
+        let at = time.parse::<jiff::Timestamp>().unwrap().as_millisecond();
+        let since = Some(lattice_model::Timestamp(at - 100));
+        assert_eq!(
+            read(LogOptions { since, ..Default::default() }).await,
+            ("three\n".to_owned(), String::new())
+        );
+        let gone = ContainerId("0".repeat(64));
+        let result = stage.runtime.logs(&gone, LogOptions::default()).await;
+        assert!(matches!(result.err(), Some(RuntimeError::NotFound { .. })));
+    })
+    .await;
+}
+
+/// By an event and by listings.
+pub async fn health_is_told(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let mut events = stage.runtime.events(stage.node).await.unwrap();
+        let mut config = stage.config("a", &["sleep", "1000"]);
+        config.healthcheck = Some(HealthCheck {
+            test: ["CMD-SHELL", "test -f /tmp/well"].map(str::to_owned).into(),
+            interval: Some(Duration::from_millis(300)),
+            timeout: Some(Duration::from_secs(20)),
+            retries: Some(2),
+            start_period: None,
+            start_interval: None,
+        });
+        let id = stage.start(&config).await;
+        assert_ne!(stage.listed(&id).await.unwrap().health, Health::None);
+        for (step, health) in [
+            ("true", Health::Unhealthy),
+            ("touch /tmp/well", Health::Healthy),
+            ("rm /tmp/well", Health::Unhealthy),
+        ] {
+            stage.exec(&id, &["sh", "-c", step]).await;
+            stage.event(&mut events, &id, |kind| kind == EngineEventKind::Health(health)).await;
+            assert_eq!(stage.listed(&id).await.unwrap().health, health);
         }
     })
     .await;

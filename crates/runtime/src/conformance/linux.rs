@@ -1,15 +1,13 @@
 //! What needs a real container.
 
 use super::{Stage, stage::alias};
-use crate::{
-    EngineEventKind, ExecConfig, LogChunk, LogOptions, LogStream, Runtime, RuntimeError, TerminalSize,
-};
+use crate::{EngineEventKind, ExecConfig, LogChunk, LogStream, Runtime, RuntimeError, TerminalSize};
 use futures::{StreamExt as _, TryStreamExt as _};
 use lattice_model::{
-    Bytes, Duration,
-    container::{ContainerId, ContainerMount, ContainerState, MountSource},
-    report::{Health, PublishedPort},
-    spec::{ContainerPort, HealthCheck, Protocol},
+    Bytes,
+    container::{ContainerId, ContainerMount, MountSource},
+    report::PublishedPort,
+    spec::{ContainerPort, Protocol},
 };
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 use tokio::{
@@ -19,19 +17,6 @@ use tokio::{
 
 const SERVE: [&str; 3] =
     ["sh", "-c", "mkdir -p /srv; echo here I am >/srv/index.html; httpd -f -p 80 -h /srv"];
-
-/// SIGTERM comes first, and who heeds it is not killed.
-pub async fn a_stop_lets_it_end(runtime: Arc<dyn Runtime>, image: &str) {
-    Stage::run(runtime, image, async |stage| {
-        let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done";
-        let id = stage.start(&stage.config("a", &["sh", "-c", script])).await;
-        stage.says(&id, "ready").await;
-        stage.runtime.stop(&id, Duration::from_secs(60)).await.unwrap();
-        let seen = stage.listed(&id).await.unwrap();
-        assert_eq!((seen.state, seen.exit_code), (ContainerState::Exited, Some(7)));
-    })
-    .await;
-}
 
 /// One container on two networks answers to its alias on each, to those who are there.
 pub async fn names_resolve_on_each_network(runtime: Arc<dyn Runtime>, image: &str) {
@@ -62,8 +47,8 @@ pub async fn names_resolve_on_each_network(runtime: Arc<dyn Runtime>, image: &st
     .await;
 }
 
-/// Reachable on loopback, told by listings, and named when somebody else wants it.
-pub async fn a_port_is_published_and_held(runtime: Arc<dyn Runtime>, image: &str) {
+/// Reachable on loopback, and told by listings.
+pub async fn a_port_is_published(runtime: Arc<dyn Runtime>, image: &str) {
     Stage::run(runtime, image, async |stage| {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = free.local_addr().unwrap().port();
@@ -87,20 +72,6 @@ pub async fn a_port_is_published_and_held(runtime: Arc<dyn Runtime>, image: &str
             let _ = stream.read_to_string(&mut answer).await;
         }
         assert_eq!(stage.listed(&id).await.unwrap().ports, [published]);
-
-        web.name = stage.name("second");
-        let second = stage.runtime.create(&web).await.unwrap();
-        match stage.runtime.start(&second).await {
-            Err(RuntimeError::PortInUse { port: named, .. }) => assert_eq!(named, Some(port)),
-            other => panic!("{other:?}"),
-        }
-        let seen = stage.listed(&second).await.unwrap();
-        assert_ne!(seen.state, ContainerState::Running);
-        assert!(seen.error.is_some(), "{seen:?}");
-        // Once the port is free, the same container starts.
-        stage.runtime.remove(&id, true).await.unwrap();
-        stage.runtime.start(&second).await.unwrap();
-        assert_eq!(stage.listed(&second).await.unwrap().error, None);
     })
     .await;
 }
@@ -278,70 +249,6 @@ pub async fn a_terminal_passes_every_byte(runtime: Arc<dyn Runtime>, image: &str
         let rest = String::from_utf8_lossy(&rest).into_owned();
         assert!(rest.contains("40 120") && rest.ends_with("typed\n"), "{rest:?}");
         assert_eq!(session.control.exit_code().await.unwrap(), 0);
-    })
-    .await;
-}
-
-/// Kept after the end, by lines from the end, and followed until the end.
-pub async fn logs_are_kept_and_followed(runtime: Arc<dyn Runtime>, image: &str) {
-    Stage::run(runtime, image, async |stage| {
-        let script = "echo one; echo two >&2; sleep 1; echo three";
-        let id = stage.start(&stage.config("a", &["sh", "-c", script])).await;
-        let read = async |options: LogOptions| {
-            let chunks: Vec<LogChunk> =
-                stage.runtime.logs(&id, options).await.unwrap().try_collect().await.unwrap();
-            let of = |stream| {
-                let bytes: Vec<u8> =
-                    chunks.iter().filter(|c| c.stream == stream).flat_map(|c| c.bytes.clone()).collect();
-                String::from_utf8(bytes).unwrap()
-            };
-            (of(LogStream::Stdout), of(LogStream::Stderr))
-        };
-        let all = ("one\nthree\n".to_owned(), "two\n".to_owned());
-        assert_eq!(read(LogOptions { follow: true, ..Default::default() }).await, all);
-        assert_eq!(stage.ended(&id).await.exit_code, Some(0));
-        assert_eq!(read(LogOptions::default()).await, all);
-        assert_eq!(read(LogOptions { tail: Some(1), ..Default::default() }).await.0, "three\n");
-        let (timed, _) = read(LogOptions { tail: Some(1), timestamps: true, ..Default::default() }).await;
-        let (time, line) = timed.split_once(' ').unwrap();
-        assert_eq!(line, "three\n");
-        let at = time.parse::<jiff::Timestamp>().unwrap().as_millisecond();
-        let since = Some(lattice_model::Timestamp(at - 100));
-        assert_eq!(
-            read(LogOptions { since, ..Default::default() }).await,
-            ("three\n".to_owned(), String::new())
-        );
-        let gone = ContainerId("0".repeat(64));
-        let result = stage.runtime.logs(&gone, LogOptions::default()).await;
-        assert!(matches!(result.err(), Some(RuntimeError::NotFound { .. })));
-    })
-    .await;
-}
-
-/// By an event and by listings.
-pub async fn health_is_told(runtime: Arc<dyn Runtime>, image: &str) {
-    Stage::run(runtime, image, async |stage| {
-        let mut events = stage.runtime.events(stage.node).await.unwrap();
-        let mut config = stage.config("a", &["sleep", "1000"]);
-        config.healthcheck = Some(HealthCheck {
-            test: ["CMD-SHELL", "test -f /tmp/well"].map(str::to_owned).into(),
-            interval: Some(Duration::from_millis(300)),
-            timeout: Some(Duration::from_secs(20)),
-            retries: Some(2),
-            start_period: None,
-            start_interval: None,
-        });
-        let id = stage.start(&config).await;
-        assert_ne!(stage.listed(&id).await.unwrap().health, Health::None);
-        for (step, health) in [
-            ("true", Health::Unhealthy),
-            ("touch /tmp/well", Health::Healthy),
-            ("rm /tmp/well", Health::Unhealthy),
-        ] {
-            stage.exec(&id, &["sh", "-c", step]).await;
-            stage.event(&mut events, &id, |kind| kind == EngineEventKind::Health(health)).await;
-            assert_eq!(stage.listed(&id).await.unwrap().health, health);
-        }
     })
     .await;
 }

@@ -10,6 +10,7 @@ use super::{
     words,
 };
 use crate::{
+    checks::{checked, foreign, image_parts, no_volume, node_label},
     error::{Result, RuntimeError},
     port::{
         EngineEvent, EngineInfo, ExecConfig, ExecControl as _, ExecSession, LogChunk, LogOptions,
@@ -190,11 +191,8 @@ impl Docker {
         let node = node_label("container", &config.name, &config.labels)?;
         for mount in &config.mounts {
             let MountSource::Volume(name) = &mount.source else { continue };
-            if !self.owned("volume", words::checked("volume", name)?, node).await? {
-                return Err(RuntimeError::NotFound {
-                    what: format!("volume {name}"),
-                    message: "the container needs it, and an empty one is not put in its place".to_owned(),
-                });
+            if !self.owned("volume", checked("volume", name)?, node).await? {
+                return Err(no_volume(name));
             }
         }
         Ok(())
@@ -211,23 +209,6 @@ impl Docker {
         };
         gone_is_fine(self.within(SLOW, || format!("removing container {}", id.0), wait).await)
     }
-}
-
-/// Not labelled as the node's.
-fn foreign(kind: &str, name: &str) -> RuntimeError {
-    RuntimeError::Refused {
-        what: format!("{kind} {name}"),
-        message: format!(
-            "it exists and is not this node's (label {LABEL_NODE}), so it is left alone; rename or remove it"
-        ),
-    }
-}
-
-fn node_label<'a>(kind: &str, name: &str, labels: &'a BTreeMap<String, String>) -> Result<&'a str> {
-    labels.get(LABEL_NODE).map(String::as_str).ok_or_else(|| RuntimeError::Refused {
-        what: format!("{kind} {name}"),
-        message: format!("nothing is made without the label {LABEL_NODE}; name the node"),
-    })
 }
 
 fn gone_is_fine(result: Result<()>) -> Result<()> {
@@ -295,7 +276,7 @@ impl Runtime for Docker {
     }
 
     async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerSeen>> {
-        let path = format!("/containers/{}/json", words::checked("container", &id.0)?);
+        let path = format!("/containers/{}/json", checked("container", &id.0)?);
         let what = || format!("container {}", id.0);
         let call = self.wire().call::<ContainerInspectResponse, ()>(Method::GET, &path, None);
         match self.within(QUICK, what, call).await {
@@ -309,7 +290,7 @@ impl Runtime for Docker {
     }
 
     async fn has_image(&self, image: &str) -> Result<bool> {
-        words::checked("image", image)?;
+        checked("image", image)?;
         match self.within(QUICK, || format!("image {image}"), self.api().inspect_image(image)).await {
             Ok(_) => Ok(true),
             Err(RuntimeError::ImageMissing { .. } | RuntimeError::NotFound { .. }) => Ok(false),
@@ -318,7 +299,7 @@ impl Runtime for Docker {
     }
 
     async fn pull(&self, image: &str, progress: watch::Sender<PullProgress>) -> Result<()> {
-        let (name, tag) = words::image_parts(words::checked("image", image)?);
+        let (name, tag) = image_parts(checked("image", image)?);
         let options = query::CreateImageOptionsBuilder::default().from_image(name).tag(tag).build();
         let mut news = self.api().create_image(Some(options), None, None);
         // Per layer: bytes fetched, bytes in all, whether it is there.
@@ -371,7 +352,7 @@ impl Runtime for Docker {
         let at_once = if self.wire().api_at_least(MANY_NETWORKS) == Some(true) { usize::MAX } else { 1 };
         let body = words::create_body(config, at_once)?;
         self.has_volumes(config).await?;
-        let path = format!("/containers/create?name={}", words::checked("container", &config.name)?);
+        let path = format!("/containers/create?name={}", checked("container", &config.name)?);
         let call = self.wire().call::<Created, _>(Method::POST, &path, Some(&body));
         let id = ContainerId(self.within(SLOW, what, call).await?.id);
         for (network, aliases) in config.networks.iter().skip(at_once) {
@@ -379,7 +360,7 @@ impl Runtime for Docker {
                 container: id.0.clone(),
                 endpoint_config: Some(words::endpoint(aliases)),
             };
-            let joined = match words::checked("network", network) {
+            let joined = match checked("network", network) {
                 Ok(name) => self.within(SLOW, what, self.api().connect_network(name, request)).await,
                 Err(error) => Err(error),
             };
@@ -395,7 +376,7 @@ impl Runtime for Docker {
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
-        let name = words::checked("container", &id.0)?;
+        let name = checked("container", &id.0)?;
         let call = self.api().start_container(name, None);
         let result = self.within(SLOW, || format!("container {name}"), call).await;
         self.inner.cache.forget(id);
@@ -403,7 +384,7 @@ impl Runtime for Docker {
     }
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()> {
-        let name = words::checked("container", &id.0)?;
+        let name = checked("container", &id.0)?;
         let options = query::StopContainerOptionsBuilder::default().t(words::whole_seconds(grace)).build();
         let call = self.api().stop_container(name, Some(options));
         let limit = Duration(SLOW.0.saturating_add(grace.0));
@@ -413,7 +394,7 @@ impl Runtime for Docker {
     }
 
     async fn kill(&self, id: &ContainerId, signal: &str) -> Result<()> {
-        let name = words::checked("container", &id.0)?;
+        let name = checked("container", &id.0)?;
         let options = query::KillContainerOptionsBuilder::default().signal(signal).build();
         let call = self.api().kill_container(name, Some(options));
         let result = self.within(SLOW, || format!("container {name}"), call).await;
@@ -426,7 +407,7 @@ impl Runtime for Docker {
     }
 
     async fn restart(&self, id: &ContainerId, grace: Duration) -> Result<()> {
-        let name = words::checked("container", &id.0)?;
+        let name = checked("container", &id.0)?;
         let options = query::RestartContainerOptionsBuilder::default().t(words::whole_seconds(grace)).build();
         let call = self.api().restart_container(name, Some(options));
         let limit = Duration(SLOW.0.saturating_add(grace.0));
@@ -436,7 +417,7 @@ impl Runtime for Docker {
     }
 
     async fn remove(&self, id: &ContainerId, force: bool) -> Result<()> {
-        let name = words::checked("container", &id.0)?;
+        let name = checked("container", &id.0)?;
         let options = query::RemoveContainerOptionsBuilder::default().v(true).force(force).build();
         let call = self.api().remove_container(name, Some(options));
         let result = self.within(SLOW, || format!("container {name}"), call).await;
@@ -476,7 +457,7 @@ impl Runtime for Docker {
     ) -> Result<()> {
         let node = node_label("network", name, labels)?;
         let body = json!({
-            "Name": words::checked("network", name)?,
+            "Name": checked("network", name)?,
             "Driver": "bridge",
             "Internal": internal,
             "Labels": labels,
@@ -494,7 +475,7 @@ impl Runtime for Docker {
     }
 
     async fn remove_network(&self, node: NodeId, name: &str) -> Result<()> {
-        if !self.owned("network", words::checked("network", name)?, &node.to_string()).await? {
+        if !self.owned("network", checked("network", name)?, &node.to_string()).await? {
             return Ok(());
         }
         let call = self.api().remove_network(name);
@@ -520,7 +501,7 @@ impl Runtime for Docker {
     async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()> {
         let node = node_label("volume", name, labels)?;
         let request = VolumeCreateRequest {
-            name: Some(words::checked("volume", name)?.to_owned()),
+            name: Some(checked("volume", name)?.to_owned()),
             driver: Some("local".to_owned()),
             labels: Some(words::hash_map(labels)),
             ..Default::default()
@@ -535,7 +516,7 @@ impl Runtime for Docker {
     }
 
     async fn volume_exists(&self, node: NodeId, name: &str) -> Result<bool> {
-        self.owned("volume", words::checked("volume", name)?, &node.to_string()).await
+        self.owned("volume", checked("volume", name)?, &node.to_string()).await
     }
 
     async fn remove_volume(&self, node: NodeId, name: &str) -> Result<()> {
@@ -577,7 +558,7 @@ impl Runtime for Docker {
         let LogOptions { follow, tail, since, timestamps } = options;
         let mut path = format!(
             "/containers/{}/logs?stdout=1&stderr=1&follow={}&timestamps={}&tail={}",
-            words::checked("container", &id.0)?,
+            checked("container", &id.0)?,
             u8::from(follow),
             u8::from(timestamps),
             tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
@@ -597,7 +578,7 @@ impl Runtime for Docker {
             id: String,
         }
         let ExecConfig { argv, tty, stdin, env, user, size } = config;
-        let name = words::checked("container", &id.0)?;
+        let name = checked("container", &id.0)?;
         let what = || format!("command in container {name}");
         let body = json!({
             "AttachStdin": stdin, "AttachStdout": true, "AttachStderr": true, "Tty": tty, "Cmd": argv, "User": user,
@@ -627,7 +608,7 @@ impl Runtime for Docker {
     }
 
     async fn usage(&self, id: &ContainerId) -> Result<Usage> {
-        let name = words::checked("container", &id.0)?;
+        let name = checked("container", &id.0)?;
         let path = format!("/containers/{name}/stats?stream=false&one-shot=true");
         let call = self.wire().call::<ContainerStatsResponse, ()>(Method::GET, &path, None);
         let stats = self.within(QUICK, || format!("usage of container {name}"), call).await?;

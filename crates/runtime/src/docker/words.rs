@@ -1,9 +1,6 @@
 //! The model's words into Docker's, and Docker's back. Here stands what hardens a container.
 
-use crate::{
-    error::{Result, RuntimeError},
-    port::EngineInfo,
-};
+use crate::{checks::limited, error::Result, port::EngineInfo};
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, EndpointSettings, HealthConfig,
     HealthStatusEnum, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
@@ -26,7 +23,7 @@ pub(super) fn whole_seconds(span: Duration) -> i32 {
 /// others have to be connected afterwards.
 pub(super) fn create_body(config: &ContainerConfig, networks: usize) -> Result<ContainerCreateBody> {
     let ContainerConfig {
-        name,
+        name: _,
         image,
         entrypoint,
         command,
@@ -48,16 +45,7 @@ pub(super) fn create_body(config: &ContainerConfig, networks: usize) -> Result<C
         logs: _,
         gpus: _,
     } = config;
-    for (limit, missing) in
-        [("memory", memory_limit.0 == 0), ("processor", cpu_limit.0 == 0), ("process", *pids_limit == 0)]
-    {
-        if missing {
-            return Err(RuntimeError::Refused {
-                what: format!("container {name}"),
-                message: format!("it has no {limit} limit, and nothing runs without; set one above zero"),
-            });
-        }
-    }
+    limited(config)?;
     let memory = i64::try_from(memory_limit.0).unwrap_or(i64::MAX);
     let host = HostConfig {
         // Hardened: no privileges, none that can be gained, no restart that Lattice did not decide.
@@ -252,37 +240,9 @@ pub(super) fn engine_info(info: SystemInfo, api_version: String) -> EngineInfo {
     }
 }
 
-/// Name and tag or digest as Docker wants them apart; without a tag Docker would fetch them all.
-pub(super) fn image_parts(image: &str) -> (&str, &str) {
-    if let Some((name, digest)) = image.split_once('@') {
-        return (name, digest);
-    }
-    match image.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, tag),
-        _ => (image, "latest"),
-    }
-}
-
 /// Docker's filter for one label.
 pub(super) fn label_filter(label: &str, value: &str) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("{label}={value}")])])
-}
-
-/// Refuses what would become another path: names and ids go into paths as they are.
-pub(super) fn checked<'a>(kind: &str, name: &'a str) -> Result<&'a str> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let image = |c: char| fine(c) || matches!(c, '/' | ':' | '@');
-    let ok = match kind {
-        "image" => name.chars().all(image) && !name.split('/').any(|part| matches!(part, "" | "." | "..")),
-        _ => name.chars().all(fine) && !matches!(name, "." | ".."),
-    };
-    if ok && !name.is_empty() && name.len() <= 512 {
-        return Ok(name);
-    }
-    Err(RuntimeError::Refused {
-        what: format!("{kind} {:?}", name.chars().take(80).collect::<String>()),
-        message: "this is not a name that an engine knows; letters, digits, `_`, `.` and `-` are".to_owned(),
-    })
 }
 
 /// A map as Docker's types want it.
@@ -293,31 +253,6 @@ pub(super) fn hash_map(map: &BTreeMap<String, String>) -> HashMap<String, String
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn images_come_apart_at_the_tag() {
-        for (image, parts) in [
-            ("postgres", ("postgres", "latest")),
-            ("postgres:15", ("postgres", "15")),
-            ("r.example:5000/a/b", ("r.example:5000/a/b", "latest")),
-            ("r.example:5000/a/b:1", ("r.example:5000/a/b", "1")),
-            ("a/b@sha256:00", ("a/b", "sha256:00")),
-        ] {
-            assert_eq!(image_parts(image), parts);
-        }
-    }
-
-    #[test]
-    fn names_stay_names() {
-        for name in ["", "..", "a/b", "a?force=1", "a%2fb", "a b", "../containers/x"] {
-            assert!(checked("volume", name).is_err(), "{name}");
-        }
-        for image in ["", "../containers/json", "a?b", "a#b", "a//b", "a/./b"] {
-            assert!(checked("image", image).is_err(), "{image}");
-        }
-        assert!(checked("volume", "lattice_data-1.x").is_ok());
-        assert!(checked("image", "r.example:5000/a/b@sha256:00").is_ok());
-    }
 
     #[test]
     fn times_of_docker_are_read() {
