@@ -6,8 +6,8 @@ use crate::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lattice_model::{
-    Bytes, Cpu, Duration, NodeName, PoolName, ProjectName, SecretName, StackName, TokenId,
-    spec::RestartPolicy,
+    Binding, Bytes, Cpu, Duration, NodeName, OwnerName, PoolName, ProjectName, SecretName, StackName,
+    TokenId, spec::RestartPolicy,
 };
 use std::path::PathBuf;
 
@@ -152,6 +152,9 @@ pub(crate) struct TokenCreateArgs {
     /// Approve whoever joins with it without asking. Keep such a token as you keep a key.
     #[arg(long)]
     pub(crate) auto_approve: bool,
+    /// Who lends the computers that join with it [default: you].
+    #[arg(long, value_name = "USER")]
+    pub(crate) owner: Option<OwnerName>,
     /// What it is for.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) description: String,
@@ -178,9 +181,10 @@ pub(crate) enum ApiTokenCommand {
 pub(crate) struct ApiTokenCreateArgs {
     /// Who or what uses it; audit entries show this.
     pub(crate) name: String,
-    /// Let it look and change nothing.
-    #[arg(long)]
-    pub(crate) read_only: bool,
+    /// What it may do, within what you may do: viewer, developer@project/shop, operator@pool/lab, admin;
+    /// may be repeated [default: viewer].
+    #[arg(long = "role", value_name = "ROLE[@PLACE]")]
+    pub(crate) roles: Vec<Binding>,
     /// How long it works: 1h, 30d [default: for ever].
     #[arg(long, value_parser = parse::duration, value_name = "SPAN")]
     pub(crate) ttl: Option<Duration>,

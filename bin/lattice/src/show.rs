@@ -4,7 +4,7 @@ use crate::table::{Cell, Style, cut};
 use jiff::tz::TimeZone;
 use lattice_api::{AllocationView, NodeView, WorkloadState};
 use lattice_model::{
-    Timestamp,
+    Binding, Timestamp,
     report::{AllocationState, Health},
     resource::{Approval, Eligibility, PresenceState},
 };
@@ -25,6 +25,11 @@ pub(crate) fn time(at: Timestamp, zone: &TimeZone) -> String {
         Ok(instant) => instant.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
         Err(_) => format!("{} ms", at.0),
     }
+}
+
+/// Roles with their places, a comma between.
+pub(crate) fn roles(roles: &[Binding]) -> String {
+    roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// `127.0.0.1:8080->80/tcp`, several with blanks between.

@@ -1,6 +1,8 @@
 //! The cluster as a whole: status, who is asking, tokens, events, audit and watch.
 
-use lattice_model::{ClusterId, NodeName, PoolName, StackKey, Timestamp, TokenId};
+use lattice_model::{
+    Binding, ClusterId, NodeName, OwnerName, PoolName, StackKey, Timestamp, TokenId, UserName,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use utoipa::{IntoParams, ToSchema};
@@ -81,11 +83,17 @@ pub struct Whoami {
     pub name: String,
     /// How the server knows.
     pub credential: Credential,
-    /// What it may do.
-    pub scope: Scope,
-    /// The token, where one was used.
+    /// The user, where one signed in or made the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserName>,
+    /// What they are, and where. Of a token: within what its owner may do at the time.
+    pub roles: Vec<Binding>,
+    /// The token or the session, where one was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_id: Option<TokenId>,
+    /// When the credential ends by itself; `None` is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
 }
 
 /// How somebody proved who they are.
@@ -94,18 +102,10 @@ pub struct Whoami {
 pub enum Credential {
     /// The Unix socket of the server's machine, by the peer's user id.
     LocalSocket,
-    /// A bearer token.
+    /// An API token as bearer token.
     ApiToken,
-}
-
-/// What a credential may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// Look, and change nothing. Logs are included, exec is not.
-    Read,
-    /// Everything.
-    Full,
+    /// A session's token as bearer token.
+    Session,
 }
 
 /// Asks for a join token.
@@ -124,6 +124,9 @@ pub struct JoinTokenCreate {
     /// Whether who joins with it is approved without being asked about.
     #[serde(default)]
     pub auto_approve: bool,
+    /// Who lends the computers that join with it; whoever makes it where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerName>,
     /// For people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
@@ -163,6 +166,8 @@ pub struct JoinTokenView {
     pub used: u32,
     /// Whether who joins is approved without being asked about.
     pub auto_approve: bool,
+    /// Who lends the computers that join with it.
+    pub owner: OwnerName,
     /// For people.
     pub description: String,
     /// Who made it.
@@ -179,8 +184,8 @@ pub struct JoinTokenView {
 pub struct ApiTokenCreate {
     /// For people and audit entries.
     pub name: String,
-    /// What it may do.
-    pub scope: Scope,
+    /// What it may do, and where; at least one, and none that its maker has not.
+    pub roles: Vec<Binding>,
     /// How long it works, in milliseconds; for ever where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
@@ -193,8 +198,11 @@ pub struct ApiTokenView {
     pub id: TokenId,
     /// For people and audit entries.
     pub name: String,
-    /// What it may do.
-    pub scope: Scope,
+    /// What it may do, and where: within what its owner may do at the time.
+    pub roles: Vec<Binding>,
+    /// The user that it belongs to; absent: whoever runs the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<UserName>,
     /// Who made it.
     pub created_by: String,
     /// When.

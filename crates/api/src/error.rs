@@ -17,18 +17,28 @@ pub struct ErrorBody {
     /// Each single thing that is wrong, where there are several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<Problem>,
+    /// How long to wait before the next attempt, in milliseconds; also in `Retry-After`, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 impl ErrorBody {
     /// A refusal with a hint and without details.
     pub fn new(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: hint.into(), details: Vec::new() }
+        Self { code, message: message.into(), hint: hint.into(), details: Vec::new(), retry_after_ms: None }
     }
 
     /// The same with details.
     #[must_use]
     pub fn with_details(mut self, details: Vec<Problem>) -> Self {
         self.details = details;
+        self
+    }
+
+    /// The same with a time to wait.
+    #[must_use]
+    pub fn retry_after(mut self, wait: lattice_model::Duration) -> Self {
+        self.retry_after_ms = Some(wait.0);
         self
     }
 }

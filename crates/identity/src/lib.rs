@@ -19,6 +19,7 @@
 //! a process-wide default, and aws-lc is not linked.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod access;
 pub mod ca;
 pub mod challenge;
 mod error;
@@ -32,6 +33,7 @@ mod seal;
 pub mod tls;
 pub mod token;
 
+pub use access::{Object, Permission, allows, allows_somewhere, may_give};
 pub use ca::{CertificateAuthority, ExportedAuthority, IssuedCert, ServerCertificate, ServerNames};
 pub use challenge::{Challenge, ChallengeKey, ChallengeRefused};
 pub use error::IdentityError;
@@ -42,6 +44,7 @@ pub use ratchet::{AgentRatchet, RatchetValue, ServerRatchet, StaleSession, Verdi
 pub use seal::{KeyId, MasterKey};
 pub use tls::{CertSlot, Clock, Explanation, TlsError, explain};
 pub use token::{
-    Access, ApiScope, ApiToken, ApiTokenRecord, AutoApprove, Cidr, JoinToken, Presented, ServerAddress,
-    TokenParseError, TokenPolicy, TokenRecord, TokenRefused, TokenSecret, TokenSecretHash,
+    ApiToken, ApiTokenRecord, AutoApprove, Cidr, DeviceToken, InviteToken, JoinToken, Presented,
+    ServerAddress, SessionToken, TokenParseError, TokenPolicy, TokenRecord, TokenRefused, TokenSecret,
+    TokenSecretHash,
 };

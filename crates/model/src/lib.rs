@@ -6,6 +6,7 @@
 //! inside a goal; the REST API and the agent protocol own their wire types and embed only the
 //! declared documents of [`spec`].
 
+pub mod access;
 pub mod container;
 pub mod goal;
 pub mod id;
@@ -16,11 +17,12 @@ pub mod spec;
 pub mod time;
 pub mod unit;
 
+pub use access::{Binding, InvalidBinding, Place, Role};
 pub use goal::{Goal, GoalAllocation, GoalId, GoalNetwork, GoalVolume, SealedGoal};
 pub use id::{AllocationId, ClusterId, NetworkId, NodeId, RequestId, StackId, TokenId, VolumeId};
 pub use name::{
     InvalidName, NetworkName, NodeName, OwnerName, PoolName, ProjectName, SecretName, StackKey, StackName,
-    VolumeKey, VolumeName, WorkloadKey, WorkloadName,
+    UserName, VolumeKey, VolumeName, WorkloadKey, WorkloadName,
 };
 pub use time::{Duration, Timestamp};
 pub use unit::{Bytes, Cpu};

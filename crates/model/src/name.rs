@@ -126,6 +126,8 @@ names! {
     OwnerName = "owner",
     /// A secret of a project.
     SecretName = "secret",
+    /// A person who signs in; also how they are named as a node's owner.
+    UserName = "user",
 }
 
 impl ProjectName {

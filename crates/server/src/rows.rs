@@ -180,6 +180,9 @@ pub(crate) struct JoinTokenRow {
     pub(crate) record: TokenRecord,
     #[serde(default)]
     pub(crate) description: String,
+    /// Who lends the computers that join with it.
+    #[serde(default = "OwnerName::admin")]
+    pub(crate) owner: OwnerName,
 }
 
 /// An API token and who made it.

@@ -4,11 +4,7 @@
 //! unknown → listeners → controllers. Down: listeners and sessions say goodbye → controllers → store.
 
 use crate::{
-    api::{
-        cluster,
-        guard::{PeerInfo, Principal},
-        nodes, serve, table, tokens,
-    },
+    api::{cluster, nodes, principal::Principal, serve, table, tokens},
     authority, clock,
     config::ServerConfig,
     controllers::{housekeeping, planning, presence},
@@ -151,18 +147,18 @@ async fn start_with(
     let _ = core.connections.set(link.connections());
     tasks.spawn(link.serve(agents, shutdown.clone()));
 
-    let service = table::router(Arc::clone(&core)).into_make_service_with_connect_info::<PeerInfo>();
+    let router = table::router(Arc::clone(&core));
     macro_rules! listen {
         ($listener:expr) => {{
-            let serving = axum::serve($listener, service.clone()).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+            let serving = serve::serve($listener, router.clone(), shutdown.clone());
             let end = shutdown.clone();
             tasks.spawn(async move {
                 // Followed logs and watches would hold the end up for ever.
-                let late = async { end.cancelled().await; tokio::time::sleep(GRACE).await };
-                tokio::select! {
-                    served = serving => if let Err(error) = served { tracing::error!(%error, "the API does not listen any more") },
-                    () = late => {}
-                }
+                let late = async {
+                    end.cancelled().await;
+                    tokio::time::sleep(GRACE).await
+                };
+                tokio::select! { () = serving => {}, () = late => {} }
             });
         }};
     }

@@ -7,60 +7,16 @@ mod support;
 use http_body_util::BodyExt;
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use lattice_api::Scope;
 use lattice_server::{Server, ServerError, api::openapi};
 use serde_json::{Value, json};
 use std::path::Path;
 use support::*;
 use tokio_util::sync::CancellationToken;
 
-fn filled(path: &str) -> String {
-    path.replace("{node}", "n")
-        .replace("{id}", "00000000")
-        .replace("{project}", "p")
-        .replace("{stack}", "s")
-        .replace("{workload}", "w")
-        .replace("{name}", "x")
-}
-
-#[tokio::test]
-async fn every_route_asks_who_and_whether() {
-    let world = World::new().await;
-    let read = format!("Bearer {}", world.api_token(Scope::Read).await);
-    let full = format!("Bearer {}", world.api_token(Scope::Full).await);
-    let document: Value = serde_json::from_str(&openapi::DOCUMENT).unwrap();
-    let mut documented = 0;
-    for (path, item) in document["paths"].as_object().unwrap() {
-        documented += item.as_object().unwrap().len();
-        assert!(lattice_api::paths::ALL.contains(&path.as_str()), "{path}");
-    }
-    let routes = openapi::routes();
-    assert_eq!(routes.len(), documented);
-    for path in lattice_api::paths::ALL {
-        assert!(routes.iter().any(|(_, known, _)| known == path), "{path} is promised and not there");
-    }
-    for (method, path, reading) in routes {
-        let target = filled(path);
-        let (status, body) = world.tcp(&method, &target, &[]).await;
-        assert_eq!((status, &body["code"]), (401, &json!("unauthenticated")), "{method} {path}");
-        let (status, _) = world.tcp(&method, &target, &[("authorization", "Bearer lap1_forged")]).await;
-        assert_eq!(status, 401, "{method} {path}");
-        if path == lattice_api::paths::WATCH {
-            continue;
-        }
-        let (status, body) = world.tcp(&method, &target, &[("authorization", &read)]).await;
-        assert_eq!(status == 403, !reading, "{method} {path}: {status} {body}");
-        let (status, body) = world.tcp(&method, &target, &[("authorization", &full)]).await;
-        assert!(status != 401 && status != 403, "{method} {path}: {status} {body}");
-    }
-    let audit = world.get("/v1/audit?limit=1000").await.to_string();
-    assert!(audit.contains("denied"), "{audit}");
-}
-
 #[tokio::test]
 async fn only_own_hosts_and_origins_come_in() {
     let world = World::new().await;
-    let token = format!("Bearer {}", world.api_token(Scope::Full).await);
+    let token = format!("Bearer {}", world.api_token("admin").await);
     let port = world.server().api_addr().port();
     let auth = ("authorization", token.as_str());
     for host in [

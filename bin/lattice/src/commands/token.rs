@@ -8,8 +8,8 @@ use crate::{
     table::{Cell, Style, Table},
     terminal::note,
 };
-use lattice_api::{ApiTokenCreate, JoinTokenCreate, Scope, TokenCreated, paths};
-use lattice_model::{Timestamp, TokenId};
+use lattice_api::{ApiTokenCreate, JoinTokenCreate, TokenCreated, paths};
+use lattice_model::{Binding, Role, Timestamp, TokenId};
 
 /// `lattice token …`.
 pub(crate) async fn join(ctx: &Context, command: TokenCommand) -> anyhow::Result<()> {
@@ -20,6 +20,7 @@ pub(crate) async fn join(ctx: &Context, command: TokenCommand) -> anyhow::Result
                 ttl_ms: Some(args.ttl.0),
                 uses: Some(args.uses),
                 auto_approve: args.auto_approve,
+                owner: args.owner,
                 description: args.description,
             };
             let created = ctx.client.create_join_token(&request).await?;
@@ -69,8 +70,11 @@ pub(crate) async fn join(ctx: &Context, command: TokenCommand) -> anyhow::Result
 pub(crate) async fn api(ctx: &Context, command: ApiTokenCommand) -> anyhow::Result<()> {
     match command {
         ApiTokenCommand::Create(args) => {
-            let scope = if args.read_only { Scope::Read } else { Scope::Full };
-            let request = ApiTokenCreate { name: args.name, scope, ttl_ms: args.ttl.map(|ttl| ttl.0) };
+            let roles = match args.roles.is_empty() {
+                true => vec![Binding::everywhere(Role::Viewer)],
+                false => args.roles,
+            };
+            let request = ApiTokenCreate { name: args.name, roles, ttl_ms: args.ttl.map(|ttl| ttl.0) };
             let created = ctx.client.create_api_token(&request).await?;
             shown_once(ctx, &created)?;
             note("Use it as LATTICE_TOKEN or in a file for --token-file.");
@@ -79,16 +83,14 @@ pub(crate) async fn api(ctx: &Context, command: ApiTokenCommand) -> anyhow::Resu
         ApiTokenCommand::Ls if ctx.is_json() => ctx.list_json(&paths::api_tokens(), &()).await,
         ApiTokenCommand::Ls => {
             let now = ctx.now();
-            let mut table = Table::new(&["ID", "NAME", "SCOPE", "EXPIRES", "LAST USED", "CREATED BY"]);
+            let mut table =
+                Table::new(&["ID", "NAME", "OWNER", "ROLES", "EXPIRES", "LAST USED", "CREATED BY"]);
             for token in ctx.client.api_tokens().await?.items {
                 table.row([
                     token.id.short().into(),
                     token.name.into(),
-                    match token.scope {
-                        Scope::Read => "read",
-                        Scope::Full => "full",
-                    }
-                    .into(),
+                    token.owner.map_or_else(|| "-".to_owned(), |owner| owner.to_string()).into(),
+                    show::roles(&token.roles).into(),
                     expiry(token.expires_at, now),
                     token
                         .last_used_at

@@ -1,4 +1,4 @@
-//! Prefix, base64url, checksum: the outside that both kinds of token share.
+//! Prefix, base64url, checksum: the outside that all kinds of token share.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use lattice_model::TokenId;

@@ -174,9 +174,6 @@ pub enum TokenRefused {
         "the token belongs to another cluster: it names another root certificate than this server's. Take a token that this cluster made"
     )]
     Foreign,
-    /// An API token where a wider one is needed.
-    #[error("the token does not allow this. Use one with the scope and project that it needs")]
-    NotAllowed,
 }
 
 impl TokenRefused {
@@ -189,7 +186,6 @@ impl TokenRefused {
             Self::Expired => "token_expired",
             Self::Revoked => "token_revoked",
             Self::Foreign => "token_foreign",
-            Self::NotAllowed => "token_not_allowed",
         }
     }
 }

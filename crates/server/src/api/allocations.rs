@@ -3,10 +3,15 @@
 use super::{
     error::{ApiError, not_found},
     extract::{Names, Query},
-    nodes, views,
+    nodes,
+    principal::Principal,
+    views,
 };
 use crate::state::{Core, Snapshot};
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    extract::{Extension, State},
+};
 use lattice_api::{AllocationQuery, AllocationView, ErrorBody, ErrorCode, List, Problem};
 use lattice_model::{
     report::AllocationState,
@@ -38,13 +43,16 @@ pub(crate) fn find<'a>(snapshot: &'a Snapshot, text: &str) -> Result<&'a Row<All
 
 pub(crate) async fn list(
     State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
     Query(AllocationQuery { project, stack, node, all }): Query<AllocationQuery>,
 ) -> Result<Json<List<AllocationView>>, ApiError> {
     let snapshot = core.snapshot();
+    // By the node's name or id: which of their own instances are there they may know.
     let node = node.map(|text| nodes::find(&snapshot, &text).map(|row| row.id)).transpose()?;
     let ended = |state| matches!(state, AllocationState::Completed | AllocationState::Failed);
     let wanted = |row: &&Row<Allocation>| {
-        project.as_ref().is_none_or(|project| row.workload.project.as_str() == project)
+        who.sees(&row.workload.project)
+            && project.as_ref().is_none_or(|project| row.workload.project.as_str() == project)
             && stack.as_ref().is_none_or(|stack| row.workload.stack.as_str() == stack)
             && node.is_none_or(|node| row.node == node)
             && (all || (row.intent != Intent::Remove && !ended(row.status.state)))

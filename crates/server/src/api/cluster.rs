@@ -1,7 +1,13 @@
 //! The cluster as a whole: status, who asks, events, audit, the document.
 
-use super::{error::ApiError, extract::Query, guard::Principal, nodes::find, openapi::DOCUMENT};
-use crate::{rows::Audit, state::Core};
+use super::{
+    error::ApiError, extract::Query, guard::object_of_node, nodes::find_seen, openapi::DOCUMENT,
+    principal::Principal,
+};
+use crate::{
+    rows::{Audit, Event},
+    state::{Core, Snapshot},
+};
 use axum::{
     Json,
     extract::{Extension, State},
@@ -11,6 +17,7 @@ use axum::{
 use lattice_api::{
     AuditQuery, AuditView, EventQuery, EventView, List, NodeCounts, PlannerStatus, Status, Whoami,
 };
+use lattice_identity::{Object, Permission};
 use lattice_model::{
     ProjectName, StackKey,
     resource::{Approval, PresenceState},
@@ -24,8 +31,17 @@ const USUAL: u32 = 100;
 /// The most entries of an answer.
 const MOST: u32 = 1000;
 
-pub(crate) async fn status(State(core): State<Arc<Core>>) -> Answer<Status> {
-    Ok(Json(present(&core)))
+pub(crate) async fn status(
+    State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
+) -> Answer<Status> {
+    let mut status = present(&core);
+    if !who.may(Permission::ClusterLook, &Object::Cluster) {
+        // They name nodes and volumes of others.
+        status.warnings.clear();
+        status.planner.warnings.clear();
+    }
+    Ok(Json(status))
 }
 
 /// How the cluster and its server are doing.
@@ -96,7 +112,9 @@ pub(crate) fn present(core: &Core) -> Status {
 }
 
 pub(crate) async fn whoami(Extension(who): Extension<Principal>) -> Json<Whoami> {
-    Json(Whoami { name: who.name, credential: who.credential, scope: who.scope, token_id: who.token })
+    let (credential, token_id) = who.credential();
+    let roles = who.roles.to_vec();
+    Json(Whoami { name: who.name, credential, user: who.user, roles, token_id, expires_at: who.expires })
 }
 
 pub(crate) async fn openapi() -> impl IntoResponse {
@@ -105,15 +123,17 @@ pub(crate) async fn openapi() -> impl IntoResponse {
 
 pub(crate) async fn events(
     State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
     Query(query): Query<EventQuery>,
 ) -> Answer<List<EventView>> {
     let EventQuery { after, limit, stack, node } = query;
     let snapshot = core.snapshot();
     let limit = bound(limit);
     let stack = stack.map(|text| read_stack(&text)).transpose()?;
-    let node = node.map(|text| find(&snapshot, &text).map(|row| row.id)).transpose()?;
-    let wanted = |event: &crate::rows::Event| {
-        stack.as_ref().is_none_or(|stack| event.stack.as_ref() == Some(stack))
+    let node = node.map(|text| find_seen(&snapshot, &who, &text)).transpose()?;
+    let wanted = |event: &Event| {
+        sees_event(&who, &snapshot, event)
+            && stack.as_ref().is_none_or(|stack| event.stack.as_ref() == Some(stack))
             && node.is_none_or(|node| event.node == Some(node))
     };
     let items = match after {
@@ -129,6 +149,15 @@ pub(crate) async fn events(
         }
     };
     Ok(Json(List { items, revision: snapshot.revision }))
+}
+
+/// Whether somebody may see an event: by its stack, else by its node, else as one of the cluster.
+pub(crate) fn sees_event(who: &Principal, snapshot: &Snapshot, event: &Event) -> bool {
+    match (&event.stack, event.node.and_then(|id| snapshot.cluster.nodes.get(&id))) {
+        (Some(stack), _) => who.may(Permission::StackLook, &Object::Project(stack.project.clone())),
+        (None, Some(node)) => who.may(Permission::NodeLook, &object_of_node(node)),
+        (None, None) => who.may(Permission::ClusterLook, &Object::Cluster),
+    }
 }
 
 pub(crate) async fn audit(

@@ -3,7 +3,7 @@
 use crate::state::Refused;
 use axum::{
     Json,
-    http::StatusCode,
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use lattice_api::{ErrorBody, ErrorCode};
@@ -21,7 +21,12 @@ impl<E: Into<ErrorBody>> From<E> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, Json(self.0)).into_response()
+        let wait = self.0.retry_after_ms.map(|wait| wait.div_ceil(1000));
+        let mut response = (status, Json(self.0)).into_response();
+        if let Some(seconds) = wait {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 
@@ -32,6 +37,15 @@ pub(crate) fn not_found(what: &str, name: &str, list: &str) -> ErrorBody {
         ErrorCode::NotFound,
         format!("there is no {what} {shown:?}"),
         format!("`{list}` shows what there is"),
+    )
+}
+
+/// There is no such thing, or whoever asks may not see it: the answer is the same.
+pub(crate) fn not_seen() -> ErrorBody {
+    ErrorBody::new(
+        ErrorCode::NotFound,
+        "there is no such thing, or you may not see it",
+        "`lattice whoami` shows what you may do; an admin gives more (`lattice user grant`)",
     )
 }
 

@@ -2,26 +2,31 @@
 //! 1. on TCP, `Host` is one of this server's names and `Origin`, where there is one, is one of its
 //!    own pages: so no page of the web reaches a server on loopback, by DNS rebinding or otherwise;
 //! 2. who asks: on the socket the user of the other process, on TCP a bearer token;
-//! 3. whether they may, by what the route needs.
+//! 3. whether they may: the route states the permission, and how its object is found ([`Access`]).
 //!
 //! The socket admits the server's own user and root, and nobody else: other users of the machine
 //! are not admins. There are no cookies, so there is nothing that a browser adds by itself.
 
-use super::error::ApiError;
+use super::{
+    error::{ApiError, not_seen},
+    extract::Names,
+    principal::Principal,
+};
 use crate::{
     clock,
-    rows::{self, Audit},
-    state::Core,
+    rows::{self, JoinTokenRow},
+    state::{Core, Snapshot},
 };
 use axum::{
-    extract::{ConnectInfo, Extension, Request, State},
+    extract::{ConnectInfo, FromRequestParts, Request, State},
     http::{Method, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use lattice_api::{AuditOutcome, Credential, ErrorBody, ErrorCode, Scope};
-use lattice_identity::{ApiScope, ApiToken};
+use lattice_api::{AuditOutcome, ErrorBody, ErrorCode};
+use lattice_identity::{ApiToken, Object, Permission};
 use lattice_model::TokenId;
+use lattice_planner::Row;
 use lattice_store::Transaction;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -30,13 +35,70 @@ const PATIENCE: Duration = Duration::from_secs(55);
 /// The most refused attempts that are written down, one in so many milliseconds.
 const DENIED_EVERY: i64 = 200;
 
-/// What a route needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// It changes nothing.
-    Read,
-    /// It changes something, or reaches into a container.
-    Full,
+/// How a route is authorised. Without one no route can be written down.
+#[derive(Clone, Copy)]
+pub(crate) enum Access {
+    /// Whoever is known: it tells or changes what is theirs alone, which the handler sees to.
+    Known,
+    /// Whoever is known: the handler leaves out what they may not see ([`Principal::may`]).
+    Listing(Permission),
+    /// Whoever may do it to the object that the path names.
+    On(Permission, Locate),
+    /// Whoever may do it somewhere; the object is in the body, so the handler asks again, for that
+    /// object ([`Principal::require`]).
+    InBody(Permission),
+}
+
+impl Access {
+    /// As the API's document says it.
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::Listing(permission) | Self::On(permission, _) | Self::InBody(permission) => {
+                permission.as_str()
+            }
+        }
+    }
+}
+
+/// How the object of a request is found by the names in its path; nothing where there is none.
+pub(crate) type Locate = fn(&Snapshot, &Names) -> Option<Object>;
+
+/// The cluster as a whole.
+pub(crate) fn cluster(_: &Snapshot, _: &Names) -> Option<Object> {
+    Some(Object::Cluster)
+}
+
+/// `{project}`, whether it exists or not: to whom it is foreign, that makes no difference.
+pub(crate) fn project(_: &Snapshot, names: &Names) -> Option<Object> {
+    names.get("project").ok().map(Object::Project)
+}
+
+/// `{node}`.
+pub(crate) fn node(snapshot: &Snapshot, names: &Names) -> Option<Object> {
+    super::nodes::find(snapshot, names.text("node")).ok().map(object_of_node)
+}
+
+/// A node as an object.
+pub(crate) fn object_of_node(node: &Row<lattice_model::resource::Node>) -> Object {
+    Object::Node { pool: node.pool.clone(), owner: node.owner.clone() }
+}
+
+/// `{id}` of an allocation: its project.
+pub(crate) fn allocation(snapshot: &Snapshot, names: &Names) -> Option<Object> {
+    let row = super::allocations::find(snapshot, names.text("id")).ok()?;
+    Some(Object::Project(row.workload.project.clone()))
+}
+
+/// `{id}` of a join token: its pool.
+pub(crate) fn join_token(snapshot: &Snapshot, names: &Names) -> Option<Object> {
+    let id: TokenId = names.get("id").ok()?;
+    snapshot.join_tokens.get(&id).map(|row| object_of_join_token(row))
+}
+
+/// A join token as an object.
+pub(crate) fn object_of_join_token(row: &JoinTokenRow) -> Object {
+    Object::Pool(row.record.policy.pool.clone())
 }
 
 /// The other end of a connection.
@@ -48,39 +110,9 @@ pub(crate) enum PeerInfo {
     Unix(Option<u32>),
 }
 
-/// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Principal {
-    /// As audit entries say it.
-    pub(crate) name: String,
-    pub(crate) credential: Credential,
-    pub(crate) scope: Scope,
-    pub(crate) token: Option<TokenId>,
-    /// Where from.
-    pub(crate) from: String,
-}
-
-impl Principal {
-    /// What the process itself does, for whoever runs it.
-    pub(crate) fn process() -> Self {
-        Self {
-            name: "local".into(),
-            credential: Credential::LocalSocket,
-            scope: Scope::Full,
-            token: None,
-            from: "this process".into(),
-        }
-    }
-
-    /// An audit entry of theirs.
-    pub(crate) fn audit(&self, action: &str, subject: impl Into<String>, details: &str) -> Audit {
-        let details = match details {
-            "" => format!("from {}", self.from),
-            text => format!("{text}; from {}", self.from),
-        };
-        Audit::new(&self.name, action, subject, details)
-    }
-}
+/// What came of gate 2, until the route says whether it matters.
+#[derive(Clone)]
+pub(crate) struct Asker(Result<Principal, ErrorBody>);
 
 /// Gates 1 and 2, for every request whatever its path.
 pub(crate) async fn enter(
@@ -94,14 +126,13 @@ pub(crate) async fn enter(
     {
         return ApiError(body).into_response();
     }
-    let principal = match authenticate(&core, peer, &request) {
-        Ok(principal) => principal,
-        Err(body) => return ApiError(body).into_response(),
-    };
-    request.extensions_mut().insert(principal);
-    if let Err(body) = fresh_enough(&core, &mut request).await {
+    let asker = authenticate(&core, peer, &request);
+    if asker.is_ok()
+        && let Err(body) = fresh_enough(&core, &mut request).await
+    {
         return ApiError(body).into_response();
     }
+    request.extensions_mut().insert(Asker(asker));
     match tokio::time::timeout(PATIENCE, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
@@ -116,25 +147,62 @@ pub(crate) async fn enter(
     }
 }
 
-/// Gate 3, for one route.
+/// Gate 3, for one route. The handler gets the [`Principal`] as an extension.
 pub(crate) async fn authorise(
-    State((core, need)): State<(Arc<Core>, Need)>,
-    Extension(principal): Extension<Principal>,
+    State((core, access)): State<(Arc<Core>, Access)>,
     request: Request,
     next: Next,
 ) -> Response {
-    if need == Need::Full && principal.scope != Scope::Full {
-        let what = format!("{} {}", request.method(), request.uri().path());
-        denied(&core, &principal, &what).await;
-        let text = format!("{} may look and change nothing", principal.name);
-        let hint = "use a token of scope full (`lattice token create --api --scope full`)";
-        return ApiError(ErrorBody::new(ErrorCode::Forbidden, text, hint)).into_response();
+    match judge(&core, access, request).await {
+        Ok(request) => next.run(request).await,
+        Err(error) => error.into_response(),
     }
-    next.run(request).await
+}
+
+async fn judge(core: &Core, access: Access, request: Request) -> Result<Request, ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let who = asker(&mut parts)?;
+    let refused = match access {
+        Access::Known | Access::Listing(_) => None,
+        Access::InBody(permission) => {
+            (!who.may_somewhere(permission)).then(|| who.refused(permission, &Object::Cluster))
+        }
+        Access::On(permission, locate) => {
+            let names = Names::from_request_parts(&mut parts, &()).await?;
+            match locate(&core.snapshot(), &names) {
+                Some(object) => (!who.may(permission, &object)).then(|| who.refused(permission, &object)),
+                // Whoever may do it to all of them is told by the handler what there is.
+                None if who.may(permission, &Object::Cluster) => None,
+                // A viewer of everything is told that it may not, and a stranger nothing.
+                None if who.may(permission.to_see(), &Object::Cluster) => {
+                    Some(who.refused(permission, &Object::Cluster))
+                }
+                None => Some(not_seen()),
+            }
+        }
+    };
+    if let Some(body) = refused {
+        denied(core, &who, &format!("{} {}", parts.method, parts.uri.path())).await;
+        return Err(body.into());
+    }
+    parts.extensions.insert(who);
+    Ok(Request::from_parts(parts, body))
+}
+
+/// Whoever asks, for what has no route of its own.
+pub(crate) fn asker(parts: &mut axum::http::request::Parts) -> Result<Principal, ErrorBody> {
+    match parts.extensions.remove::<Asker>() {
+        Some(Asker(asker)) => asker,
+        None => Err(ErrorBody::new(
+            ErrorCode::Internal,
+            "the request came in by another door",
+            "look at the server's log",
+        )),
+    }
 }
 
 /// Writes a refused attempt down, though not more often than a few times in a second.
-async fn denied(core: &Core, principal: &Principal, what: &str) {
+pub(crate) async fn denied(core: &Core, principal: &Principal, what: &str) {
     tracing::warn!(who = principal.name, what, "an attempt was refused");
     {
         let mut last = core.live.last_denied.lock();
@@ -144,7 +212,7 @@ async fn denied(core: &Core, principal: &Principal, what: &str) {
         }
         *last = now;
     }
-    let entry = Audit { outcome: AuditOutcome::Denied, ..principal.audit("api.request", what, "") };
+    let entry = rows::Audit { outcome: AuditOutcome::Denied, ..principal.audit("api.request", what, "") };
     if let Err(error) = core.store.apply(Transaction::new([rows::create(&entry)])).await {
         tracing::warn!(%error, "a refused attempt was not written down");
     }
@@ -200,8 +268,8 @@ fn authenticate(core: &Core, peer: PeerInfo, request: &Request) -> Result<Princi
         PeerInfo::Tcp(address) => address,
     };
     let unauthenticated = |text: &str| {
-        let hint = "send `Authorization: Bearer lap1_…` with a token that `lattice api-token create` made; \
-                    on the server's machine, `lattice` needs none";
+        let hint = "sign in with `lattice login`, or send `Authorization: Bearer lap1_…` with a token that \
+                    `lattice api-token create` made; on the server's machine, `lattice` needs neither";
         Err(ErrorBody::new(ErrorCode::Unauthenticated, text, hint))
     };
     let Some(value) = request.headers().get(header::AUTHORIZATION) else {
@@ -211,51 +279,34 @@ fn authenticate(core: &Core, peer: PeerInfo, request: &Request) -> Result<Princi
         let (scheme, token) = text.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token)
     });
-    let token = match bearer.map(ApiToken::parse) {
-        Some(Ok(token)) => token,
-        Some(Err(error)) => return unauthenticated(&error.to_string()),
-        None => return unauthenticated("the credential is not a bearer token"),
-    };
-    let snapshot = core.snapshot();
-    // An unknown id and a wrong secret are refused with the same words.
+    let Some(bearer) = bearer else { return unauthenticated("the credential is not a bearer token") };
     let now = clock::now();
-    let admitted =
-        snapshot.api_tokens.get(&token.id()).map(|row| row.record.admit(&token, now).map(|()| row));
-    let row = match admitted {
-        Some(Ok(row)) => row,
-        Some(Err(lattice_identity::TokenRefused::Expired)) => {
-            return unauthenticated("the API token has expired");
+    let from = address.ip().to_canonical().to_string();
+    let known = match ApiToken::parse(bearer) {
+        Ok(token) => {
+            let known = Principal::of_token(&core.snapshot(), &token, from, now);
+            known.map(|who| (token.id(), who))
         }
-        _ => return unauthenticated("the server does not know this API token"),
+        Err(error) => return unauthenticated(&error.to_string()),
     };
-    core.live.token_use.lock().insert(token.id(), lattice_model::Timestamp(now.0 / 60_000 * 60_000));
-    let scope = match row.record.scope {
-        ApiScope::ReadOnly => Scope::Read,
-        ApiScope::Full => Scope::Full,
-    };
-    Ok(Principal {
-        name: format!("token:{}", row.record.name),
-        credential: Credential::ApiToken,
-        scope,
-        token: Some(token.id()),
-        from: address.to_string(),
-    })
+    match known {
+        Ok((id, who)) => {
+            let minute = lattice_model::Timestamp(now.0 / 60_000 * 60_000);
+            core.live.token_use.lock().insert(id, minute);
+            Ok(who)
+        }
+        Err(text) => unauthenticated(text),
+    }
 }
 
 fn local(uid: Option<u32>) -> Result<Principal, ErrorBody> {
     let own = rustix::process::geteuid().as_raw();
     match uid {
-        Some(uid) if uid == own || uid == 0 => Ok(Principal {
-            name: "local".into(),
-            credential: Credential::LocalSocket,
-            scope: Scope::Full,
-            token: None,
-            from: format!("the socket, user {uid}"),
-        }),
+        Some(uid) if uid == own || uid == 0 => Ok(Principal::local(format!("the socket, user {uid}"))),
         _ => Err(ErrorBody::new(
             ErrorCode::Forbidden,
             "the socket is for the user who runs the server, and for root",
-            "ask that user for an API token (`lattice token create --api`)",
+            "sign in with `lattice login --server URL`, or ask that user for an API token (`lattice api-token create`)",
         )),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`table`]: every route once: method, path, what it needs, what it takes and gives. Router,
 //!   OpenAPI document and the test that no route is without a check all read it;
-//! - [`guard`]: Host and Origin, who asks, whether they may;
+//! - [`guard`]: Host and Origin, who asks, whether they may; [`principal`]: who that is;
 //! - [`serve`]: the listeners;
 //! - [`extract`], [`error`]: bodies, queries and names in; refusals out, always as `ErrorBody`;
 //! - one file for each subject: [`cluster`], [`tokens`], [`nodes`], [`stacks`] with [`deploy`],
@@ -17,6 +17,7 @@ pub(crate) mod extract;
 pub(crate) mod guard;
 pub(crate) mod nodes;
 pub mod openapi;
+pub(crate) mod principal;
 pub(crate) mod secrets;
 pub(crate) mod serve;
 pub(crate) mod stacks;

@@ -1,9 +1,10 @@
 //! Nodes: listing, and the decisions that people take about them.
 
 use super::{
-    error::{ApiError, conflict, not_found, refuse},
+    error::{ApiError, conflict, not_found, not_seen, refuse},
     extract::{Body, Names},
-    guard::Principal,
+    guard::object_of_node,
+    principal::Principal,
     views,
 };
 use crate::{
@@ -17,6 +18,7 @@ use axum::{
     http::StatusCode,
 };
 use lattice_api::{ApproveNode, ErrorBody, ErrorCode, List, NodeReason, NodeView, Problem};
+use lattice_identity::{Object, Permission};
 use lattice_model::{
     NodeId,
     resource::{Approval, Eligibility, Node},
@@ -58,10 +60,20 @@ pub(crate) fn find<'a>(snapshot: &'a Snapshot, text: &str) -> Result<&'a Row<Nod
     }
 }
 
-pub(crate) async fn list(State(core): State<Arc<Core>>) -> Json<List<NodeView>> {
+/// The same for somebody: what they may not see is not there.
+pub(crate) fn find_seen(snapshot: &Snapshot, who: &Principal, text: &str) -> Result<NodeId, ErrorBody> {
+    let row = find(snapshot, text)?;
+    if who.may(Permission::NodeLook, &object_of_node(row)) { Ok(row.id) } else { Err(not_seen()) }
+}
+
+pub(crate) async fn list(
+    State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
+) -> Json<List<NodeView>> {
     let snapshot = core.snapshot();
-    let mut items: Vec<_> =
-        snapshot.cluster.nodes.values().map(|row| views::node(&core, &snapshot, row)).collect();
+    let seen = |row: &&Row<Node>| who.may(Permission::NodeLook, &object_of_node(row));
+    let rows = snapshot.cluster.nodes.values().filter(seen);
+    let mut items: Vec<_> = rows.map(|row| views::node(&core, &snapshot, row)).collect();
     items.sort_by(|a, b| a.name.cmp(&b.name));
     Json(List { items, revision: snapshot.revision })
 }
@@ -185,6 +197,10 @@ pub(crate) async fn approve(
     names: Names,
     Body(request): Body<ApproveNode>,
 ) -> Answer {
+    // Into another pool only by whoever may take nodes into that one.
+    if let Some(pool) = &request.pool {
+        who.require(&core, Permission::NodeApprove, &Object::Pool(pool.clone())).await?;
+    }
     Ok(Json(take_in(&core, &who, names.text("node"), &request).await?))
 }
 

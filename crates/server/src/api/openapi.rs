@@ -1,10 +1,7 @@
 //! The OpenAPI document, made from the table of routes and the wire types. It is checked in as
 //! `api/openapi.json`; a test fails when it drifts.
 
-use super::{
-    guard::Need,
-    table::{Content, Described, Route, table},
-};
+use super::table::{Content, Described, Route, table};
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
@@ -15,9 +12,9 @@ pub static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     text
 });
 
-/// Method, path and whether a token of scope `read` suffices, for every route.
-pub fn routes() -> Vec<(String, &'static str, bool)> {
-    table().iter().map(|route| (route.method.to_string(), route.path, route.need == Need::Read)).collect()
+/// Method, path, and the operation's id, for every route.
+pub fn routes() -> Vec<(String, &'static str, &'static str)> {
+    table().iter().map(|route| (route.method.to_string(), route.path, route.id)).collect()
 }
 
 fn document() -> Value {
@@ -42,7 +39,7 @@ fn document() -> Value {
         "security": [{ "token": [] }],
         "paths": paths,
         "components": {
-            "securitySchemes": { "token": { "type": "http", "scheme": "bearer", "description": "An API token. The Unix socket needs none." } },
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer", "description": "A session's token or an API token. The Unix socket needs none." } },
             "schemas": schemas
         }
     })
@@ -115,7 +112,7 @@ fn operation(route: &Route, error: &Value, schemas: &mut Map<String, Value>) -> 
     let mut operation = json!({
         "operationId": route.id,
         "summary": route.summary,
-        "x-lattice-scope": if route.need == Need::Read { "read" } else { "full" },
+        "x-lattice-permission": route.access.describe(),
         "responses": { status: answer, "default": error }
     });
     if !parameters.is_empty() {

@@ -4,7 +4,7 @@
 use super::{
     error::{ApiError, conflict, not_found, refuse},
     extract::{Names, Raw},
-    guard::Principal,
+    principal::Principal,
 };
 use crate::{
     clock,

@@ -4,7 +4,7 @@ use super::{
     deploy::{Ask, decide},
     error::{ApiError, conflict, not_found, refuse},
     extract::{Body, Names, Query},
-    guard::Principal,
+    principal::Principal,
     views,
 };
 use crate::{
@@ -20,8 +20,9 @@ use lattice_api::{
     ChangeKind, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult, ErrorBody, List, RunRequest,
     StackDetail, StackQuery, StackView, VolumeQuery, VolumeView,
 };
+use lattice_identity::{Object, Permission};
 use lattice_model::{
-    OwnerName, ProjectName, StackId, StackKey,
+    ProjectName, StackId, StackKey,
     resource::{Stack, Volume, Workload},
     spec::{NetworkSpec, StackSpec},
 };
@@ -33,11 +34,14 @@ type Answer<T> = Result<Json<T>, ApiError>;
 
 pub(crate) async fn list(
     State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
     Query(StackQuery { project }): Query<StackQuery>,
 ) -> Json<List<StackView>> {
     let snapshot = core.snapshot();
-    let wanted =
-        |row: &&Row<Stack>| project.as_ref().is_none_or(|project| row.key.project.as_str() == project);
+    let wanted = |row: &&Row<Stack>| {
+        project.as_ref().is_none_or(|project| row.key.project.as_str() == project)
+            && who.sees(&row.key.project)
+    };
     let items = snapshot
         .cluster
         .stacks
@@ -92,6 +96,7 @@ pub(crate) async fn run(
     Body(RunRequest { project, name, spec }): Body<RunRequest>,
 ) -> Answer<DeployResult> {
     let key = StackKey { project: project.unwrap_or_else(ProjectName::default_project), stack: name };
+    who.require(&core, Permission::StackChange, &Object::Project(key.project.clone())).await?;
     let service = key
         .stack
         .as_str()
@@ -114,7 +119,7 @@ async fn carry_out(
     must_be_new: bool,
     dry_run: bool,
 ) -> Result<DeployResult, ErrorBody> {
-    let ask = Ask { key, spec, source, owner: OwnerName::admin(), must_be_new, now: clock::now() };
+    let ask = Ask { key, spec, source, owner: who.owner(), must_be_new, now: clock::now() };
     let done = core
         .commit(|snapshot| {
             let mut deployment = decide(snapshot, &ask, &mut clock::random_bits)?;
@@ -158,7 +163,7 @@ pub(crate) async fn remove(
                 None if volumes && !kept.is_empty() => Stack {
                     id: StackId::from_random(clock::random_bits()),
                     key: key.clone(),
-                    owner: OwnerName::admin(),
+                    owner: who.owner(),
                     version: 1,
                     networks: Default::default(),
                     deployed_at: clock::now(),
@@ -209,11 +214,13 @@ pub(crate) async fn remove(
 
 pub(crate) async fn volumes(
     State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
     Query(VolumeQuery { project, stack }): Query<VolumeQuery>,
 ) -> Json<List<VolumeView>> {
     let snapshot = core.snapshot();
     let wanted = |row: &&Row<Volume>| {
-        project.as_ref().is_none_or(|project| row.key.project.as_str() == project)
+        who.sees(&row.key.project)
+            && project.as_ref().is_none_or(|project| row.key.project.as_str() == project)
             && stack.as_ref().is_none_or(|stack| row.key.stack.as_str() == stack)
     };
     let items =

@@ -6,9 +6,16 @@ use super::{
     allocations::find,
     error::{ApiError, invalid},
     extract::{Names, Query},
-    guard::Principal,
+    principal::Principal,
 };
-use crate::{gateway::streams::open, rows, state::Core};
+use crate::{
+    gateway::streams::open,
+    rows,
+    state::{
+        Core,
+        open::{Needs, Place, cut_off},
+    },
+};
 use axum::{
     body::{Body, Bytes},
     extract::{
@@ -23,6 +30,7 @@ use lattice_api::{
     CHANNEL_STDERR, CHANNEL_STDIN, CHANNEL_STDOUT, ErrorBody, ErrorCode, ExecClientMessage,
     ExecServerMessage, ExecStart, LogLine, LogQuery, LogRecord, LogStream, MAX_EXEC_FRAME, exec_frame,
 };
+use lattice_identity::{Object, Permission};
 use lattice_link::{
     BulkSender, Refusal,
     message::{BulkEnd, BulkFrame, ExecRequest, LogsRequest, StreamRequest, TerminalSize, channel},
@@ -58,6 +66,7 @@ fn lost(error: impl std::fmt::Display) -> ErrorBody {
 
 pub(crate) async fn logs(
     State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
     names: Names,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, ApiError> {
@@ -71,21 +80,29 @@ pub(crate) async fn logs(
         since: since_ms.map(Timestamp),
         timestamps,
     };
+    let needs = Needs::Right(Permission::LogsLook, Object::Project(row.workload.project.clone()));
+    let place = core.live.open.admit(&who, needs)?;
     let bulk = open(&core, row.node, StreamRequest::Logs(request)).await?;
     let (sender, receiver) = mpsc::channel::<Bytes>(4);
-    tokio::spawn(pump_logs(bulk, timestamps, sender));
+    tokio::spawn(pump_logs(bulk, timestamps, place, sender));
     let body = futures::stream::unfold(receiver, |mut receiver| async move {
         Some((Ok::<_, Infallible>(receiver.recv().await?), receiver))
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(body)).into_response())
 }
 
-async fn pump_logs(bulk: lattice_link::BulkChannel, timestamps: bool, sender: mpsc::Sender<Bytes>) {
+async fn pump_logs(
+    bulk: lattice_link::BulkChannel,
+    timestamps: bool,
+    place: Place,
+    sender: mpsc::Sender<Bytes>,
+) {
     let (_up, mut down) = bulk.split();
     let mut rest: HashMap<u8, Vec<u8>> = HashMap::new();
     let end = loop {
         let frame = tokio::select! {
             () = sender.closed() => return,
+            () = place.cut.cancelled() => break Some(cut_off()),
             frame = down.recv() => frame,
         };
         match frame {
@@ -167,21 +184,29 @@ pub(crate) async fn exec(
     names: Names,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let allocation = find(&core.snapshot(), names.text("id"))?.id;
+    let snapshot = core.snapshot();
+    let row = find(&snapshot, names.text("id"))?;
+    let (allocation, project) = (row.id, row.workload.project.clone());
     let upgrade = upgrade.map_err(|_| {
         invalid("exec is a WebSocket, and this request does not upgrade to one", "use `lattice exec`")
     })?;
     let upgrade = upgrade.max_message_size(MAX_EXEC_FRAME * 2).max_frame_size(MAX_EXEC_FRAME * 2);
-    Ok(upgrade.on_upgrade(move |socket| run(core, who, allocation, socket)))
+    let place = core.live.open.admit(&who, Needs::Right(Permission::Exec, Object::Project(project)))?;
+    Ok(upgrade.on_upgrade(move |socket| run(core, who, allocation, place, socket)))
 }
 
 async fn run(
     core: Arc<Core>,
     who: Principal,
     allocation: lattice_model::AllocationId,
+    place: Place,
     mut socket: WebSocket,
 ) {
-    let last = match converse(&core, &who, allocation, &mut socket).await {
+    let ended = tokio::select! {
+        ended = converse(&core, &who, allocation, &mut socket) => ended,
+        () = place.cut.cancelled() => Err(cut_off()),
+    };
+    let last = match ended {
         Ok(None) => return,
         Ok(Some(code)) => ExecServerMessage::Exit { code },
         Err(error) => ExecServerMessage::Error { error },

@@ -1,22 +1,39 @@
-//! Every route once. What is not here does not exist; what is here has a `Need`, takes and gives
-//! what it says, and stands in the OpenAPI document.
+//! Every route once. What is not here does not exist; what is here states who may use it, takes and
+//! gives what it says, and stands in the OpenAPI document.
+//!
+//! **To state who may use a route**, give it an [`Access`] first:
+//! - `on(P::StackChange, guard::project)`: a [`Permission`] of `identity::access`, and how the object that
+//!   it is about is found by the names in the path: [`guard::cluster`], [`guard::project`] (`{project}`),
+//!   [`guard::node`] (`{node}`), [`guard::allocation`], [`guard::join_token`] (`{id}`), or a function of the
+//!   same form. The guard then refuses before the handler runs; what somebody may not see is 404 for them,
+//!   what they may see and not do is 403;
+//! - `Access::Listing(P::StackLook)`: everybody who is known gets a listing, from which the handler leaves
+//!   out what [`Principal::may`](super::principal::Principal::may) does not allow;
+//! - `Access::InBody(P::StackChange)`: the body names the object, so the handler asks again with
+//!   [`Principal::require`](super::principal::Principal::require);
+//! - `Access::Known`: it is about whoever asks and nobody else.
+//!
+//! A stream takes a place of `Live::open` and ends when the place is cut. What a new permission means for
+//! each role is one table in `identity::access`. `tests/access.rs` tries every route without credential, as
+//! a viewer, and as the developer of another project: a new route needs its line there.
 
 use super::{
     allocations, cluster,
     error::ApiError,
-    guard::{self, Need},
+    guard::{self, Access},
     nodes, secrets, stacks, streams, tokens, watch, workloads,
 };
 use crate::state::Core;
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request},
     http::Method,
     middleware,
-    response::IntoResponse,
+    response::{IntoResponse, Response},
     routing::{MethodRouter, delete, get, post, put},
 };
 use lattice_api::{self as api, ErrorBody, ErrorCode, paths};
+use lattice_identity::Permission as P;
 use std::sync::Arc;
 use utoipa::{
     IntoParams, ToSchema,
@@ -45,7 +62,7 @@ pub(crate) struct Route {
     pub(crate) path: &'static str,
     pub(crate) id: &'static str,
     pub(crate) summary: &'static str,
-    pub(crate) need: Need,
+    pub(crate) access: Access,
     pub(crate) query: Option<fn() -> Vec<Parameter>>,
     pub(crate) takes: Content,
     pub(crate) gives: Content,
@@ -66,7 +83,7 @@ fn parameters<T: IntoParams>() -> Vec<Parameter> {
 
 impl Route {
     fn new(
-        need: Need,
+        access: Access,
         method: Method,
         path: &'static str,
         id: &'static str,
@@ -75,7 +92,7 @@ impl Route {
     ) -> Self {
         let limit = api::MAX_REQUEST_BYTES;
         let (takes, gives) = (Content::Empty, Content::Empty);
-        Self { method, path, id, summary, need, query: None, takes, gives, limit, service }
+        Self { method, path, id, summary, access, query: None, takes, gives, limit, service }
     }
 
     fn query<T: IntoParams>(self) -> Self {
@@ -102,49 +119,50 @@ impl Route {
 /// The table.
 #[rustfmt::skip]
 pub(crate) fn table() -> Vec<Route> {
-    let look = |path, id, summary, service| Route::new(Need::Read, Method::GET, path, id, summary, service);
-    let change = |method, path, id, summary, service| Route::new(Need::Full, method, path, id, summary, service);
+    let look = |access, path, id, summary, service| Route::new(access, Method::GET, path, id, summary, service);
+    let change = |access, method, path, id, summary, service| Route::new(access, method, path, id, summary, service);
+    let (on, known, list) = (Access::On, Access::Known, Access::Listing);
     let (post_, put_, delete_) = (Method::POST, Method::PUT, Method::DELETE);
     vec![
-        look(paths::STATUS, "status", "How the cluster and its server are doing.", get(cluster::status)).gives::<api::Status>(),
-        look(paths::WHOAMI, "whoami", "Who is asking.", get(cluster::whoami)).gives::<api::Whoami>(),
-        Route { gives: Content::Other("application/json", None), ..look(paths::OPENAPI, "openapi", "This document.", get(cluster::openapi)) },
-        look(paths::JOIN_TOKENS, "list_join_tokens", "Join tokens, without their secrets.", get(tokens::list_join)).lists::<api::JoinTokenView>(),
-        change(post_.clone(), paths::JOIN_TOKENS, "create_join_token", "Makes a join token; its secret is shown this once.", post(tokens::create_join)).takes::<api::JoinTokenCreate>().gives::<api::TokenCreated>(),
-        change(delete_.clone(), paths::JOIN_TOKEN, "delete_join_token", "Ends a join token. Nodes that joined with it stay.", delete(tokens::delete_join)),
-        look(paths::API_TOKENS, "list_api_tokens", "API tokens, without their secrets.", get(tokens::list_api)).lists::<api::ApiTokenView>(),
-        change(post_.clone(), paths::API_TOKENS, "create_api_token", "Makes an API token; it is shown this once.", post(tokens::create_api)).takes::<api::ApiTokenCreate>().gives::<api::TokenCreated>(),
-        change(delete_.clone(), paths::API_TOKEN, "delete_api_token", "Ends an API token at once.", delete(tokens::delete_api)),
-        look(paths::NODES, "list_nodes", "Every node that asked to join and was not removed.", get(nodes::list)).lists::<api::NodeView>(),
-        look(paths::NODE, "get_node", "One node.", get(nodes::show)).gives::<api::NodeView>(),
-        change(delete_.clone(), paths::NODE, "delete_node", "Removes a node that has left or never came in; its key is forgotten.", delete(nodes::remove)),
-        change(post_.clone(), paths::NODE_APPROVE, "approve_node", "Takes a node in, or decides which of two copies goes on: the one that connects next.", post(nodes::approve)).takes::<api::ApproveNode>().gives::<api::NodeView>(),
-        change(post_.clone(), paths::NODE_REJECT, "reject_node", "Turns a node away that waits for a decision.", post(nodes::reject)).takes::<api::NodeReason>().gives::<api::NodeView>(),
-        change(post_.clone(), paths::NODE_REVOKE, "revoke_node", "Throws a node out: its link is cut at once.", post(nodes::revoke)).takes::<api::NodeReason>().gives::<api::NodeView>(),
-        change(post_.clone(), paths::NODE_CORDON, "cordon_node", "Gives a node no new work.", post(nodes::cordon)).gives::<api::NodeView>(),
-        change(post_.clone(), paths::NODE_UNCORDON, "uncordon_node", "Gives a node new work again.", post(nodes::uncordon)).gives::<api::NodeView>(),
-        look(paths::STACKS, "list_stacks", "Stacks.", get(stacks::list)).query::<api::StackQuery>().lists::<api::StackView>(),
-        look(paths::STACK, "get_stack", "A stack with all that belongs to it.", get(stacks::show)).gives::<api::StackDetail>(),
-        change(put_.clone(), paths::STACK, "deploy_stack", "Deploys a stack, or says what that would change.", put(stacks::deploy)).query::<api::DeployQuery>().takes::<api::DeployRequest>().gives::<api::DeployResult>().limit(api::MAX_DEPLOY_BYTES),
-        change(delete_.clone(), paths::STACK, "delete_stack", "Removes a stack; its volumes stay unless asked otherwise.", delete(stacks::remove)).query::<api::DeleteStackQuery>().gives::<api::StackView>(),
-        look(paths::WORKLOADS, "list_workloads", "Services of all stacks.", get(workloads::list)).query::<api::WorkloadQuery>().lists::<api::WorkloadView>(),
-        look(paths::WORKLOAD, "get_workload", "One service.", get(workloads::show)).gives::<api::WorkloadView>(),
-        change(post_.clone(), paths::WORKLOAD_START, "start_workload", "Starts a stopped service.", post(workloads::start)).gives::<api::WorkloadView>(),
-        change(post_.clone(), paths::WORKLOAD_STOP, "stop_workload", "Stops a service and keeps its containers.", post(workloads::stop)).gives::<api::WorkloadView>(),
-        change(post_.clone(), paths::WORKLOAD_RESTART, "restart_workload", "Restarts the containers of a service.", post(workloads::restart)).gives::<api::WorkloadView>(),
-        change(post_.clone(), paths::WORKLOAD_SCALE, "scale_workload", "Changes how many replicas run.", post(workloads::scale)).takes::<api::Scale>().gives::<api::WorkloadView>(),
-        look(paths::ALLOCATIONS, "list_allocations", "Placed instances of services.", get(allocations::list)).query::<api::AllocationQuery>().lists::<api::AllocationView>(),
-        look(paths::ALLOCATION, "get_allocation", "One instance.", get(allocations::show)).gives::<api::AllocationView>(),
-        Route { gives: Content::Other("application/x-ndjson", Some(described::<api::LogRecord>)), ..look(paths::ALLOCATION_LOGS, "logs", "What an instance wrote, one record a line.", get(streams::logs)).query::<api::LogQuery>() },
-        Route { need: Need::Full, gives: Content::Other("application/octet-stream", Some(described::<api::ExecServerMessage>)), takes: Content::Other("application/octet-stream", Some(described::<api::ExecStart>)), ..look(paths::ALLOCATION_EXEC, "exec", "Runs a command in an instance: upgrades to WebSocket.", get(streams::exec)) },
-        change(post_, paths::RUN, "run", "Runs one image as a stack with one service.", post(stacks::run)).takes::<api::RunRequest>().gives::<api::DeployResult>().limit(api::MAX_DEPLOY_BYTES),
-        look(paths::VOLUMES, "list_volumes", "Named volumes.", get(stacks::volumes)).query::<api::VolumeQuery>().lists::<api::VolumeView>(),
-        look(paths::SECRETS, "list_secrets", "Secrets of a project, without their values.", get(secrets::list)).lists::<api::SecretView>(),
-        Route { takes: Content::Other("application/octet-stream", None), ..change(put_, paths::SECRET, "set_secret", "Sets a secret to the raw bytes of the body.", put(secrets::set)).gives::<api::SecretView>().limit(api::MAX_SECRET_BYTES) },
-        change(delete_, paths::SECRET, "delete_secret", "Deletes a secret that nothing uses.", delete(secrets::remove)),
-        look(paths::EVENTS, "list_events", "What happened, oldest first.", get(cluster::events)).query::<api::EventQuery>().lists::<api::EventView>(),
-        look(paths::AUDIT, "list_audit", "Who changed what, oldest first.", get(cluster::audit)).query::<api::AuditQuery>().lists::<api::AuditView>(),
-        Route { gives: Content::Other("text/event-stream", Some(described::<api::WatchEvent>)), ..look(paths::WATCH, "watch", "Every change, as server-sent events.", get(watch::watch)).query::<api::WatchQuery>() },
+        look(known, paths::STATUS, "status", "How the cluster and its server are doing.", get(cluster::status)).gives::<api::Status>(),
+        look(known, paths::WHOAMI, "whoami", "Who is asking.", get(cluster::whoami)).gives::<api::Whoami>(),
+        Route { gives: Content::Other("application/json", None), ..look(known, paths::OPENAPI, "openapi", "This document.", get(cluster::openapi)) },
+        look(list(P::JoinTokenLook), paths::JOIN_TOKENS, "list_join_tokens", "Join tokens, without their secrets.", get(tokens::list_join)).lists::<api::JoinTokenView>(),
+        change(Access::InBody(P::JoinTokenChange), post_.clone(), paths::JOIN_TOKENS, "create_join_token", "Makes a join token; its secret is shown this once.", post(tokens::create_join)).takes::<api::JoinTokenCreate>().gives::<api::TokenCreated>(),
+        change(on(P::JoinTokenChange, guard::join_token), delete_.clone(), paths::JOIN_TOKEN, "delete_join_token", "Ends a join token. Nodes that joined with it stay.", delete(tokens::delete_join)),
+        look(known, paths::API_TOKENS, "list_api_tokens", "API tokens, without their secrets.", get(tokens::list_api)).lists::<api::ApiTokenView>(),
+        change(known, post_.clone(), paths::API_TOKENS, "create_api_token", "Makes an API token; it is shown this once.", post(tokens::create_api)).takes::<api::ApiTokenCreate>().gives::<api::TokenCreated>(),
+        change(known, delete_.clone(), paths::API_TOKEN, "delete_api_token", "Ends an API token at once.", delete(tokens::delete_api)),
+        look(list(P::NodeLook), paths::NODES, "list_nodes", "Every node that asked to join and was not removed.", get(nodes::list)).lists::<api::NodeView>(),
+        look(on(P::NodeLook, guard::node), paths::NODE, "get_node", "One node.", get(nodes::show)).gives::<api::NodeView>(),
+        change(on(P::NodeChange, guard::node), delete_.clone(), paths::NODE, "delete_node", "Removes a node that has left or never came in; its key is forgotten.", delete(nodes::remove)),
+        change(on(P::NodeApprove, guard::node), post_.clone(), paths::NODE_APPROVE, "approve_node", "Takes a node in, or decides which of two copies goes on: the one that connects next.", post(nodes::approve)).takes::<api::ApproveNode>().gives::<api::NodeView>(),
+        change(on(P::NodeApprove, guard::node), post_.clone(), paths::NODE_REJECT, "reject_node", "Turns a node away that waits for a decision.", post(nodes::reject)).takes::<api::NodeReason>().gives::<api::NodeView>(),
+        change(on(P::NodeRevoke, guard::node), post_.clone(), paths::NODE_REVOKE, "revoke_node", "Throws a node out: its link is cut at once.", post(nodes::revoke)).takes::<api::NodeReason>().gives::<api::NodeView>(),
+        change(on(P::NodePause, guard::node), post_.clone(), paths::NODE_CORDON, "cordon_node", "Gives a node no new work.", post(nodes::cordon)).gives::<api::NodeView>(),
+        change(on(P::NodePause, guard::node), post_.clone(), paths::NODE_UNCORDON, "uncordon_node", "Gives a node new work again.", post(nodes::uncordon)).gives::<api::NodeView>(),
+        look(list(P::StackLook), paths::STACKS, "list_stacks", "Stacks.", get(stacks::list)).query::<api::StackQuery>().lists::<api::StackView>(),
+        look(on(P::StackLook, guard::project), paths::STACK, "get_stack", "A stack with all that belongs to it.", get(stacks::show)).gives::<api::StackDetail>(),
+        change(on(P::StackChange, guard::project), put_.clone(), paths::STACK, "deploy_stack", "Deploys a stack, or says what that would change.", put(stacks::deploy)).query::<api::DeployQuery>().takes::<api::DeployRequest>().gives::<api::DeployResult>().limit(api::MAX_DEPLOY_BYTES),
+        change(on(P::StackChange, guard::project), delete_.clone(), paths::STACK, "delete_stack", "Removes a stack; its volumes stay unless asked otherwise.", delete(stacks::remove)).query::<api::DeleteStackQuery>().gives::<api::StackView>(),
+        look(list(P::StackLook), paths::WORKLOADS, "list_workloads", "Services of all stacks.", get(workloads::list)).query::<api::WorkloadQuery>().lists::<api::WorkloadView>(),
+        look(on(P::StackLook, guard::project), paths::WORKLOAD, "get_workload", "One service.", get(workloads::show)).gives::<api::WorkloadView>(),
+        change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_START, "start_workload", "Starts a stopped service.", post(workloads::start)).gives::<api::WorkloadView>(),
+        change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_STOP, "stop_workload", "Stops a service and keeps its containers.", post(workloads::stop)).gives::<api::WorkloadView>(),
+        change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_RESTART, "restart_workload", "Restarts the containers of a service.", post(workloads::restart)).gives::<api::WorkloadView>(),
+        change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_SCALE, "scale_workload", "Changes how many replicas run.", post(workloads::scale)).takes::<api::Scale>().gives::<api::WorkloadView>(),
+        look(list(P::StackLook), paths::ALLOCATIONS, "list_allocations", "Placed instances of services.", get(allocations::list)).query::<api::AllocationQuery>().lists::<api::AllocationView>(),
+        look(on(P::StackLook, guard::allocation), paths::ALLOCATION, "get_allocation", "One instance.", get(allocations::show)).gives::<api::AllocationView>(),
+        Route { gives: Content::Other("application/x-ndjson", Some(described::<api::LogRecord>)), ..look(on(P::LogsLook, guard::allocation), paths::ALLOCATION_LOGS, "logs", "What an instance wrote, one record a line.", get(streams::logs)).query::<api::LogQuery>() },
+        Route { gives: Content::Other("application/octet-stream", Some(described::<api::ExecServerMessage>)), takes: Content::Other("application/octet-stream", Some(described::<api::ExecStart>)), ..look(on(P::Exec, guard::allocation), paths::ALLOCATION_EXEC, "exec", "Runs a command in an instance: upgrades to WebSocket.", get(streams::exec)) },
+        change(Access::InBody(P::StackChange), post_, paths::RUN, "run", "Runs one image as a stack with one service.", post(stacks::run)).takes::<api::RunRequest>().gives::<api::DeployResult>().limit(api::MAX_DEPLOY_BYTES),
+        look(list(P::StackLook), paths::VOLUMES, "list_volumes", "Named volumes.", get(stacks::volumes)).query::<api::VolumeQuery>().lists::<api::VolumeView>(),
+        look(on(P::SecretLook, guard::project), paths::SECRETS, "list_secrets", "Secrets of a project, without their values.", get(secrets::list)).lists::<api::SecretView>(),
+        Route { takes: Content::Other("application/octet-stream", None), ..change(on(P::SecretChange, guard::project), put_, paths::SECRET, "set_secret", "Sets a secret to the raw bytes of the body.", put(secrets::set)).gives::<api::SecretView>().limit(api::MAX_SECRET_BYTES) },
+        change(on(P::SecretChange, guard::project), delete_, paths::SECRET, "delete_secret", "Deletes a secret that nothing uses.", delete(secrets::remove)),
+        look(list(P::StackLook), paths::EVENTS, "list_events", "What happened, oldest first.", get(cluster::events)).query::<api::EventQuery>().lists::<api::EventView>(),
+        look(on(P::AuditLook, guard::cluster), paths::AUDIT, "list_audit", "Who changed what, oldest first.", get(cluster::audit)).query::<api::AuditQuery>().lists::<api::AuditView>(),
+        Route { gives: Content::Other("text/event-stream", Some(described::<api::WatchEvent>)), ..look(list(P::StackLook), paths::WATCH, "watch", "Every change, as server-sent events.", get(watch::watch)).query::<api::WatchQuery>() },
     ]
 }
 
@@ -155,19 +173,27 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         let service = route
             .service
             .layer(DefaultBodyLimit::max(route.limit))
-            .layer(middleware::from_fn_with_state((Arc::clone(&core), route.need), guard::authorise));
+            .layer(middleware::from_fn_with_state((Arc::clone(&core), route.access), guard::authorise));
         router = router.route(route.path, service);
     }
     router
-        .fallback(async || {
+        .fallback(async |request: Request| {
             let hint = "the paths are in /v1/openapi.json";
-            ApiError(ErrorBody::new(ErrorCode::NotFound, "the API has no such path", hint)).into_response()
+            stranger(request, ErrorBody::new(ErrorCode::NotFound, "the API has no such path", hint))
         })
-        .method_not_allowed_fallback(async || {
+        .method_not_allowed_fallback(async |request: Request| {
             let hint = "the methods are in /v1/openapi.json";
-            ApiError(ErrorBody::new(ErrorCode::MethodNotAllowed, "this path knows no such method", hint))
-                .into_response()
+            stranger(
+                request,
+                ErrorBody::new(ErrorCode::MethodNotAllowed, "this path knows no such method", hint),
+            )
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&core), guard::enter))
         .with_state(core)
+}
+
+/// Who is not known is told that, and nothing about paths.
+fn stranger(request: Request, otherwise: ErrorBody) -> Response {
+    let (mut parts, _) = request.into_parts();
+    ApiError(guard::asker(&mut parts).err().unwrap_or(otherwise)).into_response()
 }

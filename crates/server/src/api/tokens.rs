@@ -3,7 +3,8 @@
 use super::{
     error::{ApiError, invalid, not_found, refuse},
     extract::{Body, Names},
-    guard::Principal,
+    guard::{self, object_of_join_token},
+    principal::{Principal, Proof},
 };
 use crate::{
     clock,
@@ -16,20 +17,22 @@ use axum::{
     http::StatusCode,
 };
 use lattice_api::{
-    ApiTokenCreate, ApiTokenView, ErrorBody, ErrorCode, JoinTokenCreate, JoinTokenView, List, Scope,
-    TokenCreated,
+    ApiTokenCreate, ApiTokenView, ErrorBody, ErrorCode, JoinTokenCreate, JoinTokenView, List, TokenCreated,
 };
 use lattice_identity::{
-    ApiScope, ApiToken, ApiTokenRecord, AutoApprove, Cidr, JoinToken, ServerAddress, TokenPolicy,
+    ApiToken, ApiTokenRecord, AutoApprove, Cidr, JoinToken, Object, Permission, ServerAddress, TokenPolicy,
     TokenRecord, TokenSecret,
 };
 use lattice_model::{Duration, PoolName, TokenId};
+use lattice_planner::Row;
 use std::sync::Arc;
 
 /// The longest life of a join token: a year.
 const MAX_TTL: u64 = 365 * 86_400_000;
 /// The most uses of a join token.
 const MAX_USES: u32 = 100_000;
+/// The most roles of a token.
+const MAX_ROLES: usize = 16;
 /// The most tokens of a kind that may exist.
 const MAX_TOKENS: usize = 1000;
 
@@ -39,15 +42,19 @@ fn internal(error: impl std::fmt::Display) -> ErrorBody {
     ErrorBody::new(ErrorCode::Internal, error.to_string(), "look at the server's log")
 }
 
-pub(crate) async fn list_join(State(core): State<Arc<Core>>) -> Json<List<JoinTokenView>> {
+pub(crate) async fn list_join(
+    State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
+) -> Json<List<JoinTokenView>> {
     let snapshot = core.snapshot();
-    let mut items: Vec<_> = snapshot.join_tokens.values().map(|row| view_join(row)).collect();
+    let seen = |row: &&Row<JoinTokenRow>| who.may(Permission::JoinTokenLook, &object_of_join_token(row));
+    let mut items: Vec<_> = snapshot.join_tokens.values().filter(seen).map(|row| view_join(row)).collect();
     items.sort_by_key(|view| (view.created_at, view.id));
     Json(List { items, revision: snapshot.revision })
 }
 
 fn view_join(row: &JoinTokenRow) -> JoinTokenView {
-    let JoinTokenRow { record, description } = row.clone();
+    let JoinTokenRow { record, description, owner } = row.clone();
     let TokenRecord { id, hash: _, policy, used, created, created_by, revoked: _ } = record;
     JoinTokenView {
         id,
@@ -55,6 +62,7 @@ fn view_join(row: &JoinTokenRow) -> JoinTokenView {
         uses: policy.uses.unwrap_or(u32::MAX),
         used,
         auto_approve: policy.auto_approve.is_some(),
+        owner,
         description,
         created_by,
         created_at: created,
@@ -67,6 +75,8 @@ pub(crate) async fn create_join(
     Extension(who): Extension<Principal>,
     Body(request): Body<JoinTokenCreate>,
 ) -> Answer<TokenCreated> {
+    let pool = request.pool.clone().unwrap_or_else(PoolName::default_pool);
+    who.require(&core, Permission::JoinTokenChange, &Object::Pool(pool)).await?;
     Ok(Json(make_join(&core, &who, request, None).await?))
 }
 
@@ -85,7 +95,7 @@ pub(crate) async fn make_join(
     request: JoinTokenCreate,
     only: Option<Only>,
 ) -> Result<TokenCreated, ErrorBody> {
-    let JoinTokenCreate { pool, ttl_ms, uses, auto_approve, description } = request;
+    let JoinTokenCreate { pool, ttl_ms, uses, auto_approve, owner, description } = request;
     let ttl = ttl_ms.unwrap_or(3_600_000);
     let uses = uses.unwrap_or(1);
     if !(1..=MAX_TTL).contains(&ttl) {
@@ -121,7 +131,7 @@ pub(crate) async fn make_join(
         created_by: who.name.clone(),
         revoked: None,
     };
-    let row = JoinTokenRow { record, description };
+    let row = JoinTokenRow { record, description, owner: owner.unwrap_or_else(|| who.owner()) };
     let servers = server.map_or_else(
         || core.advertised.iter().take(lattice_identity::token::MAX_SERVERS).cloned().collect(),
         |server| vec![server],
@@ -180,23 +190,34 @@ pub(crate) async fn delete_join(
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(crate) async fn list_api(State(core): State<Arc<Core>>) -> Json<List<ApiTokenView>> {
+/// Whether a token is somebody's own, or theirs to see and end.
+fn own_or(who: &Principal, row: &ApiTokenRow, permission: Permission) -> bool {
+    let own = who.user.is_some() && who.user == row.record.owner;
+    own || who.proof == Proof::Token(row.record.id) || who.may(permission, &Object::Cluster)
+}
+
+pub(crate) async fn list_api(
+    State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
+) -> Json<List<ApiTokenView>> {
     let snapshot = core.snapshot();
     let used = core.live.token_use.lock().clone();
     let view = |row: &ApiTokenRow| {
-        let ApiTokenRecord { id, hash: _, name, scope, project: _, created, expires, revoked: _ } =
+        let ApiTokenRecord { id, hash: _, name, roles, owner, created, expires, revoked: _ } =
             row.record.clone();
         ApiTokenView {
             id,
             name,
-            scope: if scope == ApiScope::Full { Scope::Full } else { Scope::Read },
+            roles,
+            owner,
             created_by: row.created_by.clone(),
             created_at: created,
             expires_at: expires,
             last_used_at: used.get(&id).copied(),
         }
     };
-    let mut items: Vec<_> = snapshot.api_tokens.values().map(|row| view(row)).collect();
+    let seen = |row: &&Row<ApiTokenRow>| own_or(&who, row, Permission::UserLook);
+    let mut items: Vec<_> = snapshot.api_tokens.values().filter(seen).map(|row| view(row)).collect();
     items.sort_by_key(|view| (view.created_at, view.id));
     Json(List { items, revision: snapshot.revision })
 }
@@ -206,6 +227,16 @@ pub(crate) async fn create_api(
     Extension(who): Extension<Principal>,
     Body(request): Body<ApiTokenCreate>,
 ) -> Answer<TokenCreated> {
+    // A token that leaks must not be able to live on in others that it made.
+    if matches!(who.proof, Proof::Token(_)) {
+        who.require(&core, Permission::UserChange, &Object::Cluster).await?;
+    }
+    if let Some(role) = request.roles.iter().find(|role| !who.may_give(role)) {
+        let text = format!("{} is not {role}, so no token of theirs can be", who.name);
+        guard::denied(&core, &who, &format!("an API token as {role}")).await;
+        let hint = "ask for roles within your own (`lattice whoami`)";
+        return Err(ErrorBody::new(ErrorCode::Forbidden, text, hint).into());
+    }
     Ok(Json(make_api(&core, &who, request).await?))
 }
 
@@ -215,11 +246,17 @@ pub(crate) async fn make_api(
     who: &Principal,
     request: ApiTokenCreate,
 ) -> Result<TokenCreated, ErrorBody> {
-    let ApiTokenCreate { name, scope, ttl_ms } = request;
+    let ApiTokenCreate { name, roles, ttl_ms } = request;
     if name.trim().is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
         return Err(invalid(
             "the token's name is empty, too long, or has control characters",
             "1 to 100 printable characters",
+        ));
+    }
+    if roles.is_empty() || roles.len() > MAX_ROLES {
+        return Err(invalid(
+            "a token needs a role, and at most 16",
+            "viewer, admin, developer@project/NAME, operator@pool/NAME …",
         ));
     }
     if ttl_ms.is_some_and(|ttl| !(1..=10 * MAX_TTL).contains(&ttl)) {
@@ -229,12 +266,13 @@ pub(crate) async fn make_api(
     let id = TokenId::from_random(clock::random_bits());
     let expires = ttl_ms.map(|ttl| now + Duration(ttl));
     let secret = TokenSecret::generate().map_err(internal)?;
+    let as_text = roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     let record = ApiTokenRecord {
         id,
         hash: secret.hash(id),
         name: name.clone(),
-        scope: if scope == Scope::Full { ApiScope::Full } else { ApiScope::ReadOnly },
-        project: None,
+        roles,
+        owner: who.user.clone(),
         created: now,
         expires,
         revoked: None,
@@ -247,7 +285,7 @@ pub(crate) async fn make_api(
                 "delete those that nobody needs",
             ));
         }
-        let audit = who.audit("api_token.create", id.to_string(), &format!("{name}, scope {scope:?}"));
+        let audit = who.audit("api_token.create", id.to_string(), &format!("{name}, {as_text}"));
         Ok((vec![rows::create(&row), rows::create(&audit)], ()))
     })
     .await
@@ -262,8 +300,9 @@ pub(crate) async fn delete_api(
 ) -> Result<StatusCode, ApiError> {
     let id: TokenId = names.get("id")?;
     core.commit(|snapshot| {
-        let Some(row) = snapshot.api_tokens.get(&id) else {
-            return Err(Refused::Body(not_found("API token", &id.to_string(), "lattice token ls --api")));
+        let row = snapshot.api_tokens.get(&id).filter(|row| own_or(&who, row, Permission::UserChange));
+        let Some(row) = row else {
+            return Err(Refused::Body(not_found("API token", &id.to_string(), "lattice api-token ls")));
         };
         let audit = who.audit("api_token.delete", id.to_string(), &row.record.name);
         Ok((vec![rows::delete::<ApiTokenRow>(id, Some(row.revision)), rows::create(&audit)], ()))

@@ -2,16 +2,22 @@
 //! it is now. A watcher that was away goes on from its last revision, or is told to list again.
 
 use super::{
+    cluster::sees_event,
     error::{ApiError, invalid},
     extract::Query,
+    guard::object_of_node,
+    principal::Principal,
     views,
 };
 use crate::{
     rows::{self, Event, Stored},
-    state::{Core, Snapshot},
+    state::{
+        Core, Snapshot,
+        open::{Needs, Place, cut_off},
+    },
 };
 use axum::{
-    extract::State,
+    extract::{Extension, State},
     http::HeaderMap,
     response::{
         IntoResponse, Response,
@@ -23,6 +29,7 @@ use lattice_api::{
     Bookmark, ErrorBody, ErrorCode, ObjectKind, SSE_BOOKMARK, SSE_CHANGE, SSE_ERROR, WatchEvent, WatchOp,
     WatchQuery,
 };
+use lattice_identity::Permission;
 use lattice_model::{
     WorkloadKey,
     resource::{Allocation, Node, Stack, Volume, Workload},
@@ -39,6 +46,7 @@ const BOOKMARK: Duration = Duration::from_secs(10);
 
 pub(crate) async fn watch(
     State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
     headers: HeaderMap,
     Query(query): Query<WatchQuery>,
 ) -> Result<Response, ApiError> {
@@ -54,9 +62,10 @@ pub(crate) async fn watch(
     // A browser that reconnects says how far it was.
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let from = last.or(query.from).unwrap_or_else(|| core.snapshot().revision);
+    let place = core.live.open.admit(&who, Needs::SameRights)?;
     let stream = core.store.watch(Revision(from)).await.map_err(|error| refusal(&error))?;
     let (sender, receiver) = mpsc::channel(QUEUE);
-    tokio::spawn(follow(core, stream, kinds, sender));
+    tokio::spawn(follow(core, stream, Reader { who, kinds, place }, sender));
     Ok(Sse::new(events(receiver))
         .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
         .into_response())
@@ -86,10 +95,17 @@ fn message(name: &str, data: &impl Serialize) -> sse::Event {
     sse::Event::default().event(name).data(serde_json::to_string(data).unwrap_or_default())
 }
 
+/// Whoever reads a watch, and what of it.
+struct Reader {
+    who: Principal,
+    kinds: BTreeSet<ObjectKind>,
+    place: Place,
+}
+
 async fn follow(
     core: Arc<Core>,
     mut stream: lattice_store::WatchStream,
-    kinds: BTreeSet<ObjectKind>,
+    Reader { who, kinds, place }: Reader,
     sender: mpsc::Sender<sse::Event>,
 ) {
     let mut position = stream.position().0;
@@ -98,6 +114,10 @@ async fn follow(
     loop {
         let change = tokio::select! {
             () = sender.closed() => return,
+            () = place.cut.cancelled() => {
+                let _ = sender.send(message(SSE_ERROR, &cut_off())).await;
+                return;
+            }
             () = core.shutdown.cancelled() => {
                 let body = ErrorBody::new(ErrorCode::Unavailable, "the server is going down", "watch again when it is back");
                 let _ = sender.send(message(SSE_ERROR, &body)).await;
@@ -122,7 +142,7 @@ async fn follow(
         };
         position = change.revision.0;
         let Some(snapshot) = core.caught_up(position).await else { return };
-        for event in translate(&core, &snapshot, position, &change.events) {
+        for event in translate(&core, &who, &snapshot, position, &change.events) {
             if kinds.contains(&event.kind)
                 && sender.send(message(SSE_CHANGE, &event).id(position.to_string())).await.is_err()
             {
@@ -133,15 +153,21 @@ async fn follow(
 }
 
 /// What a transaction changed, as objects of the API. A workload's view tells of its allocations, so
-/// it changes with them.
-fn translate(core: &Core, snapshot: &Snapshot, revision: u64, changes: &[ChangeEvent]) -> Vec<WatchEvent> {
+/// it changes with them. What the reader may not see is left out.
+fn translate(
+    core: &Core,
+    who: &Principal,
+    snapshot: &Snapshot,
+    revision: u64,
+    changes: &[ChangeEvent],
+) -> Vec<WatchEvent> {
     let mut events = Vec::new();
     let mut workloads: BTreeSet<WorkloadKey> = BTreeSet::new();
     let mut say = |kind, id: String, object: Option<serde_json::Value>| {
         let op = if object.is_some() { WatchOp::Put } else { WatchOp::Delete };
         events.push(WatchEvent { revision, kind, id, op, object });
     };
-    for change in changes {
+    for change in changes.iter().filter(|change| seen(who, snapshot, change)) {
         let id = change.key.id.to_string();
         match change.key.kind {
             kind if kind == Node::KIND => {
@@ -197,6 +223,7 @@ fn translate(core: &Core, snapshot: &Snapshot, revision: u64, changes: &[ChangeE
         let deleted = changes
             .iter()
             .any(|change| change.key.kind == Workload::KIND && *change.key.id == key.to_string());
+        // A reader of the event that named it sees it too, as both are of one stack.
         if row.is_some() || deleted {
             say(
                 ObjectKind::Workload,
@@ -206,6 +233,31 @@ fn translate(core: &Core, snapshot: &Snapshot, revision: u64, changes: &[ChangeE
         }
     }
     events
+}
+
+/// Whether a reader may know of a change. Rows of a project say so themselves, also when they are gone.
+fn seen(who: &Principal, snapshot: &Snapshot, change: &ChangeEvent) -> bool {
+    let project = match &change.kind {
+        EventKind::Put(record) => record.project.as_deref(),
+        EventKind::Delete(prior) => prior.project.as_deref(),
+    };
+    if change.key.kind == Event::KIND {
+        return match &change.kind {
+            EventKind::Put(record) => {
+                rows::read::<Event>(record).is_ok_and(|event| sees_event(who, snapshot, &event))
+            }
+            EventKind::Delete(_) => false,
+        };
+    }
+    if change.key.kind == Node::KIND {
+        let row = change.key.id.parse::<lattice_model::NodeId>().ok();
+        return match row.and_then(|id| snapshot.cluster.nodes.get(&id)) {
+            Some(row) => who.may(Permission::NodeLook, &object_of_node(row)),
+            // Of one that is gone only its id is told, which means nothing to whoever did not see it.
+            None => who.may_somewhere(Permission::NodeLook),
+        };
+    }
+    project.and_then(|project| project.parse().ok()).is_some_and(|project| who.sees(&project))
 }
 
 fn json(view: &impl Serialize) -> serde_json::Value {

@@ -4,7 +4,7 @@ use super::{
     deploy::{MAX_TOLD, told_bytes},
     error::{ApiError, conflict, invalid, not_found, refuse},
     extract::{Body, Names, Query},
-    guard::Principal,
+    principal::Principal,
     views,
 };
 use crate::{
@@ -28,11 +28,13 @@ fn find<'a>(snapshot: &'a Snapshot, key: &WorkloadKey) -> Result<&'a Row<Workloa
 
 pub(crate) async fn list(
     State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
     Query(WorkloadQuery { project, stack }): Query<WorkloadQuery>,
 ) -> Json<List<WorkloadView>> {
     let snapshot = core.snapshot();
     let wanted = |row: &&Row<Workload>| {
-        project.as_ref().is_none_or(|project| row.key.project.as_str() == project)
+        who.sees(&row.key.project)
+            && project.as_ref().is_none_or(|project| row.key.project.as_str() == project)
             && stack.as_ref().is_none_or(|stack| row.key.stack.as_str() == stack)
     };
     let rows = snapshot.cluster.workloads().values().filter(wanted);

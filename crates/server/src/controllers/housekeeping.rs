@@ -36,6 +36,8 @@ pub(crate) async fn run(core: Arc<Core>) {
             () = core.shutdown.cancelled() => return,
             _ = often.tick() => {
                 trim_events(&core).await;
+                // Credentials also end by themselves.
+                core.review();
                 continue;
             }
             _ = timer.tick() => {}

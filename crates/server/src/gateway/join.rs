@@ -123,7 +123,7 @@ fn enrol(
     let node = Node {
         id,
         name: free_name(snapshot, request, id),
-        owner: OwnerName::admin(),
+        owner: token.owner.clone(),
         pool: token.record.policy.pool.clone(),
         approval: if by_rule { Approval::Approved } else { Approval::Pending },
         eligibility: if outdated { Eligibility::Outdated } else { Eligibility::Eligible },

@@ -200,7 +200,8 @@ impl Core {
                     let nodes = snapshot.cluster.nodes.keys().copied();
                     let nodes = nodes.chain(self.snapshot().cluster.nodes.keys().copied()).collect();
                     self.snapshots.send_replace(Arc::new(snapshot));
-                    self.live.touch(Touched { stacks, nodes, pending: true });
+                    self.live.touch(Touched { stacks, nodes, pending: true, rights: true });
+                    self.review();
                     watch = match self.store.watch(listing.revision).await {
                         Ok(watch) => watch,
                         Err(WatchError::Store(error)) => return Err(error.into()),
@@ -215,8 +216,17 @@ impl Core {
                 snapshot.apply(change, &mut touched)?;
             }
             self.snapshots.send_replace(Arc::new(snapshot));
+            let rights = touched.rights;
             self.live.touch(touched);
+            if rights {
+                self.review();
+            }
         }
+    }
+
+    /// Ends the streams of those who have no right to them any more.
+    pub(crate) fn review(&self) {
+        self.live.open.review(&self.snapshot(), crate::clock::now());
     }
 
     /// Rows of one kind straight from the store, for what is not kept in memory.

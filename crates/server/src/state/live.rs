@@ -1,6 +1,9 @@
 //! [`Live`]: what only this process knows, and loses without harm.
 
-use super::snapshot::{PendingByStack, Touched};
+use super::{
+    open::OpenStreams,
+    snapshot::{PendingByStack, Touched},
+};
 use crate::gateway::{session::SessionHandle, streams::Streams};
 use lattice_api::NodeLoad;
 use lattice_model::{GoalId, NodeId, StackKey, Timestamp, TokenId};
@@ -33,6 +36,8 @@ pub(crate) struct Live {
     pub(crate) last_denied: Mutex<Timestamp>,
     /// Who waits for an agent's bulk connection.
     pub(crate) streams: Streams,
+    /// Streams of the API.
+    pub(crate) open: Arc<OpenStreams>,
     dirty: Mutex<BTreeSet<StackKey>>,
     plan: Notify,
     connections: AtomicU64,
@@ -59,7 +64,7 @@ pub(crate) struct Behind {
 impl Live {
     /// Takes in what a change touched: the planner and the sessions concerned wake up.
     pub(crate) fn touch(&self, touched: Touched) {
-        let Touched { stacks, pending, nodes } = touched;
+        let Touched { stacks, pending, nodes, rights: _ } = touched;
         let mut changed = stacks;
         if pending {
             changed.extend(self.planner.lock().pending.keys().cloned());

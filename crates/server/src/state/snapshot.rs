@@ -45,6 +45,8 @@ pub(crate) struct Touched {
     pub(crate) pending: bool,
     /// Nodes whose goal, or whose right to a session, may be another.
     pub(crate) nodes: BTreeSet<NodeId>,
+    /// Whether somebody may do more or less than before.
+    pub(crate) rights: bool,
 }
 
 impl Snapshot {
@@ -136,6 +138,7 @@ impl Snapshot {
             }
             API => {
                 let new: Row<ApiTokenRow> = row(record)?;
+                touched.rights = true;
                 self.api_tokens.insert(new.record.id, new);
             }
             SECRET => {
@@ -210,6 +213,7 @@ impl Snapshot {
             }
             kind if kind == ApiTokenRow::KIND => {
                 let Ok(id) = id.parse::<TokenId>() else { return };
+                touched.rights = true;
                 self.api_tokens.remove(&id);
             }
             kind if kind == Secret::KIND => {

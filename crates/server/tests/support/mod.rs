@@ -7,7 +7,7 @@ use futures::StreamExt;
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use lattice_api::{ApiTokenCreate, JoinTokenCreate, Scope};
+use lattice_api::{ApiTokenCreate, JoinTokenCreate};
 use lattice_identity::{CertSlot, Clock, JoinToken, NodeKey, tls};
 use lattice_link::{
     LinkError, PROTOCOL,
@@ -106,6 +106,29 @@ impl World {
 
     /// A request on TCP.
     pub async fn tcp(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        self.tcp_body(method, path, headers, String::new()).await
+    }
+
+    /// A request on TCP as somebody: the bearer token, and JSON where there is some.
+    pub async fn as_bearer(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
+        let bearer = format!("Bearer {token}");
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.tcp_body(method, path, &[("authorization", &bearer)], body).await
+    }
+
+    async fn tcp_body(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> (u16, Value) {
         let stream = tokio::net::TcpStream::connect(self.server().api_addr()).await.unwrap();
         let own = format!("127.0.0.1:{}", self.server().api_addr().port());
         let mut all = vec![("host", own.as_str())];
@@ -113,11 +136,13 @@ impl World {
             all.clear();
         }
         all.extend(headers);
-        send(stream, method, path, &all, String::new()).await
+        send(stream, method, path, &all, body).await
     }
 
-    pub async fn api_token(&self, scope: Scope) -> String {
-        let request = ApiTokenCreate { name: "test".into(), scope, ttl_ms: None };
+    /// An API token with roles such as `viewer developer@project/shop`.
+    pub async fn api_token(&self, roles: &str) -> String {
+        let roles = roles.split_whitespace().map(|role| role.parse().unwrap()).collect();
+        let request = ApiTokenCreate { name: "test".into(), roles, ttl_ms: None };
         self.server().create_api_token(request).await.unwrap().token
     }
 
@@ -159,6 +184,36 @@ impl World {
             .await;
         all["items"].as_array().unwrap().iter().find(has).unwrap().clone()
     }
+}
+
+/// The first words of a stream over TCP: its status, and then its body as text until `until` holds.
+pub async fn stream_as(
+    world: &World,
+    token: &str,
+    path: &str,
+    mut until: impl FnMut(&str) -> bool,
+) -> (u16, String) {
+    let address = world.server().api_addr();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .uri(path)
+        .header("host", address.to_string())
+        .header("authorization", format!("Bearer {token}"))
+        .body(Full::new(Bytes::new()))
+        .unwrap();
+    let response = soon("an answer", sender.send_request(request)).await.unwrap();
+    let (status, mut body, mut text) = (response.status().as_u16(), response.into_body(), String::new());
+    while !until(&text) {
+        match soon("more of the stream", body.frame()).await {
+            Some(frame) => {
+                text.push_str(std::str::from_utf8(frame.unwrap().data_ref().unwrap()).unwrap());
+            }
+            None => break,
+        }
+    }
+    (status, text)
 }
 
 pub async fn send(

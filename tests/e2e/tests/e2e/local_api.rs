@@ -14,8 +14,8 @@ fn loopback_has_no_ambient_authority() {
     let (status, _) = get("/v1/nodes", &[("Authorization", "Bearer lap1_nonsense")]);
     assert_eq!(status, 401);
 
-    let full = cluster.lattice(&["api-token", "create", "robot"]).ok().text().to_owned();
-    let look = cluster.lattice(&["api-token", "create", "viewer", "--read-only"]).ok().text().to_owned();
+    let full = cluster.lattice(&["api-token", "create", "robot", "--role", "admin"]).ok().text().to_owned();
+    let look = cluster.lattice(&["api-token", "create", "viewer", "--role", "viewer"]).ok().text().to_owned();
     let bearer = |token: &str| format!("Bearer {token}");
     let (full, look) = (bearer(&full), bearer(&look));
     for token in [&full, &look] {

@@ -1,0 +1,181 @@
+//! Who asks, and what they may do.
+//!
+//! A [`Principal`] is made of a credential and of what the store says about it at the time. A stream
+//! that stays open is looked at again whenever that changes ([`Principal::again`]).
+
+use super::error::not_seen;
+use crate::{
+    rows::Audit,
+    state::{Core, Snapshot},
+};
+use lattice_api::{Credential, ErrorBody, ErrorCode};
+use lattice_identity::{ApiToken, Object, Permission, TokenRefused, allows, allows_somewhere, may_give};
+use lattice_model::{Binding, OwnerName, ProjectName, Role, Timestamp, TokenId, UserName};
+use std::sync::Arc;
+
+/// How somebody proved who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// The socket, or this process itself.
+    Local,
+    /// An API token.
+    Token(TokenId),
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Principal {
+    /// As audit entries say it.
+    pub(crate) name: String,
+    pub(crate) proof: Proof,
+    /// The user behind it; none: whoever runs the server.
+    pub(crate) user: Option<UserName>,
+    /// What they are.
+    pub(crate) roles: Arc<[Binding]>,
+    /// What they may do at the most: a token never can more than whoever made it.
+    ceiling: Option<Arc<[Binding]>>,
+    /// When the credential ends by itself.
+    pub(crate) expires: Option<Timestamp>,
+    /// Where from.
+    pub(crate) from: String,
+}
+
+impl Principal {
+    /// Whoever runs the server.
+    pub(crate) fn local(from: String) -> Self {
+        Self {
+            name: "local".into(),
+            proof: Proof::Local,
+            user: None,
+            roles: [Binding::everywhere(Role::Admin)].into(),
+            ceiling: None,
+            expires: None,
+            from,
+        }
+    }
+
+    /// What the process itself does, for whoever runs it.
+    pub(crate) fn process() -> Self {
+        Self::local("this process".into())
+    }
+
+    /// Whoever presents an API token. An unknown id and a wrong secret are refused with the same words.
+    pub(crate) fn of_token(
+        snapshot: &Snapshot,
+        token: &ApiToken,
+        from: String,
+        now: Timestamp,
+    ) -> Result<Self, &'static str> {
+        let row = snapshot.api_tokens.get(&token.id()).filter(|row| token.is(&row.record.hash));
+        if row.is_some_and(|row| row.record.good(now) == Err(TokenRefused::Expired)) {
+            return Err("the API token has expired");
+        }
+        row.and_then(|_| Self::token(snapshot, token.id(), from, now))
+            .ok_or("the server does not know this API token")
+    }
+
+    fn token(snapshot: &Snapshot, id: TokenId, from: String, now: Timestamp) -> Option<Self> {
+        let record = &snapshot.api_tokens.get(&id)?.record;
+        record.good(now).ok()?;
+        Some(Self {
+            name: format!("token:{}", record.name),
+            proof: Proof::Token(id),
+            user: record.owner.clone(),
+            roles: record.roles.clone().into(),
+            ceiling: None,
+            expires: record.expires,
+            from,
+        })
+    }
+
+    /// The same as the store has it now; nothing where the credential is good no more.
+    pub(crate) fn again(&self, snapshot: &Snapshot, now: Timestamp) -> Option<Self> {
+        match self.proof {
+            Proof::Local => Some(self.clone()),
+            Proof::Token(id) => Self::token(snapshot, id, self.from.clone(), now),
+        }
+    }
+
+    /// Whether they may do the same as another.
+    pub(crate) fn same_rights(&self, other: &Self) -> bool {
+        (&self.roles, &self.ceiling, &self.user) == (&other.roles, &other.ceiling, &other.user)
+    }
+
+    /// How they proved it, on the wire.
+    pub(crate) const fn credential(&self) -> (Credential, Option<TokenId>) {
+        match self.proof {
+            Proof::Local => (Credential::LocalSocket, None),
+            Proof::Token(id) => (Credential::ApiToken, Some(id)),
+        }
+    }
+
+    /// As the owner of what they make.
+    pub(crate) fn owner(&self) -> OwnerName {
+        self.user.as_ref().and_then(|user| user.as_str().parse().ok()).unwrap_or_else(OwnerName::admin)
+    }
+
+    fn layers(&self) -> impl Iterator<Item = &[Binding]> {
+        std::iter::once(&*self.roles).chain(self.ceiling.as_deref())
+    }
+
+    /// Whether they may do it.
+    pub(crate) fn may(&self, permission: Permission, object: &Object) -> bool {
+        let owner = self.owner();
+        self.layers().all(|roles| allows(Some(owner.as_str()), roles, permission, object))
+    }
+
+    /// Whether they may do it to anything at all.
+    pub(crate) fn may_somewhere(&self, permission: Permission) -> bool {
+        self.layers().all(|roles| allows_somewhere(roles, permission))
+    }
+
+    /// Whether they may see what is in a project.
+    pub(crate) fn sees(&self, project: &ProjectName) -> bool {
+        self.may(Permission::StackLook, &Object::Project(project.clone()))
+    }
+
+    /// Whether they may hand a role on.
+    pub(crate) fn may_give(&self, binding: &Binding) -> bool {
+        self.layers().all(|roles| may_give(roles, binding))
+    }
+
+    /// Why they may not do it: what they may not even see does not exist for them.
+    pub(crate) fn refused(&self, permission: Permission, object: &Object) -> ErrorBody {
+        if *object != Object::Cluster && !self.may(permission.to_see(), object) {
+            return not_seen();
+        }
+        let at = match object {
+            Object::Cluster => "the cluster".to_owned(),
+            Object::Project(project) => format!("project {project}"),
+            Object::Pool(pool) => format!("pool {pool}"),
+            Object::Node { pool, .. } => format!("a node of pool {pool}"),
+        };
+        let text = format!("{} may not do this: it takes {} on {at}", self.name, permission.as_str());
+        let hint = "`lattice whoami` shows what you may do; an admin gives more (`lattice user grant`)";
+        ErrorBody::new(ErrorCode::Forbidden, text, hint)
+    }
+
+    /// An audit entry of theirs.
+    pub(crate) fn audit(&self, action: &str, subject: impl Into<String>, details: &str) -> Audit {
+        let details = match details {
+            "" => format!("from {}", self.from),
+            text => format!("{text}; from {}", self.from),
+        };
+        Audit::new(&self.name, action, subject, details)
+    }
+
+    /// Refuses, and writes the attempt down, unless they may do it. For handlers that learn from the
+    /// body what a request is about; see `table`.
+    pub(crate) async fn require(
+        &self,
+        core: &Core,
+        permission: Permission,
+        object: &Object,
+    ) -> Result<(), ErrorBody> {
+        if self.may(permission, object) {
+            return Ok(());
+        }
+        super::guard::denied(core, self, &format!("{} on {object:?}", permission.as_str())).await;
+        Err(self.refused(permission, object))
+    }
+}
