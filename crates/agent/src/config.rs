@@ -7,16 +7,31 @@
 //! memory = "60%"                   # or "4g"; 80 % unless said
 //! publish_beyond_loopback = false  # whether ports may be published on other addresses than loopback
 //! projects = ["default"]           # whose work may run here; everybody's unless said
+//! allow_capabilities = ["NET_ADMIN"]  # that containers may have besides the usual ones; none unless said
+//! max_ulimits = { nofile = 65536 } # the most of each limit; -1 is any. Usual: nofile 1048576, nice 20, rtprio 0
+//! gpus = ["0"]                     # lent, as the driver names them, or "all"; none unless said
+//! max_log = "1g"                   # the most output that is kept of one container; 1 GiB unless said
 //! docker_host = "/var/run/docker.sock"
 //! proxy = "http://user:password@proxy.example:3128"
 //! heartbeat_seconds = 5            # at least so often; the server may want it more often
 //! ```
 
-use crate::{AgentError, error::Result, facts::Machine};
-use lattice_converge::NodePolicy;
+use crate::{
+    AgentError,
+    error::Result,
+    facts::{self, Machine},
+};
+use lattice_converge::{
+    LentGpus, NodePolicy,
+    policy::{CAPABILITIES, ULIMITS},
+};
 use lattice_model::{Bytes, Cpu, ProjectName, resource::Capacity};
 use serde::Deserialize;
-use std::{collections::BTreeSet, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+};
 
 /// The Docker socket where nothing else is said.
 pub const DOCKER_SOCKET: &str = "/var/run/docker.sock";
@@ -36,6 +51,16 @@ pub struct AgentConfig {
     publish_beyond_loopback: bool,
     /// Whose work may run here.
     projects: Option<BTreeSet<ProjectName>>,
+    /// Capabilities that containers may have besides the usual ones.
+    #[serde(default)]
+    allow_capabilities: BTreeSet<String>,
+    /// The most of each limit of the kernel.
+    #[serde(default)]
+    max_ulimits: BTreeMap<String, i64>,
+    /// GPUs that are lent.
+    gpus: Option<Gpus>,
+    /// The most output that is kept of one container.
+    max_log: Option<Amount>,
     /// The engine's socket.
     docker_host: Option<String>,
     /// The HTTP proxy on the way to the servers.
@@ -46,13 +71,28 @@ pub struct AgentConfig {
 
 impl std::fmt::Debug for AgentConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { cpu, memory, publish_beyond_loopback, projects, docker_host, proxy, heartbeat_seconds } =
-            self;
+        let Self {
+            cpu,
+            memory,
+            publish_beyond_loopback,
+            projects,
+            allow_capabilities,
+            max_ulimits,
+            gpus,
+            max_log,
+            docker_host,
+            proxy,
+            heartbeat_seconds,
+        } = self;
         f.debug_struct("AgentConfig")
             .field("cpu", cpu)
             .field("memory", memory)
             .field("publish_beyond_loopback", publish_beyond_loopback)
             .field("projects", projects)
+            .field("allow_capabilities", allow_capabilities)
+            .field("max_ulimits", max_ulimits)
+            .field("gpus", gpus)
+            .field("max_log", max_log)
             .field("docker_host", docker_host)
             // A proxy's address may have a password in it.
             .field("proxy", &proxy.is_some())
@@ -67,6 +107,13 @@ enum Amount {
     Whole(u64),
     Real(f64),
     Text(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+enum Gpus {
+    Ids(Vec<String>),
+    Word(String),
 }
 
 impl std::fmt::Display for Amount {
@@ -102,6 +149,23 @@ impl AgentConfig {
         let any = Machine { cpus: 1, memory: Bytes::GIB, ..Machine::default() };
         config.cpu(&any)?;
         config.memory(&any)?;
+        config.max_log()?;
+        config.gpus()?;
+        if let Some(name) =
+            config.allow_capabilities.iter().find(|name| !CAPABILITIES.contains(&name.as_str()))
+        {
+            return Err(format!(
+                "allow_capabilities: {name} is no capability; write names as in capabilities(7) without CAP_, e.g. NET_ADMIN"
+            ));
+        }
+        if let Some((name, most)) =
+            config.max_ulimits.iter().find(|(name, most)| !ULIMITS.contains(&name.as_str()) || **most < -1)
+        {
+            return Err(format!(
+                "max_ulimits: {name} = {most}: write one of {}, and a number or -1",
+                ULIMITS.join(", ")
+            ));
+        }
         if config.heartbeat_seconds.is_some_and(|s| !(1..=60).contains(&s)) {
             return Err("heartbeat_seconds: write a number from 1 to 60".into());
         }
@@ -144,8 +208,32 @@ impl AgentConfig {
     /// What may run on it.
     pub fn policy(&self, machine: &Machine) -> NodePolicy {
         let Capacity { cpu, memory, disk: _ } = self.lent(machine);
-        let publish_beyond_loopback = self.publish_beyond_loopback;
-        NodePolicy { cpu, memory, publish_beyond_loopback, projects: self.projects.clone() }
+        let mut ulimits = NodePolicy::usual_ulimits();
+        ulimits.extend(self.max_ulimits.clone());
+        NodePolicy {
+            publish_beyond_loopback: self.publish_beyond_loopback,
+            projects: self.projects.clone(),
+            capabilities: self.allow_capabilities.clone(),
+            ulimits,
+            gpus: self.gpus().unwrap_or(LentGpus::None),
+            oom_score_adj: facts::oom_score_adj(),
+            logs: self.max_log().unwrap_or(NodePolicy::DEFAULT_LOGS),
+            ..NodePolicy::lending(cpu, memory)
+        }
+    }
+
+    fn gpus(&self) -> Result<LentGpus, String> {
+        match &self.gpus {
+            None => Ok(LentGpus::None),
+            Some(Gpus::Ids(ids)) => Ok(LentGpus::Only(ids.clone())),
+            Some(Gpus::Word(word)) if word == "all" => Ok(LentGpus::All),
+            Some(Gpus::Word(_)) => Err("gpus: write \"all\", or a list of names such as [\"0\"]".into()),
+        }
+    }
+
+    fn max_log(&self) -> Result<Bytes, String> {
+        let Some(amount) = &self.max_log else { return Ok(NodePolicy::DEFAULT_LOGS) };
+        amount.to_string().parse().map_err(|error| format!("max_log: {error}"))
     }
 
     fn cpu(&self, machine: &Machine) -> Result<Cpu, String> {
@@ -199,12 +287,26 @@ mod tests {
             ("memory = \"0%\"", "memory"),
             ("projects = [\"A B\"]", "A B"),
             ("heartbeat_seconds = 0", "heartbeat_seconds"),
+            ("allow_capabilities = [\"CAP_NET_ADMIN\"]", "CAP_NET_ADMIN"),
+            ("max_ulimits = { files = 1 }", "files"),
+            ("gpus = \"some\"", "gpus"),
+            ("max_log = \"much\"", "max_log"),
             ("proxy = \"socks5://host\"", "proxy"),
             ("cpu = 2\nproxy = \"http://me:s3cret@proxy\" yes", "line 2"),
         ] {
             let problem = AgentConfig::parse(text).unwrap_err();
             assert!(problem.contains(word) && !problem.contains("s3cret"), "{text}: {problem}");
         }
+        let policy = |text: &str| AgentConfig::parse(text).unwrap().policy(&machine);
+        assert_eq!(policy("").capabilities, BTreeSet::new());
+        assert_eq!((policy("").gpus, policy("").logs), (LentGpus::None, Bytes::GIB));
+        let open = policy(
+            "allow_capabilities = [\"NET_ADMIN\"]\ngpus = \"all\"\nmax_ulimits = { nofile = -1 }\nmax_log = \"2g\"",
+        );
+        assert!(open.capabilities.contains("NET_ADMIN"));
+        assert_eq!((open.gpus, open.ulimits["nofile"], open.logs), (LentGpus::All, -1, Bytes(2 << 30)));
+        assert_eq!(open.ulimits["rtprio"], 0, "what is not said stays as usual");
+        assert_eq!(policy("gpus = [\"1\"]").gpus, LentGpus::Only(vec!["1".into()]));
         let config = AgentConfig::parse("proxy = \"http://me:s3cret@proxy:1\"").unwrap();
         assert!(!format!("{config:?}").contains("s3cret"));
     }

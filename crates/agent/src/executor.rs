@@ -71,9 +71,9 @@ impl Executor {
     async fn carry_out(&self, operation: Operation) -> Ended {
         let done = |this: &Self| Ok((Outcome::Done, None, this.tickets.take()));
         match operation {
-            Operation::Pull { image } => {
+            Operation::Pull { image, platform } => {
                 let (progress, _) = watch::channel(Default::default());
-                match self.runtime.pull(&image, progress).await {
+                match self.runtime.pull(&image, platform.as_deref(), progress).await {
                     // An image that the registry lacks is not helped by another pull at once.
                     Err(error @ RuntimeError::ImageMissing { .. }) => Err(Failure::Other(chain(&error))),
                     other => other.map_err(failure).and_then(|()| done(self)),
@@ -153,7 +153,8 @@ fn failure(error: RuntimeError) -> Failure {
 /// For the log: never an environment or a secret.
 fn describe(operation: &Operation) -> String {
     match operation {
-        Operation::Pull { image } => format!("pull {image}"),
+        Operation::Pull { image, platform: None } => format!("pull {image}"),
+        Operation::Pull { image, platform: Some(platform) } => format!("pull {image} for {platform}"),
         Operation::CreateNetwork { name, .. } => format!("create network {name}"),
         Operation::RemoveNetwork { name } => format!("remove network {name}"),
         Operation::CreateVolume { name, .. } => format!("create volume {name}"),

@@ -94,6 +94,11 @@ pub(crate) fn free(path: &Path) -> Option<Bytes> {
     Some(Bytes(stat.f_bavail.saturating_mul(stat.f_frsize)))
 }
 
+/// How gladly the kernel kills the agent when memory is short: workloads are never less so.
+pub(crate) fn oom_score_adj() -> i16 {
+    read("/proc/self/oom_score_adj").trim().parse().unwrap_or(0)
+}
+
 /// Differs after each boot of the machine.
 pub(crate) fn boot_id() -> String {
     read("/proc/sys/kernel/random/boot_id").trim().to_owned()

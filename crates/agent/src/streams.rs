@@ -170,7 +170,7 @@ impl Streams {
         };
         info!(%allocation, program = command.first(), tty, "a command is run");
         let size = size.map(|(columns, rows)| TerminalSize { rows, columns });
-        let config = ExecConfig { argv: command, tty, stdin, env, user, size };
+        let config = ExecConfig { argv: command, tty, stdin, env, user, workdir: None, size };
         let ExecSession { input, output, control } = match self.runtime.exec(&container, config).await {
             Ok(session) => session,
             Err(error) => return Ok(refused(&error)),

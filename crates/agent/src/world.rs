@@ -64,12 +64,7 @@ struct World {
 }
 
 fn process(engine: &Simulated, records: BTreeMap<AllocationId, AllocationRecord>) -> Process {
-    let policy = NodePolicy {
-        cpu: Cpu::from_cores(4),
-        memory: Bytes::GIB,
-        publish_beyond_loopback: false,
-        projects: None,
-    };
+    let policy = NodePolicy::lending(Cpu::from_cores(4), Bytes::GIB);
     let folders = Folders { secrets: "/run/s".into(), trees: "/var/t".into() };
     let runtime: Arc<dyn Runtime> = Arc::new(engine.clone());
     let (events, inbox) = mpsc::channel(QUEUE);

@@ -1,6 +1,9 @@
 //! From an allocation to a container: the only way in which one is made.
 
-use crate::{policy::NodePolicy, words::SecretFile};
+use crate::{
+    policy::{NodePolicy, capabilities},
+    words::SecretFile,
+};
 use lattice_model::{
     AllocationId, Goal, GoalAllocation, NodeId, WorkloadKey,
     container::{
@@ -8,15 +11,16 @@ use lattice_model::{
         LABEL_WORKLOAD, MountSource,
     },
     report::PublishedPort,
-    spec::{DEFAULT_CAPABILITIES, PortSpec, TreeMount},
+    spec::{PortSpec, TreeMount},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
 };
 
 /// Where dynamic ports are chosen: below Linux's ephemeral range, above what people choose.
-pub const DYNAMIC_PORTS: std::ops::RangeInclusive<u16> = 20_000..=32_000;
+pub const DYNAMIC_PORTS: RangeInclusive<u16> = 20_000..=32_000;
 
 /// Where the agent keeps what it mounts into containers, by absolute paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,14 +88,14 @@ pub fn container_config(
         cpu_limit: spec.resources.cpu_limit.unwrap_or(policy.cpu).min(policy.cpu),
         memory_limit: spec.resources.memory_limit().min(policy.memory),
         pids_limit: spec.resources.pids_limit(),
-        capabilities: DEFAULT_CAPABILITIES.iter().map(ToString::to_string).collect(),
+        capabilities: capabilities(&spec.sandbox),
         stop_grace_period: spec.stop_grace_period,
         platform: spec.platform.clone(),
         process: spec.process.clone(),
         sandbox: spec.sandbox.clone(),
         naming: spec.naming.clone(),
         logs: spec.logs,
-        gpus: spec.gpus.clone(),
+        gpus: spec.gpus.as_ref().map(|request| policy.lend(request)),
     }
 }
 
@@ -126,7 +130,7 @@ pub(crate) fn secret_files(
 }
 
 /// Ports for `wanted`: what was chosen before where it still answers to the wish, else the number
-/// asked for, else a free one.
+/// asked for, else a free one, of the range where one was asked for.
 pub(crate) fn assign_ports(
     wanted: &[PortSpec],
     before: &[PublishedPort],
@@ -140,13 +144,13 @@ pub(crate) fn assign_ports(
         let kept = before.iter().find(|p| {
             p.target == port.target
                 && p.host_ip == host_ip
-                && port.published.is_none_or(|number| number == p.host_port)
+                && choice(port).is_none_or(|range| range.contains(&p.host_port))
                 && !assigned.contains(p)
         });
-        let host_port = match (port.published, kept) {
+        let host_port = match (fixed(port), kept) {
             (Some(number), _) => number,
             (None, Some(kept)) => kept.host_port,
-            (None, None) => free_port(&taken, random),
+            (None, None) => free_port(choice(port).unwrap_or(DYNAMIC_PORTS), &taken, random),
         };
         taken.insert(host_port);
         assigned.push(PublishedPort { target: port.target, host_ip, host_port });
@@ -154,10 +158,22 @@ pub(crate) fn assign_ports(
     assigned
 }
 
-fn free_port(taken: &BTreeSet<u16>, random: &mut dyn FnMut() -> u128) -> u16 {
-    let size = DYNAMIC_PORTS.end() - DYNAMIC_PORTS.start() + 1;
+/// The one port on the node that is asked for, if it is one.
+pub(crate) fn fixed(port: &PortSpec) -> Option<u16> {
+    let range = choice(port)?;
+    (range.start() == range.end()).then_some(*range.start())
+}
+
+/// The ports on the node that are asked for, where any are.
+fn choice(port: &PortSpec) -> Option<RangeInclusive<u16>> {
+    let first = port.published?;
+    Some(first..=port.published_to.unwrap_or(first).max(first))
+}
+
+fn free_port(range: RangeInclusive<u16>, taken: &BTreeSet<u16>, random: &mut dyn FnMut() -> u128) -> u16 {
+    let (begin, size) = (u32::from(*range.start()), u32::from(range.end() - range.start()) + 1);
     // The remainder is below `size`, so it fits.
-    let first = u16::try_from(random() % u128::from(size)).unwrap_or(0);
-    let candidates = (0..size).map(|i| DYNAMIC_PORTS.start() + (first + i) % size);
-    candidates.into_iter().find(|port| !taken.contains(port)).unwrap_or(*DYNAMIC_PORTS.start())
+    let first = u32::try_from(random() % u128::from(size)).unwrap_or(0);
+    let candidates = (0..size).filter_map(|i| u16::try_from(begin + (first + i) % size).ok());
+    candidates.into_iter().find(|port| !taken.contains(port)).unwrap_or(*range.start())
 }

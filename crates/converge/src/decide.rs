@@ -5,7 +5,8 @@
 //! leave it alone.
 
 use crate::{
-    config::{assign_ports, container_config, name_prefix, secret_files},
+    config::{assign_ports, container_config, fixed, name_prefix, secret_files},
+    outcome::image_of,
     reconciler::{Containers, Reconciler, Tracked, pick_container},
     record::AllocationRecord,
     words::Operation,
@@ -15,7 +16,7 @@ use lattice_model::{
     container::{ContainerSeen, ContainerState, LABEL_WORKLOAD},
     goal::DesiredState,
     report::{AllocationState, AllocationStatus, Health},
-    spec::{DependencyCondition, Protocol, RestartPolicy},
+    spec::{Protocol, PullPolicy, RestartPolicy},
 };
 use std::collections::BTreeSet;
 
@@ -40,14 +41,14 @@ pub(crate) struct Decision {
 }
 
 /// The circumstances of one decision.
-struct Case<'a> {
-    reconciler: &'a Reconciler,
-    id: AllocationId,
-    wanted: &'a GoalAllocation,
-    goal: &'a Goal,
-    tracked: &'a Tracked,
-    now: Timestamp,
-    record: AllocationRecord,
+pub(crate) struct Case<'a> {
+    pub(crate) reconciler: &'a Reconciler,
+    pub(crate) id: AllocationId,
+    pub(crate) wanted: &'a GoalAllocation,
+    pub(crate) goal: &'a Goal,
+    pub(crate) tracked: &'a Tracked,
+    pub(crate) now: Timestamp,
+    pub(crate) record: AllocationRecord,
 }
 
 pub(crate) fn decide(
@@ -125,6 +126,9 @@ impl Case<'_> {
             let next = if lives { self.stop(extra) } else { self.remove(extra) };
             return (next, is(AllocationState::Starting).because("a second container of it is removed"));
         }
+        if !runs || self.moved_dependency().is_none() {
+            self.note_dependencies();
+        }
         match seen {
             None => self.create(random),
             Some(seen) => match seen.state {
@@ -158,7 +162,7 @@ impl Case<'_> {
     /// may exchange theirs.
     fn port_holder(&self) -> Option<(u16, AllocationId)> {
         let wanted: BTreeSet<(u16, Protocol)> =
-            self.wanted.spec.ports.iter().filter_map(|p| Some((p.published?, p.target.protocol))).collect();
+            self.wanted.spec.ports.iter().filter_map(|p| Some((fixed(p)?, p.target.protocol))).collect();
         let view = self.reconciler.view.as_ref().filter(|_| !wanted.is_empty())?;
         let leaving = view.containers.iter().filter(|(id, _)| !self.goal.allocations.contains_key(id));
         leaving.into_iter().find_map(|(id, containers)| {
@@ -197,7 +201,8 @@ impl Case<'_> {
         if let Some(done) = self.done() {
             return (Next::Nothing, done);
         }
-        if self.tracked.needs_image {
+        let always = self.wanted.spec.pull == PullPolicy::Always;
+        if self.tracked.needs_image || (always && !self.tracked.fetched) {
             return self.pull();
         }
         if let Some(status) = self.trouble() {
@@ -239,14 +244,14 @@ impl Case<'_> {
     }
 
     fn pull(&self) -> (Next, AllocationStatus) {
-        let image = self.wanted.spec.image.clone();
-        let status = match self.reconciler.troubles.get(&format!("image {image}")) {
+        let pull = image_of(&self.wanted.spec);
+        let status = match self.reconciler.troubles.get(&pull.subject()) {
             Some(trouble) if trouble.retry_at > self.now => {
                 is(AllocationState::BackingOff).because(&trouble.why)
             }
-            _ => is(AllocationState::Pulling).because(format!("fetches {image}")),
+            _ => is(AllocationState::Pulling).because(format!("fetches {}", self.wanted.spec.image)),
         };
-        (Next::Run(Operation::Pull { image }), status)
+        (Next::Run(pull), status)
     }
 
     fn first_start(&mut self, seen: &ContainerSeen) -> (Next, AllocationStatus) {
@@ -293,6 +298,16 @@ impl Case<'_> {
             self.record.stopped = true;
             return (self.stop(seen), is(AllocationState::Stopping).because("somebody asked for a restart"));
         }
+        if let Some(name) = self.moved_dependency()
+            && self.have_come_back(&name)
+            && self.unmet_dependency().is_none()
+        {
+            self.record.stopped = true;
+            self.record.following += 1;
+            self.note_dependencies();
+            let why = format!("{name}, which it follows, was restarted");
+            return (self.stop(seen), is(AllocationState::Stopping).because(why));
+        }
         (Next::Nothing, is(AllocationState::Running))
     }
 
@@ -312,7 +327,7 @@ impl Case<'_> {
             return (next, status);
         }
         let ran = seen.finished_at.zip(seen.started_at).map_or(Duration(0), |(end, start)| end.since(start));
-        if ran >= GOOD_RUN {
+        if ran >= self.wanted.spec.restart_timing.window.unwrap_or(GOOD_RUN) {
             self.record.in_a_row = 0;
         }
         let how = how_it_ended(seen);
@@ -336,7 +351,7 @@ impl Case<'_> {
             return (Next::Nothing, status);
         }
         let ended_at = self.tracked.ended_at.unwrap_or(self.now);
-        let again = self.record.restart_at(ended_at);
+        let again = self.record.restart_at(ended_at, self.wanted.spec.restart_timing);
         if again > self.now {
             let pause = again.since(ended_at);
             let why = format!("{how}; it is started again {pause} after that");
@@ -355,7 +370,7 @@ impl Case<'_> {
         let chosen = others.flat_map(|(_, tracked)| tracked.record.ports.iter().map(|port| port.host_port));
         // What anybody asks for by its number is theirs, also before they have it.
         let specs = self.goal.allocations.values().flat_map(|a| &a.spec.ports);
-        chosen.chain(specs.filter_map(|port| port.published)).collect()
+        chosen.chain(specs.filter_map(fixed)).collect()
     }
 
     /// The first network or volume that is not there yet, in words.
@@ -396,53 +411,6 @@ impl Case<'_> {
             }
         }
         None
-    }
-
-    /// The first dependency that is not met, in words.
-    fn unmet_dependency(&self) -> Option<String> {
-        let stack = self.wanted.workload.stack_key();
-        self.wanted.spec.depends_on.iter().find_map(|(name, dependency)| {
-            let key = stack.workload(name.clone());
-            let statuses: Vec<Option<&AllocationStatus>> = self
-                .goal
-                .allocations
-                .iter()
-                .filter(|(_, other)| other.workload == key)
-                .map(|(id, _)| self.reconciler.tracked.get(id).and_then(|t| t.record.reported.as_ref()))
-                .collect();
-            if statuses.is_empty() {
-                return dependency
-                    .required
-                    .then(|| format!("waits for {name}, which has no replica on this machine"));
-            }
-            let all = |met: &dyn Fn(&AllocationStatus) -> bool| {
-                statuses.iter().all(|status| status.is_some_and(met))
-            };
-            let ran = |s: &AllocationStatus| {
-                s.state == AllocationState::Running || s.state == AllocationState::Completed
-            };
-            match dependency.condition {
-                DependencyCondition::ServiceStarted if all(&ran) => None,
-                DependencyCondition::ServiceStarted => Some(format!("waits for {name} to start")),
-                DependencyCondition::ServiceHealthy if all(&|s| s.health == Health::Healthy) => None,
-                DependencyCondition::ServiceHealthy
-                    if all(&|s| s.state == AllocationState::Running && s.health == Health::None) =>
-                {
-                    Some(format!(
-                        "waits for {name} to be healthy, but {name} has no health check; give it one"
-                    ))
-                }
-                DependencyCondition::ServiceHealthy => Some(format!("waits for {name} to be healthy")),
-                DependencyCondition::ServiceCompletedSuccessfully
-                    if all(&|s| s.state == AllocationState::Completed) =>
-                {
-                    None
-                }
-                DependencyCondition::ServiceCompletedSuccessfully => {
-                    Some(format!("waits for {name} to end with exit code 0"))
-                }
-            }
-        })
     }
 }
 

@@ -12,13 +12,16 @@
 
 pub mod config;
 mod decide;
+mod depend;
+mod outcome;
 pub mod policy;
 mod reconciler;
 mod record;
+mod surroundings;
 mod words;
 
 pub use config::Folders;
-pub use policy::NodePolicy;
+pub use policy::{LentGpus, NodePolicy};
 pub use reconciler::Reconciler;
 pub use record::AllocationRecord;
 pub use words::{Effect, Failure, Input, Listing, Operation, OperationId, Outcome, SecretFile};

@@ -1,8 +1,106 @@
 //! What the machine's owner allows, checked on the node whatever the server says.
 
-use lattice_model::{Bytes, Cpu, GoalAllocation, ProjectName};
+use lattice_model::{
+    Bytes, Cpu, GoalAllocation, ProjectName,
+    spec::{DEFAULT_CAPABILITIES, GpuCount, GpuRequest, SandboxSpec, Ulimit},
+};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+/// The names of capabilities(7), without `CAP_`.
+pub const CAPABILITIES: [&str; 41] = [
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
+];
+
+/// The limits of getrlimit(2), without `RLIMIT_`, in small letters.
+pub const ULIMITS: [&str; 16] = [
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+/// Settings of the kernel that belong to a container's own namespaces, by their full name.
+const OWN_SYSCTLS: [&str; 8] = [
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shm_rmid_forced",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+];
+
+/// The same, by how they begin. Every container has a network of its own, so all of `net.` is.
+const OWN_SYSCTL_FAMILIES: [&str; 2] = ["net.", "fs.mqueue."];
+
+/// The GPUs that the owner lends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LentGpus {
+    /// None.
+    None,
+    /// All that the machine has.
+    All,
+    /// These, as the driver names them, in the order in which they are given out.
+    Only(Vec<String>),
+}
 
 /// The owner's word. There is no default: somebody must choose.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,9 +114,45 @@ pub struct NodePolicy {
     pub publish_beyond_loopback: bool,
     /// Whose work may run here; `None` is everybody's of this control plane.
     pub projects: Option<BTreeSet<ProjectName>>,
+    /// Capabilities that a container may have besides the usual ones, without `CAP_`.
+    pub capabilities: BTreeSet<String>,
+    /// The most of each limit of the kernel, -1 for any; one that is not named may be any.
+    pub ulimits: BTreeMap<String, i64>,
+    /// The GPUs that are lent.
+    pub gpus: LentGpus,
+    /// The least `oom_score_adj`: nothing here outlives the agent when memory is short.
+    pub oom_score_adj: i16,
+    /// The most that the output of one container may take on disk.
+    pub logs: Bytes,
 }
 
 impl NodePolicy {
+    /// The most output that is kept of one container where the owner says nothing.
+    pub const DEFAULT_LOGS: Bytes = Bytes::from_mib(1024);
+
+    /// So much is lent to everybody, on loopback alone, with nothing that weakens the walls.
+    pub fn lending(cpu: Cpu, memory: Bytes) -> Self {
+        Self {
+            cpu,
+            memory,
+            publish_beyond_loopback: false,
+            projects: None,
+            capabilities: BTreeSet::new(),
+            ulimits: Self::usual_ulimits(),
+            gpus: LentGpus::None,
+            oom_score_adj: 0,
+            logs: Self::DEFAULT_LOGS,
+        }
+    }
+
+    /// As many files as Docker gives, and nothing that runs before everybody else's work. Memory and
+    /// processes are bounded by the container's own limits.
+    pub fn usual_ulimits() -> BTreeMap<String, i64> {
+        [("nofile", 1_048_576), ("nice", 20), ("rtprio", 0)]
+            .map(|(name, most)| (name.to_owned(), most))
+            .into()
+    }
+
     /// Why this allocation must not run here, or nothing.
     pub fn refuse(&self, allocation: &GoalAllocation) -> Option<String> {
         if let Some(projects) = &self.projects
@@ -29,21 +163,160 @@ impl NodePolicy {
                 allocation.workload.project
             ));
         }
-        let resources = &allocation.spec.resources;
-        if let Some(limit) = resources.memory_limit.filter(|limit| *limit > self.memory) {
+        let spec = &allocation.spec;
+        if let Some(limit) = spec.resources.memory_limit.filter(|limit| *limit > self.memory) {
             return Some(format!("it may use {limit} of memory and the owner lends {}", self.memory));
         }
-        if let Some(limit) = resources.cpu_limit.filter(|limit| *limit > self.cpu) {
+        if let Some(limit) = spec.resources.cpu_limit.filter(|limit| *limit > self.cpu) {
             return Some(format!("it may use {limit} processors and the owner lends {}", self.cpu));
         }
         let beyond = |ip: &IpAddr| !ip.is_loopback();
-        let port = allocation.spec.ports.iter().find(|port| port.host_ip.as_ref().is_some_and(beyond));
-        match port {
-            Some(port) if !self.publish_beyond_loopback => Some(format!(
+        let port = spec.ports.iter().find(|port| port.host_ip.as_ref().is_some_and(beyond));
+        if let Some(port) = port.filter(|_| !self.publish_beyond_loopback) {
+            return Some(format!(
                 "it publishes port {} beyond loopback and the owner of this machine does not allow that",
                 port.target.port
-            )),
+            ));
+        }
+        if let Some(adj) = spec.process.oom_score_adj.filter(|adj| *adj < self.oom_score_adj) {
+            return Some(format!(
+                "oom_score_adj {adj} would let it outlive the agent when memory is short; the least here is {}",
+                self.oom_score_adj
+            ));
+        }
+        let (size, files) = spec.logs.bound();
+        if size.0.saturating_mul(u64::from(files)) > self.logs.0 {
+            return Some(format!(
+                "it wants {files} log files of {size} kept and the owner allows {} for each container (max_log in agent.toml)",
+                self.logs
+            ));
+        }
+        self.refuse_sandbox(&spec.sandbox).or_else(|| self.refuse_gpus(spec.gpus.as_ref()?))
+    }
+
+    fn refuse_sandbox(&self, sandbox: &SandboxSpec) -> Option<String> {
+        let usual = |name: &str| DEFAULT_CAPABILITIES.contains(&name);
+        let capability =
+            sandbox.cap_add.iter().find(|name| !usual(name) && !self.capabilities.contains(*name));
+        if let Some(name) = capability {
+            return Some(format!(
+                "the owner of this machine does not allow the capability {name} (allow_capabilities in agent.toml)"
+            ));
+        }
+        if let Some(name) = sandbox.sysctls.keys().find(|name| !is_own_sysctl(name)) {
+            return Some(format!(
+                "sysctl {name} belongs to the whole machine, not to a container; {} can be set",
+                "net.*, fs.mqueue.*, kernel.shm*, kernel.msg* and kernel.sem"
+            ));
+        }
+        sandbox.ulimits.iter().find_map(|(name, limit)| self.refuse_ulimit(name, *limit))
+    }
+
+    fn refuse_ulimit(&self, name: &str, Ulimit { soft, hard }: Ulimit) -> Option<String> {
+        let over = |value: i64, most: i64| most >= 0 && (value < 0 || value > most);
+        if !ULIMITS.contains(&name) {
+            return Some(format!("ulimit {name} is none of the kernel's; those are {}", ULIMITS.join(", ")));
+        }
+        if over(soft, hard) {
+            return Some(format!("ulimit {name}: its soft limit {soft} is above its hard limit {hard}"));
+        }
+        let most = self.ulimits.get(name).copied().unwrap_or(-1);
+        over(hard, most).then(|| {
+            format!(
+                "ulimit {name} of {hard} is above the {most} that the owner of this machine allows (max_ulimits in agent.toml)"
+            )
+        })
+    }
+
+    fn refuse_gpus(&self, request: &GpuRequest) -> Option<String> {
+        let lent = match &self.gpus {
+            LentGpus::None => {
+                return Some("the owner of this machine lends no GPU (gpus in agent.toml)".into());
+            }
+            LentGpus::All => return None,
+            LentGpus::Only(lent) => lent,
+        };
+        if let Some(id) = request.ids.iter().find(|id| !lent.contains(id)) {
+            return Some(format!("the owner of this machine does not lend GPU {id}"));
+        }
+        match request.count {
+            GpuCount::Exactly(n) if usize::try_from(n).is_ok_and(|n| n > lent.len()) => {
+                Some(format!("it needs {n} GPUs and the owner lends {}", lent.len()))
+            }
+            GpuCount::All if lent.is_empty() => Some("the owner of this machine lends no GPU".into()),
             _ => None,
+        }
+    }
+
+    /// The request in terms of what is lent.
+    pub(crate) fn lend(&self, request: &GpuRequest) -> GpuRequest {
+        let mut request = request.clone();
+        if let LentGpus::Only(lent) = &self.gpus
+            && request.ids.is_empty()
+        {
+            let most = match request.count {
+                GpuCount::All => lent.len(),
+                GpuCount::Exactly(n) => usize::try_from(n).unwrap_or(usize::MAX),
+            };
+            request.ids = lent.iter().take(most).cloned().collect();
+        }
+        request
+    }
+}
+
+fn is_own_sysctl(name: &str) -> bool {
+    // The kernel takes a slash for a dot and the other way round: `net/../kernel` must not pass.
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    let family = |family: &str| name.strip_prefix(family).is_some_and(|rest| !rest.is_empty());
+    plain
+        && !name.contains("..")
+        && (OWN_SYSCTLS.contains(&name) || OWN_SYSCTL_FAMILIES.into_iter().any(family))
+}
+
+/// What a container keeps: the usual ones and what it asks for besides, without what it drops.
+pub(crate) fn capabilities(sandbox: &SandboxSpec) -> BTreeSet<String> {
+    let SandboxSpec { cap_add, cap_drop, .. } = sandbox;
+    let usual = DEFAULT_CAPABILITIES.iter().filter(|_| !cap_drop.contains("ALL")).map(ToString::to_string);
+    let mut all: BTreeSet<String> = usual.chain(cap_add.iter().cloned()).collect();
+    all.retain(|name| !cap_drop.contains(name));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn capabilities_add_up() {
+        let of = |add: &[&str], drop: &[&str]| {
+            capabilities(&SandboxSpec { cap_add: names(add), cap_drop: names(drop), ..Default::default() })
+        };
+        assert_eq!(of(&[], &[]), names(&DEFAULT_CAPABILITIES));
+        assert_eq!(of(&["NET_ADMIN", "CHOWN"], &["ALL"]), names(&["NET_ADMIN", "CHOWN"]));
+        assert_eq!(of(&["CHOWN"], &["ALL", "CHOWN"]), names(&[]), "what it does without wins");
+        assert!(!of(&[], &["KILL"]).contains("KILL"));
+    }
+
+    #[test]
+    fn only_settings_of_its_own_namespaces_are_a_containers() {
+        for name in
+            ["net.core.somaxconn", "net.ipv4.ip_unprivileged_port_start", "kernel.sem", "fs.mqueue.msg_max"]
+        {
+            assert!(is_own_sysctl(name), "{name}");
+        }
+        for name in [
+            "kernel.core_pattern",
+            "vm.overcommit_memory",
+            "net.",
+            "net/../kernel",
+            "net...kernel.x",
+            "fs.file-max",
+        ] {
+            assert!(!is_own_sysctl(name), "{name}");
         }
     }
 }

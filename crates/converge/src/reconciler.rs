@@ -3,16 +3,14 @@
 use crate::{
     config::Folders,
     decide::{Decision, MAX_GRACE, Next, decide},
+    outcome::image_of,
     policy::NodePolicy,
     record::AllocationRecord,
-    words::{Effect, Failure, Input, Listing, Operation, OperationId, Outcome},
+    words::{Effect, Input, Listing, Operation, OperationId},
 };
 use lattice_model::{
     AllocationId, Duration, Goal, GoalAllocation, GoalId, NetworkId, NodeId, Timestamp, VolumeId,
-    container::{
-        ContainerId, ContainerSeen, ContainerState, LABEL_NETWORK, LABEL_NODE, LABEL_PROJECT, LABEL_STACK,
-        LABEL_VOLUME, NetworkSeen, VolumeSeen,
-    },
+    container::{ContainerId, ContainerSeen, ContainerState, LABEL_NODE},
     report::ReportKind,
 };
 use std::{
@@ -33,6 +31,8 @@ pub(crate) struct Tracked {
     saved: AllocationRecord,
     pub(crate) busy: Option<OperationId>,
     pub(crate) needs_image: bool,
+    /// Its image was fetched for the container that is to be made.
+    pub(crate) fetched: bool,
     /// Its container cannot be started as it was made: it is removed where it would be started.
     pub(crate) renew: bool,
     pub(crate) trouble: Option<Trouble>,
@@ -49,7 +49,7 @@ pub(crate) struct Trouble {
 
 impl Trouble {
     /// One more failure: tried again after 1 s, 2 s, 4 s … at most 5 minutes.
-    fn again(before: Option<&Self>, why: &str, now: Timestamp) -> Self {
+    pub(crate) fn again(before: Option<&Self>, why: &str, now: Timestamp) -> Self {
         let failures = before.map_or(0, |t| t.failures) + 1;
         let pause = Duration::from_millis((500 << failures.min(10)).min(300_000));
         Self { why: why.to_owned(), failures, retry_at: now + pause }
@@ -79,11 +79,11 @@ pub struct Reconciler {
     pub(crate) under_way: BTreeMap<OperationId, Operation>,
     runtime_lost: bool,
     /// Made since the last listing: the next one may have begun before, and lack them.
-    made_networks: BTreeMap<NetworkId, String>,
-    made_volumes: BTreeMap<VolumeId, String>,
+    pub(crate) made_networks: BTreeMap<NetworkId, String>,
+    pub(crate) made_volumes: BTreeMap<VolumeId, String>,
     told_gone: BTreeSet<AllocationId>,
     /// What was said last about each volume, under this goal.
-    told_volumes: BTreeMap<VolumeId, ReportKind>,
+    pub(crate) told_volumes: BTreeMap<VolumeId, ReportKind>,
     next_operation: u64,
 }
 
@@ -211,7 +211,7 @@ impl Reconciler {
             }
         }
         for (_, wanted) in goal.allocations.iter().filter(|(id, a)| before.allocations.get(id) != Some(a)) {
-            if let Some(trouble) = self.troubles.get_mut(&format!("image {}", wanted.spec.image)) {
+            if let Some(trouble) = self.troubles.get_mut(&image_of(&wanted.spec).subject()) {
                 trouble.retry_at = now;
             }
         }
@@ -251,7 +251,7 @@ impl Reconciler {
         }
     }
 
-    fn see(&mut self, seen: ContainerSeen, now: Timestamp) {
+    pub(crate) fn see(&mut self, seen: ContainerSeen, now: Timestamp) {
         let Some(id) = seen.allocation().filter(|_| seen.node() == Some(self.node)) else { return };
         let Some(view) = &mut self.view else { return };
         let running = seen.state == ContainerState::Running;
@@ -264,217 +264,12 @@ impl Reconciler {
         }
     }
 
-    fn unsee(&mut self, container: &ContainerId) {
+    pub(crate) fn unsee(&mut self, container: &ContainerId) {
         let Some(view) = &mut self.view else { return };
         view.containers.retain(|_, containers| {
             containers.remove(container);
             !containers.is_empty()
         });
-    }
-
-    fn take_result(&mut self, id: OperationId, result: Result<Outcome, Failure>, now: Timestamp) {
-        let Some(operation) = self.under_way.remove(&id) else { return };
-        let allocation = operation.allocation();
-        if let Some(tracked) = allocation.and_then(|id| self.tracked.get_mut(&id)) {
-            tracked.busy = None;
-        }
-        match result {
-            Ok(outcome) => self.take_success(operation, outcome, now),
-            Err(failure) => self.take_failure(&operation, &failure, now),
-        }
-    }
-
-    fn take_success(&mut self, operation: Operation, outcome: Outcome, now: Timestamp) {
-        self.troubles.remove(&operation.subject());
-        if let Some(tracked) = operation.allocation().and_then(|id| self.tracked.get_mut(&id)) {
-            match &operation {
-                // Only halfway: what is tried in a circle has to slow down, too.
-                Operation::Create { .. } | Operation::Remove { .. } => {
-                    tracked.trouble.iter_mut().for_each(|trouble| trouble.retry_at = now);
-                }
-                _ => tracked.trouble = None,
-            }
-            match &operation {
-                Operation::Create { .. } => tracked.renew = false,
-                // A container that ends within the blink of an eye is never seen running.
-                Operation::Start { .. } => (tracked.record.stopped, tracked.ended_at) = (false, None),
-                _ => {}
-            }
-        }
-        match (operation, outcome) {
-            (_, Outcome::Seen(Some(seen))) => self.see(*seen, now),
-            (Operation::Start { container, .. } | Operation::Stop { container, .. }, Outcome::Seen(None))
-            | (Operation::Remove { container, .. }, _) => self.unsee(&container),
-            (Operation::Create { config, .. }, Outcome::Created(id)) => {
-                self.see(ContainerSeen::just_created(id, *config), now)
-            }
-            (Operation::CreateNetwork { name, labels, .. }, _) => {
-                let id = NetworkSeen { name: name.clone(), labels }.network();
-                if let (Some(view), Some(id)) = (&mut self.view, id) {
-                    view.networks.insert(id, name.clone());
-                    self.made_networks.insert(id, name);
-                }
-            }
-            (Operation::RemoveNetwork { name }, _) => {
-                self.made_networks.retain(|_, other| *other != name);
-                if let Some(view) = &mut self.view {
-                    view.networks.retain(|_, other| *other != name);
-                }
-            }
-            (Operation::CreateVolume { name, labels }, _) => {
-                let id = VolumeSeen { name: name.clone(), labels }.volume();
-                if let (Some(view), Some(id)) = (&mut self.view, id) {
-                    view.volumes.insert(id, name.clone());
-                    self.made_volumes.insert(id, name);
-                }
-            }
-            (Operation::RemoveVolume { name }, _) => {
-                self.made_volumes.retain(|_, other| *other != name);
-                if let Some(view) = &mut self.view {
-                    view.volumes.retain(|_, other| *other != name);
-                }
-            }
-            (Operation::Pull { image }, _) => self.image_arrived(&image),
-            _ => {}
-        }
-    }
-
-    fn image_arrived(&mut self, image: &str) {
-        let Some((_, goal)) = &self.goal else { return };
-        for (id, _) in goal.allocations.iter().filter(|(_, a)| a.spec.image == image) {
-            if let Some(tracked) = self.tracked.get_mut(id) {
-                tracked.needs_image = false;
-                tracked.trouble = None;
-            }
-        }
-    }
-
-    /// Somebody may bring the image by other means, so the engine is asked again before the registry.
-    fn image_refused(&mut self, image: &str, trouble: &Trouble) {
-        let Some((_, goal)) = &self.goal else { return };
-        for (id, _) in goal.allocations.iter().filter(|(_, a)| a.spec.image == image) {
-            if let Some(tracked) = self.tracked.get_mut(id).filter(|tracked| tracked.needs_image) {
-                tracked.needs_image = false;
-                tracked.trouble = Some(trouble.clone());
-            }
-        }
-    }
-
-    fn take_failure(&mut self, operation: &Operation, failure: &Failure, now: Timestamp) {
-        let subject = operation.subject();
-        let Some(id) = operation.allocation() else {
-            let trouble = Trouble::again(self.troubles.get(&subject), failure.text(), now);
-            if let Operation::Pull { image } = operation {
-                self.image_refused(image, &trouble);
-            }
-            self.troubles.insert(subject, trouble);
-            return;
-        };
-        let Some(tracked) = self.tracked.get_mut(&id) else { return };
-        match (operation, failure) {
-            (Operation::Create { .. }, Failure::ImageMissing) => tracked.needs_image = true,
-            (Operation::Start { .. }, Failure::PortInUse(_)) => {
-                tracked.trouble = Some(Trouble::again(tracked.trouble.as_ref(), failure.text(), now));
-                self.give_up_dynamic_ports(id);
-            }
-            // Its container, or a network that it was made with: what is made anew has both.
-            (Operation::Start { .. }, Failure::Missing(_)) => {
-                tracked.trouble = Some(Trouble::again(tracked.trouble.as_ref(), failure.text(), now));
-                tracked.renew = true;
-            }
-            (_, Failure::Missing(_)) => {
-                // Something of what it needs was taken away behind our back: look again.
-                tracked.trouble = Some(Trouble::again(tracked.trouble.as_ref(), failure.text(), now));
-                if let Some(container) = operation.container().cloned() {
-                    self.unsee(&container);
-                }
-            }
-            _ => tracked.trouble = Some(Trouble::again(tracked.trouble.as_ref(), failure.text(), now)),
-        }
-    }
-
-    /// Ports that the node chose are chosen anew; ports that people asked for stay asked for.
-    fn give_up_dynamic_ports(&mut self, id: AllocationId) {
-        let Some(wanted) = self.goal.as_ref().and_then(|(_, goal)| goal.allocations.get(&id)) else { return };
-        let fixed: BTreeSet<u16> = wanted.spec.ports.iter().filter_map(|port| port.published).collect();
-        if let Some(tracked) = self.tracked.get_mut(&id) {
-            let before = tracked.record.ports.len();
-            tracked.record.ports.retain(|port| fixed.contains(&port.host_port));
-            tracked.renew = tracked.record.ports.len() < before;
-        }
-    }
-
-    /// Networks and volumes that the goal names.
-    fn surroundings(&mut self, goal: &Goal, now: Timestamp, effects: &mut Vec<Effect>) {
-        for (id, network) in &goal.networks {
-            if self.view.as_ref().is_some_and(|view| view.networks.contains_key(id)) {
-                continue;
-            }
-            let mut labels = network.spec.labels.clone();
-            labels.extend(self.labels(LABEL_NETWORK, id.to_string(), &network.stack));
-            let (name, internal) = (network.engine_name(*id), network.spec.internal);
-            self.launch(Operation::CreateNetwork { name, internal, labels }, now, effects);
-        }
-        for (id, volume) in &goal.volumes {
-            let here = self.view.as_ref().is_some_and(|view| view.volumes.contains_key(id));
-            match (volume.delete, here, volume.exists) {
-                (true, true, _) => {
-                    if !self.leftovers(goal) {
-                        self.launch(Operation::RemoveVolume { name: volume.engine_name(*id) }, now, effects);
-                    }
-                }
-                (true, false, _) => self.tell_volume(*id, ReportKind::VolumeDeleted { id: *id }, effects),
-                // The server takes it in before it can take it for missing.
-                (false, true, false) => {
-                    self.tell_volume(*id, ReportKind::VolumeCreated { id: *id }, effects);
-                }
-                (false, false, exists) if exists || self.was_here(*id) => {
-                    self.tell_volume(*id, ReportKind::VolumeMissing { id: *id }, effects)
-                }
-                (false, false, _) => {
-                    let labels = self.labels(LABEL_VOLUME, id.to_string(), &volume.key.stack_key()).into();
-                    self.launch(
-                        Operation::CreateVolume { name: volume.engine_name(*id), labels },
-                        now,
-                        effects,
-                    );
-                }
-                (false, true, true) => {
-                    let missed = ReportKind::VolumeMissing { id: *id };
-                    if volume.missing || self.told_volumes.get(id) == Some(&missed) {
-                        self.tell_volume(*id, ReportKind::VolumeFound { id: *id }, effects);
-                    }
-                }
-            }
-        }
-    }
-
-    fn labels(&self, label: &str, id: String, stack: &lattice_model::StackKey) -> [(String, String); 4] {
-        [
-            (label.to_owned(), id),
-            (LABEL_NODE.to_owned(), self.node.to_string()),
-            (LABEL_STACK.to_owned(), stack.to_string()),
-            (LABEL_PROJECT.to_owned(), stack.project.to_string()),
-        ]
-    }
-
-    fn tell_volume(&mut self, id: VolumeId, kind: ReportKind, effects: &mut Vec<Effect>) {
-        if self.told_volumes.get(&id) != Some(&kind) {
-            self.told_volumes.insert(id, kind.clone());
-            effects.push(Effect::Report(kind));
-        }
-    }
-
-    /// Whether containers are still here that the goal no longer has.
-    fn leftovers(&self, goal: &Goal) -> bool {
-        self.view
-            .as_ref()
-            .is_some_and(|view| view.containers.keys().any(|id| !goal.allocations.contains_key(id)))
-            || self
-                .under_way
-                .values()
-                .filter_map(Operation::allocation)
-                .any(|id| !goal.allocations.contains_key(&id))
     }
 
     fn allocations(
@@ -601,7 +396,7 @@ impl Reconciler {
 
     /// Starts an operation, unless one on the same subject is under way, it failed just now, or
     /// too many are under way.
-    fn launch(&mut self, operation: Operation, now: Timestamp, effects: &mut Vec<Effect>) -> bool {
+    pub(crate) fn launch(&mut self, operation: Operation, now: Timestamp, effects: &mut Vec<Effect>) -> bool {
         let subject = operation.subject();
         let waits = |trouble: Option<&Trouble>| trouble.is_some_and(|t| t.retry_at > now);
         let tracked = operation.allocation().and_then(|id| self.tracked.get(&id));
@@ -640,11 +435,12 @@ impl Reconciler {
 
     fn wake(&self, now: Timestamp, effects: &mut Vec<Effect>) {
         let troubles = self.troubles.values().chain(self.tracked.values().filter_map(|t| t.trouble.as_ref()));
-        let pauses = self
-            .tracked
-            .values()
-            .filter(|t| t.busy.is_none())
-            .filter_map(|t| Some(t.record.restart_at(t.ended_at?)));
+        let timing = |id| {
+            let wanted = self.goal.as_ref().and_then(|(_, goal)| goal.allocations.get(id));
+            wanted.map(|wanted| wanted.spec.restart_timing).unwrap_or_default()
+        };
+        let idle = self.tracked.iter().filter(|(_, t)| t.busy.is_none());
+        let pauses = idle.filter_map(|(id, t)| Some(t.record.restart_at(t.ended_at?, timing(id))));
         let next = troubles.map(|t| t.retry_at).chain(pauses).filter(|at| *at > now).min();
         effects.extend(next.map(Effect::WakeAt));
     }

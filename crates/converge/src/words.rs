@@ -21,6 +21,8 @@ pub enum Operation {
     Pull {
         /// Its reference.
         image: String,
+        /// As `os/arch` or `os/arch/variant`; `None` is the machine's own.
+        platform: Option<String>,
     },
     /// Make a bridge network.
     CreateNetwork {
@@ -201,7 +203,8 @@ impl Operation {
     /// What no two operations may be about at a time.
     pub(crate) fn subject(&self) -> String {
         match self {
-            Self::Pull { image } => format!("image {image}"),
+            Self::Pull { image, platform: None } => format!("image {image}"),
+            Self::Pull { image, platform: Some(platform) } => format!("image {image} for {platform}"),
             Self::CreateNetwork { name, .. } | Self::RemoveNetwork { name } => format!("network {name}"),
             Self::CreateVolume { name, .. } | Self::RemoveVolume { name } => format!("volume {name}"),
             Self::Create { allocation, .. }

@@ -5,18 +5,20 @@
 //! |---|---|
 //! | [`core`] | what a simulated runtime does too; it need only know the commands of `simulated::Program` |
 //! | [`linux`] | what needs a real container: a shell, networks, cgroups. The image has busybox's applets |
+//! | [`keys`] | the keys of a specification, each observed inside a real container |
 //! | `stage` | a node of its own for each test, and everything with its label removed afterwards |
 
 // Assertions are what this module is for.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod core;
+pub mod keys;
 pub mod linux;
 mod stage;
 
 pub use stage::Stage;
 
-/// Writes one `#[tokio::test]` per test of the suites named: `core`, `linux`, or both.
+/// Writes one `#[tokio::test]` per test of the suite named: `core`, `linux` or `keys`.
 ///
 /// `runtime` is an expression, evaluated per test, of type `Arc<dyn Runtime>`, and `image` one of
 /// type `&str`.
@@ -35,6 +37,13 @@ macro_rules! runtime_conformance {
             a_volume_outlives_its_container a_secret_is_a_file containers_are_hardened
             limits_hold_inside exec_has_input_and_exit_code a_terminal_passes_every_byte
             memory_is_enforced_and_told);
+    };
+    ($runtime:expr, $image:expr, keys) => {
+        $crate::runtime_conformance!(@ keys, $runtime, $image,
+            a_process_is_who_it_should_be an_init_reaps a_read_only_root_has_places_to_write
+            kernel_limits_and_settings_hold names_are_found_as_told a_stop_sends_its_signal
+            output_is_bounded a_container_may_have_a_terminal a_tree_is_read_only a_platform_is_heeded
+            a_gpu_is_given_or_refused);
     };
     (@ $suite:ident, $runtime:expr, $image:expr, $($name:ident)+) => {$(
         #[tokio::test]

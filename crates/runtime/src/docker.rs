@@ -8,7 +8,9 @@
 //! | `exec` | a running command's terminal and exit code |
 //! | `stream` | events, logs and exec as they come |
 //! | `cache` | which containers have to be inspected again |
-//! | `words` | the model's words into Docker's and back |
+//! | `create`, `body` | makes containers; the model's words into Docker's, and what hardens them |
+//! | `pull` | fetches images |
+//! | `words` | Docker's words into the model's |
 //! | `fault` | Docker's messages into [`RuntimeError`](crate::RuntimeError) |
 //!
 //! bollard gives the types and the plain calls. Its own transport and stream decoders are not
@@ -18,10 +20,13 @@
 //! Rejected: the `docker` command (a process per call), and containerd (the owner's `docker ps`
 //! would not show what runs on his machine).
 
+mod body;
 mod cache;
 mod client;
+mod create;
 mod exec;
 mod fault;
+mod pull;
 mod stream;
 mod wire;
 mod words;

@@ -36,12 +36,19 @@ pub trait Runtime: Send + Sync + 'static {
     /// Whether the image is on the engine.
     async fn has_image(&self, image: &str) -> Result<bool>;
 
-    /// Fetches an image, telling how far it is; without a tag it is `latest`. Fails with
-    /// `ImageMissing`, `Unauthorised`, `RegistryUnreachable` or `DiskFull`.
-    async fn pull(&self, image: &str, progress: watch::Sender<PullProgress>) -> Result<()>;
+    /// Fetches an image, telling how far it is; without a tag it is `latest`, without a platform
+    /// (`os/arch` or `os/arch/variant`) the engine's own. Fails with `ImageMissing`,
+    /// `Unauthorised`, `RegistryUnreachable` or `DiskFull`.
+    async fn pull(
+        &self,
+        image: &str,
+        platform: Option<&str>,
+        progress: watch::Sender<PullProgress>,
+    ) -> Result<()>;
 
-    /// Makes a hardened container and does not start it. Fails with `ImageMissing`, with
-    /// `Conflict` when the name is taken, and with `Refused` when a limit is missing.
+    /// Makes a hardened container and does not start it. Fails with `ImageMissing` (also where the
+    /// image is there for another platform), with `Conflict` when the name is taken, and with
+    /// `Refused` when a limit is missing.
     ///
     /// The volumes that it mounts must exist: Docker would create an empty one under a name
     /// that it does not know.
@@ -243,6 +250,8 @@ pub struct ExecConfig {
     pub env: BTreeMap<String, String>,
     /// `user`, `user:group` or ids; `None` is the container's own.
     pub user: Option<String>,
+    /// Where it begins, an absolute path; `None` is the container's own.
+    pub workdir: Option<String>,
     /// The terminal's size at the start.
     pub size: Option<TerminalSize>,
 }

@@ -43,6 +43,11 @@ mod linux {
     lattice_runtime::runtime_conformance!(docker(), IMAGE, linux);
 }
 
+mod keys {
+    use super::{IMAGE, docker};
+    lattice_runtime::runtime_conformance!(docker(), IMAGE, keys);
+}
+
 /// One request by hand, as small as a request can be.
 async fn raw(method: &str, path: &str, body: &str) -> String {
     let mut stream = UnixStream::connect(socket()).await.unwrap();
@@ -71,7 +76,7 @@ async fn an_image_is_pulled_with_progress() {
     let registry = Registry::start().await;
     let image = format!("{}/team/app:1", registry.address);
     let (progress, seen) = watch::channel(PullProgress::default());
-    docker().pull(&image, progress).await.unwrap();
+    docker().pull(&image, None, progress).await.unwrap();
     let there = docker().has_image(&image).await.unwrap();
     raw("DELETE", &format!("/images/{image}?force=1"), "").await;
     assert!(there);
@@ -84,7 +89,7 @@ async fn an_image_is_pulled_with_progress() {
 async fn a_pull_that_fails_says_why() {
     let registry = Registry::start().await;
     let pull = async |image: String| {
-        docker().pull(&image, watch::channel(PullProgress::default()).0).await.unwrap_err()
+        docker().pull(&image, None, watch::channel(PullProgress::default()).0).await.unwrap_err()
     };
     let missing = pull(format!("{}/team/app:2", registry.address)).await;
     assert!(matches!(missing, RuntimeError::ImageMissing { .. }), "{missing:?}");

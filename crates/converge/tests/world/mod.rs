@@ -28,7 +28,7 @@ pub fn folders() -> lattice_converge::Folders {
 }
 
 pub fn policy() -> NodePolicy {
-    NodePolicy { cpu: Cpu::from_cores(4), memory: Bytes::GIB, publish_beyond_loopback: false, projects: None }
+    NodePolicy::lending(Cpu::from_cores(4), Bytes::GIB)
 }
 
 pub fn allocation(service: &str, change: impl FnOnce(&mut GoalAllocation)) -> GoalAllocation {
@@ -197,7 +197,7 @@ impl World {
             Operation::Pull { .. } if self.no_registry => {
                 return Err(Failure::Other("the registry lacks it".into()));
             }
-            Operation::Pull { image } => self.images.push(image),
+            Operation::Pull { image, .. } => self.images.push(image),
             Operation::CreateNetwork { name, labels, .. } => {
                 self.networks.insert(name.clone(), NetworkSeen { name, labels });
             }
@@ -323,7 +323,7 @@ impl World {
 
 fn describe(operation: &Operation) -> String {
     match operation {
-        Operation::Pull { image } => format!("pull {image}"),
+        Operation::Pull { image, .. } => format!("pull {image}"),
         Operation::CreateNetwork { .. } => "create network".into(),
         Operation::RemoveNetwork { .. } => "remove network".into(),
         Operation::CreateVolume { .. } => "create volume".into(),

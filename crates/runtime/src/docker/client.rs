@@ -2,15 +2,17 @@
 //! bounded time.
 
 use super::{
+    body,
     cache::{Cache, Summary},
+    create,
     exec::DockerExec,
-    fault::{fault, pull_fault},
-    stream,
+    fault::fault,
+    pull, stream,
     wire::{Wire, query_value},
     words,
 };
 use crate::{
-    checks::{checked, foreign, image_parts, no_volume, node_label},
+    checks::{checked, foreign, node_label},
     error::{Result, RuntimeError},
     port::{
         EngineEvent, EngineInfo, ExecConfig, ExecControl as _, ExecSession, LogChunk, LogOptions,
@@ -21,7 +23,7 @@ use async_trait::async_trait;
 use bollard::{
     API_DEFAULT_VERSION, BollardRequest,
     errors::Error,
-    models::{ContainerInspectResponse, ContainerStatsResponse, NetworkConnectRequest, VolumeCreateRequest},
+    models::{ContainerInspectResponse, ContainerStatsResponse, VolumeCreateRequest},
     query_parameters as query,
 };
 use futures::{
@@ -32,14 +34,12 @@ use http::Method;
 use hyper_util::rt::TokioIo;
 use lattice_model::{
     Bytes, Duration, NodeId, Timestamp,
-    container::{
-        ContainerConfig, ContainerId, ContainerSeen, LABEL_NODE, MountSource, NetworkSeen, VolumeSeen,
-    },
+    container::{ContainerConfig, ContainerId, ContainerSeen, LABEL_NODE, NetworkSeen, VolumeSeen},
 };
 use serde::Deserialize;
 use serde_json::json;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     future::Future,
     sync::Arc,
     time::Instant,
@@ -50,14 +50,9 @@ use tokio_util::io::ReaderStream;
 /// For what an engine answers from its memory.
 pub(super) const QUICK: Duration = Duration::from_secs(30);
 /// For what it does on disk and in the kernel; a laptop that has just woken is slow.
-const SLOW: Duration = Duration::from_secs(120);
-/// For a pull: the longest time without any news.
-const PULL_SILENCE: Duration = Duration::from_secs(300);
+pub(super) const SLOW: Duration = Duration::from_secs(120);
 /// How many containers are inspected at the same time.
 const INSPECTS: usize = 8;
-/// From this API version (1.44, engine 25) on, a container is made on several networks at once.
-const MANY_NETWORKS: u32 = 44;
-
 /// A Docker engine, or one that speaks its API. Cheap to clone.
 #[derive(Clone)]
 pub struct Docker {
@@ -118,7 +113,7 @@ impl Docker {
         Ok(docker)
     }
 
-    fn api(&self) -> &bollard::Docker {
+    pub(super) fn api(&self) -> &bollard::Docker {
         &self.inner.api
     }
 
@@ -176,7 +171,7 @@ impl Docker {
     }
 
     /// `/networks/x` or `/volumes/x`: whether it is there; an error when it is not the node's.
-    async fn owned(&self, kind: &str, name: &str, node: &str) -> Result<bool> {
+    pub(super) async fn owned(&self, kind: &str, name: &str, node: &str) -> Result<bool> {
         let what = || format!("{kind} {name}");
         match self.labels(format!("/{kind}s/{name}"), what).await? {
             None => Ok(false),
@@ -185,17 +180,20 @@ impl Docker {
         }
     }
 
-    /// A volume that is not there would be made by the engine, empty and without labels: data that
-    /// was lost would look as if it had never been.
-    async fn has_volumes(&self, config: &ContainerConfig) -> Result<()> {
-        let node = node_label("container", &config.name, &config.labels)?;
-        for mount in &config.mounts {
-            let MountSource::Volume(name) = &mount.source else { continue };
-            if !self.owned("volume", checked("volume", name)?, node).await? {
-                return Err(no_volume(name));
+    /// Whether its output comes as from a terminal, without frames. Engines say so from API 1.42 on.
+    async fn is_plain(&self, id: &ContainerId, headers: &http::HeaderMap) -> Result<bool> {
+        let kind = headers.get(http::header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        match kind {
+            Some("application/vnd.docker.multiplexed-stream") => return Ok(false),
+            Some("application/vnd.docker.raw-stream") if self.wire().api_at_least(42) == Some(true) => {
+                return Ok(true);
             }
+            _ => {}
         }
-        Ok(())
+        let path = format!("/containers/{}/json", checked("container", &id.0)?);
+        let call = self.wire().call::<ContainerInspectResponse, ()>(Method::GET, &path, None);
+        let found = self.within(QUICK, || format!("container {}", id.0), call).await?;
+        Ok(found.config.and_then(|config| config.tty).unwrap_or(false))
     }
 
     /// Waits until a removal that is under way is over.
@@ -298,81 +296,17 @@ impl Runtime for Docker {
         }
     }
 
-    async fn pull(&self, image: &str, progress: watch::Sender<PullProgress>) -> Result<()> {
-        let (name, tag) = image_parts(checked("image", image)?);
-        let options = query::CreateImageOptionsBuilder::default().from_image(name).tag(tag).build();
-        let mut news = self.api().create_image(Some(options), None, None);
-        // Per layer: bytes fetched, bytes in all, whether it is there.
-        let mut layers: HashMap<String, (u64, u64, bool)> = HashMap::new();
-        loop {
-            let Ok(next) = tokio::time::timeout(PULL_SILENCE.as_std(), news.next()).await else {
-                let what = format!("pulling {image}: no news from the registry");
-                return Err(RuntimeError::Timeout { what, after: PULL_SILENCE });
-            };
-            let Some(line) = next else { return Ok(()) };
-            let line = line.map_err(|error| pull_fault(error, self.wire().socket(), image))?;
-            if let Some(error) = line.error_detail.and_then(|detail| detail.message) {
-                return Err(pull_fault(Error::DockerStreamError { error }, self.wire().socket(), image));
-            }
-            let (Some(layer), Some(status)) = (line.id, line.status) else { continue };
-            // "Pulling from …" carries the tag as its id.
-            if layer == tag {
-                continue;
-            }
-            let entry = layers.entry(layer).or_default();
-            match (status.as_str(), line.progress_detail) {
-                ("Downloading", Some(detail)) => {
-                    let positive = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
-                    (entry.0, entry.1) = (positive(detail.current), positive(detail.total));
-                }
-                ("Download complete", _) => entry.0 = entry.1,
-                ("Pull complete" | "Already exists", _) => (entry.0, entry.2) = (entry.1, true),
-                _ => {}
-            }
-            progress.send_replace(PullProgress {
-                layers: u32::try_from(layers.len()).unwrap_or(u32::MAX),
-                layers_done: u32::try_from(layers.values().filter(|layer| layer.2).count())
-                    .unwrap_or(u32::MAX),
-                current: layers.values().map(|layer| layer.0).sum(),
-                total: layers.values().map(|layer| layer.1).sum(),
-            });
-        }
+    async fn pull(
+        &self,
+        image: &str,
+        platform: Option<&str>,
+        progress: watch::Sender<PullProgress>,
+    ) -> Result<()> {
+        pull::pull(self, image, platform, &progress).await
     }
 
     async fn create(&self, config: &ContainerConfig) -> Result<ContainerId> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Created {
-            id: String,
-        }
-        let what = || format!("container {}", config.name);
-        if self.wire().api_at_least(0).is_none() {
-            self.ping().await?;
-        }
-        let at_once = if self.wire().api_at_least(MANY_NETWORKS) == Some(true) { usize::MAX } else { 1 };
-        let body = words::create_body(config, at_once)?;
-        self.has_volumes(config).await?;
-        let path = format!("/containers/create?name={}", checked("container", &config.name)?);
-        let call = self.wire().call::<Created, _>(Method::POST, &path, Some(&body));
-        let id = ContainerId(self.within(SLOW, what, call).await?.id);
-        for (network, aliases) in config.networks.iter().skip(at_once) {
-            let request = NetworkConnectRequest {
-                container: id.0.clone(),
-                endpoint_config: Some(words::endpoint(aliases)),
-            };
-            let joined = match checked("network", network) {
-                Ok(name) => self.within(SLOW, what, self.api().connect_network(name, request)).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = joined {
-                // Nothing half done: a container that lacks a network must not be started.
-                if let Err(left) = self.remove(&id, true).await {
-                    tracing::warn!(container = %id.0, error = %left, "a half made container stays for now");
-                }
-                return Err(error);
-            }
-        }
-        Ok(id)
+        create::create(self, config).await
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
@@ -385,7 +319,7 @@ impl Runtime for Docker {
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()> {
         let name = checked("container", &id.0)?;
-        let options = query::StopContainerOptionsBuilder::default().t(words::whole_seconds(grace)).build();
+        let options = query::StopContainerOptionsBuilder::default().t(body::whole_seconds(grace)).build();
         let call = self.api().stop_container(name, Some(options));
         let limit = Duration(SLOW.0.saturating_add(grace.0));
         let result = self.within(limit, || format!("stopping container {name}"), call).await;
@@ -408,7 +342,7 @@ impl Runtime for Docker {
 
     async fn restart(&self, id: &ContainerId, grace: Duration) -> Result<()> {
         let name = checked("container", &id.0)?;
-        let options = query::RestartContainerOptionsBuilder::default().t(words::whole_seconds(grace)).build();
+        let options = query::RestartContainerOptionsBuilder::default().t(body::whole_seconds(grace)).build();
         let call = self.api().restart_container(name, Some(options));
         let limit = Duration(SLOW.0.saturating_add(grace.0));
         let result = self.within(limit, || format!("restarting container {name}"), call).await;
@@ -503,7 +437,7 @@ impl Runtime for Docker {
         let request = VolumeCreateRequest {
             name: Some(checked("volume", name)?.to_owned()),
             driver: Some("local".to_owned()),
-            labels: Some(words::hash_map(labels)),
+            labels: Some(body::hash_map(labels)),
             ..Default::default()
         };
         // One that exists is answered as it is, with its own labels.
@@ -568,7 +502,9 @@ impl Runtime for Docker {
         }
         let call = self.wire().request::<()>(Method::GET, &path, None, false);
         let response = self.within(QUICK, || format!("logs of container {}", id.0), call).await?;
-        Ok(stream::frames(stream::body_bytes(response.into_body()), self.wire().socket().to_owned()))
+        let plain = self.is_plain(id, response.headers()).await?;
+        let (bytes, socket) = (stream::body_bytes(response.into_body()), self.wire().socket().to_owned());
+        Ok(if plain { stream::plain(bytes, socket) } else { stream::frames(bytes, socket) })
     }
 
     async fn exec(&self, id: &ContainerId, config: ExecConfig) -> Result<ExecSession> {
@@ -577,11 +513,11 @@ impl Runtime for Docker {
         struct Created {
             id: String,
         }
-        let ExecConfig { argv, tty, stdin, env, user, size } = config;
+        let ExecConfig { argv, tty, stdin, env, user, workdir, size } = config;
         let name = checked("container", &id.0)?;
         let what = || format!("command in container {name}");
         let body = json!({
-            "AttachStdin": stdin, "AttachStdout": true, "AttachStderr": true, "Tty": tty, "Cmd": argv, "User": user,
+            "AttachStdin": stdin, "AttachStdout": true, "AttachStderr": true, "Tty": tty, "Cmd": argv, "User": user, "WorkingDir": workdir,
             "Env": env.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>(),
             "Privileged": false,
         });

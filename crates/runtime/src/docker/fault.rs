@@ -55,6 +55,11 @@ fn answered(status: u16, message: String, what: &str) -> RuntimeError {
     } else if status == 404 && says("no such image") {
         let image = message.rsplit_once("mage: ").map_or(what, |(_, image)| image.trim().to_owned());
         RuntimeError::ImageMissing { image, message }
+    } else if says("does not match the specified platform") {
+        // It is there for another platform.
+        let image = message.split_once("with reference ").and_then(|(_, rest)| rest.split(' ').next());
+        let image = image.map_or(what, |image| image.trim_matches('"').to_owned());
+        RuntimeError::ImageMissing { image, message }
     } else if status == 404 || says("is ambiguous") {
         // Two networks of one name, so neither is the one that is meant: the next listing leaves one.
         RuntimeError::NotFound { what, message }
@@ -183,6 +188,8 @@ mod tests {
         assert!(
             matches!(kind(404, "No such image: a/b:1"), RuntimeError::ImageMissing { image, .. } if image == "a/b:1")
         );
+        let other = "image with reference a/b:1 was found but does not match the specified platform: wanted linux/arm64, actual: linux/amd64";
+        assert!(matches!(kind(404, other), RuntimeError::ImageMissing { image, .. } if image == "a/b:1"));
         assert!(matches!(kind(404, "No such container: x"), RuntimeError::NotFound { .. }));
         assert!(matches!(kind(404, "network nonet not found"), RuntimeError::NotFound { .. }));
         assert!(matches!(

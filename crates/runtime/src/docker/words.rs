@@ -1,137 +1,16 @@
-//! The model's words into Docker's, and Docker's back. Here stands what hardens a container.
+//! Docker's words into the model's.
 
-use crate::{checks::limited, error::Result, port::EngineInfo};
+use crate::port::EngineInfo;
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, EndpointSettings, HealthConfig,
-    HealthStatusEnum, HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions,
-    NetworkingConfig, PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum, SystemInfo,
+    ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum, PortMap, SystemInfo,
 };
 use lattice_model::{
-    Bytes, Duration, Timestamp,
-    container::{ContainerConfig, ContainerId, ContainerMount, ContainerSeen, ContainerState, MountSource},
+    Bytes, Timestamp,
+    container::{ContainerId, ContainerSeen, ContainerState},
     report::{Health, PublishedPort},
-    spec::{ContainerPort, HealthCheck, Protocol},
+    spec::{ContainerPort, Protocol},
 };
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-/// Whole seconds, rounded up, as Docker counts grace periods.
-pub(super) fn whole_seconds(span: Duration) -> i32 {
-    i32::try_from(span.0.div_ceil(1000)).unwrap_or(i32::MAX)
-}
-
-/// The request that makes a container, attached to the first `networks` of its networks; the
-/// others have to be connected afterwards.
-pub(super) fn create_body(config: &ContainerConfig, networks: usize) -> Result<ContainerCreateBody> {
-    let ContainerConfig {
-        name: _,
-        image,
-        entrypoint,
-        command,
-        environment,
-        labels,
-        mounts,
-        networks: attached,
-        ports,
-        healthcheck,
-        cpu_limit,
-        memory_limit,
-        pids_limit,
-        capabilities,
-        stop_grace_period,
-        platform: _,
-        process: _,
-        sandbox: _,
-        naming: _,
-        logs: _,
-        gpus: _,
-    } = config;
-    limited(config)?;
-    let memory = i64::try_from(memory_limit.0).unwrap_or(i64::MAX);
-    let host = HostConfig {
-        // Hardened: no privileges, none that can be gained, no restart that Lattice did not decide.
-        privileged: Some(false),
-        cap_drop: Some(vec!["ALL".to_owned()]),
-        cap_add: Some(capabilities.iter().cloned().collect()),
-        security_opt: Some(vec!["no-new-privileges".to_owned()]),
-        restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), ..Default::default() }),
-        // Limits, always. Swap is memory and swap together, so the same number is no swap.
-        memory: Some(memory),
-        memory_swap: Some(memory),
-        nano_cpus: Some(i64::from(cpu_limit.0) * 1_000_000),
-        pids_limit: Some(i64::from(*pids_limit)),
-        // A log that cannot fill the disk. Zombies are left to the image: Docker's `init` needs a
-        // program that Debian's docker.io does not install.
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".to_owned()),
-            config: Some(
-                [("max-size", "10m"), ("max-file", "3")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
-            ),
-        }),
-        mounts: Some(mounts.iter().map(mount).collect()),
-        port_bindings: Some(port_map(ports)),
-        network_mode: Some(attached.keys().next().cloned().unwrap_or_else(|| "none".to_owned())),
-        ..Default::default()
-    };
-    let exposed: BTreeSet<String> = ports.iter().map(|port| port_key(port.target)).collect();
-    Ok(ContainerCreateBody {
-        image: Some(image.clone()),
-        entrypoint: entrypoint.clone(),
-        cmd: command.clone(),
-        env: Some(environment.iter().map(|(key, value)| format!("{key}={value}")).collect()),
-        labels: Some(labels.clone().into_iter().collect()),
-        exposed_ports: Some(exposed.into_iter().collect()),
-        healthcheck: healthcheck.as_ref().map(health_config),
-        stop_timeout: Some(i64::from(whole_seconds(*stop_grace_period))),
-        host_config: Some(host),
-        networking_config: Some(NetworkingConfig {
-            endpoints_config: Some(
-                attached
-                    .iter()
-                    .take(networks)
-                    .map(|(name, aliases)| (name.clone(), endpoint(aliases)))
-                    .collect(),
-            ),
-        }),
-        ..Default::default()
-    })
-}
-
-/// How a container is attached to one network.
-pub(super) fn endpoint(aliases: &BTreeSet<String>) -> EndpointSettings {
-    EndpointSettings { aliases: Some(aliases.iter().cloned().collect()), ..Default::default() }
-}
-
-fn mount(mount: &ContainerMount) -> Mount {
-    let common =
-        Mount { target: Some(mount.target.clone()), read_only: Some(mount.read_only), ..Default::default() };
-    match &mount.source {
-        MountSource::Volume(name) => Mount {
-            source: Some(name.clone()),
-            typ: Some(MountType::VOLUME),
-            volume_options: Some(MountVolumeOptions { no_copy: Some(false), ..Default::default() }),
-            ..common
-        },
-        // A mount, not a `bind`: a missing file then is an error and not a new folder of root's.
-        MountSource::SecretFile(path) | MountSource::Tree(path) => {
-            Mount { source: Some(path.clone()), typ: Some(MountType::BIND), read_only: Some(true), ..common }
-        }
-    }
-}
-
-fn port_key(port: ContainerPort) -> String {
-    format!("{}/{}", port.port, port.protocol.as_str())
-}
-
-fn port_map(ports: &[PublishedPort]) -> PortMap {
-    let mut map: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
-    for port in ports {
-        map.entry(port_key(port.target)).or_default().get_or_insert_default().push(PortBinding {
-            host_ip: Some(port.host_ip.to_string()),
-            host_port: Some(port.host_port.to_string()),
-        });
-    }
-    map
-}
+use std::collections::HashMap;
 
 fn ports_of(map: PortMap) -> Vec<PublishedPort> {
     let mut ports: Vec<_> = map
@@ -153,20 +32,6 @@ fn ports_of(map: PortMap) -> Vec<PublishedPort> {
         .collect();
     ports.sort();
     ports
-}
-
-fn health_config(check: &HealthCheck) -> HealthConfig {
-    let nanos = |span: Option<Duration>| {
-        span.map(|span| i64::try_from(span.0).unwrap_or(i64::MAX).saturating_mul(1_000_000))
-    };
-    HealthConfig {
-        test: Some(check.test.clone()),
-        interval: nanos(check.interval),
-        timeout: nanos(check.timeout),
-        retries: check.retries.map(i64::from),
-        start_period: nanos(check.start_period),
-        start_interval: nanos(check.start_interval),
-    }
 }
 
 /// Docker's RFC 3339 times; its year 1 means never.
@@ -243,11 +108,6 @@ pub(super) fn engine_info(info: SystemInfo, api_version: String) -> EngineInfo {
 /// Docker's filter for one label.
 pub(super) fn label_filter(label: &str, value: &str) -> HashMap<String, Vec<String>> {
     HashMap::from([("label".to_owned(), vec![format!("{label}={value}")])])
-}
-
-/// A map as Docker's types want it.
-pub(super) fn hash_map(map: &BTreeMap<String, String>) -> HashMap<String, String> {
-    map.clone().into_iter().collect()
 }
 
 #[cfg(test)]

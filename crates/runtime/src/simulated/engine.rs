@@ -189,7 +189,8 @@ impl Simulated {
         let begun = self.with(|state, now| {
             let changes = state.changes(id).ok()?;
             let run = state.running(id)?;
-            state.signal(id, "SIGTERM", now);
+            let signal = state.containers.get(id)?.stop_signal.clone();
+            state.signal(id, &signal, now);
             Some((changes, run))
         });
         let Some((mut changes, run)) = begun else { return };
@@ -253,7 +254,12 @@ impl Runtime for Simulated {
         self.call("image", Kind::Look, |state, _| state.has_image(image)).await
     }
 
-    async fn pull(&self, image: &str, progress: watch::Sender<PullProgress>) -> Result<()> {
+    async fn pull(
+        &self,
+        image: &str,
+        _platform: Option<&str>,
+        progress: watch::Sender<PullProgress>,
+    ) -> Result<()> {
         let size = self.with(|state, _| 1 + state.random.next() % (64 << 20));
         progress.send_replace(PullProgress { layers: 1, layers_done: 0, current: 0, total: size });
         self.call(&format!("pulling {image}"), Kind::Pull, |state, _| state.pull(image)).await?;

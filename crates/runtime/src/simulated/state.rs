@@ -44,6 +44,7 @@ pub(super) struct Container {
     networks: Vec<String>,
     volumes: Vec<String>,
     memory_limit: Bytes,
+    pub(super) stop_signal: String,
     /// Counts starts, so that what was due in an earlier run is not carried out in a later one.
     run: u32,
     began: Option<Instant>,
@@ -338,7 +339,14 @@ impl State {
         let mut argv = config.entrypoint.clone().unwrap_or_default();
         argv.extend(config.command.clone().unwrap_or_default());
         let program = program.with_command(&argv);
-        let check = healthcheck.clone().or_else(|| program.healthcheck.clone());
+        let check = match healthcheck.clone() {
+            // The image's own, with other times.
+            Some(own) if own.test.is_empty() => {
+                program.healthcheck.clone().map(|image| HealthCheck { test: image.test, ..own })
+            }
+            Some(own) => Some(own),
+            None => program.healthcheck.clone(),
+        };
         let check = check.filter(|check| check.test.first().is_some_and(|kind| kind != "NONE"));
         self.counter += 1;
         let id = ContainerId(format!("{:048x}{:016x}", self.random.next(), self.counter));
@@ -349,6 +357,7 @@ impl State {
             networks: config.networks.keys().cloned().collect(),
             volumes,
             memory_limit: config.memory_limit,
+            stop_signal: config.process.stop_signal.clone().unwrap_or_else(|| "SIGTERM".to_owned()),
             run: 0,
             began: None,
             progress: Progress::default(),

@@ -1,0 +1,62 @@
+//! Fetches images, and tells how far that is.
+
+use super::{client::Docker, fault::pull_fault};
+use crate::{
+    checks::{checked, image_parts},
+    error::{Result, RuntimeError},
+    port::PullProgress,
+};
+use bollard::{errors::Error, query_parameters as query};
+use futures::StreamExt as _;
+use lattice_model::Duration;
+use std::collections::HashMap;
+use tokio::sync::watch;
+
+/// The longest time without any news.
+const PULL_SILENCE: Duration = Duration::from_secs(300);
+
+pub(super) async fn pull(
+    docker: &Docker,
+    image: &str,
+    platform: Option<&str>,
+    progress: &watch::Sender<PullProgress>,
+) -> Result<()> {
+    let (name, tag) = image_parts(checked("image", image)?);
+    let options = query::CreateImageOptionsBuilder::default().from_image(name).tag(tag);
+    let options = options.platform(platform.unwrap_or_default()).build();
+    let mut news = docker.api().create_image(Some(options), None, None);
+    // Per layer: bytes fetched, bytes in all, whether it is there.
+    let mut layers: HashMap<String, (u64, u64, bool)> = HashMap::new();
+    loop {
+        let Ok(next) = tokio::time::timeout(PULL_SILENCE.as_std(), news.next()).await else {
+            let what = format!("pulling {image}: no news from the registry");
+            return Err(RuntimeError::Timeout { what, after: PULL_SILENCE });
+        };
+        let Some(line) = next else { return Ok(()) };
+        let line = line.map_err(|error| pull_fault(error, docker.wire().socket(), image))?;
+        if let Some(error) = line.error_detail.and_then(|detail| detail.message) {
+            return Err(pull_fault(Error::DockerStreamError { error }, docker.wire().socket(), image));
+        }
+        let (Some(layer), Some(status)) = (line.id, line.status) else { continue };
+        // "Pulling from …" carries the tag as its id.
+        if layer == tag {
+            continue;
+        }
+        let entry = layers.entry(layer).or_default();
+        match (status.as_str(), line.progress_detail) {
+            ("Downloading", Some(detail)) => {
+                let positive = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+                (entry.0, entry.1) = (positive(detail.current), positive(detail.total));
+            }
+            ("Download complete", _) => entry.0 = entry.1,
+            ("Pull complete" | "Already exists", _) => (entry.0, entry.2) = (entry.1, true),
+            _ => {}
+        }
+        progress.send_replace(PullProgress {
+            layers: u32::try_from(layers.len()).unwrap_or(u32::MAX),
+            layers_done: u32::try_from(layers.values().filter(|layer| layer.2).count()).unwrap_or(u32::MAX),
+            current: layers.values().map(|layer| layer.0).sum(),
+            total: layers.values().map(|layer| layer.1).sum(),
+        });
+    }
+}
