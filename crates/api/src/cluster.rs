@@ -39,6 +39,9 @@ pub struct Status {
     pub nodes: NodeCounts,
     /// How the planner is doing.
     pub planner: PlannerStatus,
+    /// The backups that the server makes by itself.
+    #[serde(default)]
+    pub backup: crate::BackupStatus,
     /// Things that a person should look at, each with what to do.
     #[serde(default)]
     pub warnings: Vec<String>,

@@ -6,6 +6,7 @@
 //! - [`cluster`]: status, tokens, events, audit, watch;
 //! - [`node`]: computers, from the request to join to their removal;
 //! - [`stack`]: stacks, workloads, volumes, secrets, and what a deployment answers;
+//! - [`backup`]: backups of the control plane;
 //! - [`allocation`]: placed instances, their logs, and commands inside of them.
 //!
 //! Every instant is an integer of milliseconds since 1970-01-01T00:00:00Z, every span an integer
@@ -19,6 +20,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod allocation;
+pub mod backup;
 pub mod cluster;
 pub mod error;
 pub mod node;
@@ -26,6 +28,7 @@ pub mod paths;
 pub mod stack;
 
 pub use allocation::*;
+pub use backup::*;
 pub use cluster::*;
 pub use error::{ErrorBody, ErrorCode, Problem};
 pub use node::*;

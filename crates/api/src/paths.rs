@@ -87,6 +87,10 @@ routes! {
     EVENTS, events() = "/v1/events";
     /// `GET` ?[`AuditQuery`](crate::AuditQuery): list of [`AuditView`](crate::AuditView), oldest first.
     AUDIT, audit() = "/v1/audit";
+    /// `GET`: [`BackupStatus`](crate::BackupStatus). `POST` without a body: makes one now; [`BackupStatus`](crate::BackupStatus).
+    BACKUP, backup() = "/v1/backup";
+    /// `POST` [`BackupDump`](crate::BackupDump): `application/octet-stream`, an age file.
+    BACKUP_DUMP, backup_dump() = "/v1/backup/dump";
     /// `GET` ?[`WatchQuery`](crate::WatchQuery): `text/event-stream`, see [`WatchEvent`](crate::WatchEvent).
     WATCH, watch() = "/v1/watch";
 }

@@ -4,7 +4,10 @@
 //! would be a limit that nobody set. Rejected: environment variables for each key (two places to
 //! look at, and no comments).
 
-use crate::error::ConfigError;
+use crate::{
+    backups::{BackupConfig, config::BackupSection},
+    error::ConfigError,
+};
 use lattice_identity::ServerAddress;
 use lattice_model::Duration;
 use serde::Deserialize;
@@ -44,6 +47,10 @@ pub struct ServerConfig {
     /// Take the store as it is although agents have seen newer goals: after the restore of a
     /// backup. Raises the incarnation, so that agents accept what comes.
     pub accept_older_store: bool,
+    /// Backups that the server makes by itself.
+    pub backup: Option<BackupConfig>,
+    /// The file that this was read from; part of each backup.
+    pub source: Option<PathBuf>,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -66,6 +73,7 @@ struct File {
     api: ApiSection,
     #[serde(default)]
     agents: AgentsSection,
+    backup: Option<BackupSection>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -102,6 +110,8 @@ impl ServerConfig {
             heartbeat: Duration::from_secs(5),
             presence_grace: Duration::from_secs(30),
             accept_older_store: false,
+            backup: None,
+            source: None,
         }
     }
 
@@ -112,9 +122,17 @@ impl ServerConfig {
     pub fn read(path: &Path, default_home: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let file: File = toml::from_str(&text)
+        Self::parse(&text, path, default_home)
+    }
+
+    /// The same of a text that is, or is to be, in the file at `path`.
+    ///
+    /// # Errors
+    /// As [`ServerConfig::read`].
+    pub fn parse(text: &str, path: &Path, default_home: &Path) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text)
             .map_err(|source| ConfigError::Invalid { path: path.to_owned(), source: Box::new(source) })?;
-        let File { home, cluster_name, min_agent_version, api, agents } = file;
+        let File { home, cluster_name, min_agent_version, api, agents, backup } = file;
         let ApiSection { listen: api_listen, hosts: api_hosts, tls: api_tls } = api;
         let AgentsSection { listen, advertise, heartbeat_secs, presence_grace_secs } = agents;
         let usual = Self::new(home.unwrap_or_else(|| default_home.to_owned()));
@@ -129,6 +147,8 @@ impl ServerConfig {
             min_agent_version,
             heartbeat: secs(heartbeat_secs, usual.heartbeat),
             presence_grace: secs(presence_grace_secs, usual.presence_grace),
+            backup: backup.map(BackupConfig::of).transpose()?,
+            source: Some(path.to_owned()),
             ..Self::new(usual.home)
         };
         config.check()?;
@@ -247,6 +267,13 @@ mod tests {
             ("[agents]\nadvertise = [\"not a host\"]", "advertise"),
             ("min_agent_version = \"new\"", "min_agent_version"),
             ("[api\n", "server.toml"),
+            ("[backup]\nurl = \"/b\"", "passphrase_file or recipients"),
+            ("[backup]\nurl = \"/b\"\nrecipients = [\"age1x\"]\npassphrase_file = \"p\"", "either"),
+            ("[backup]\nurl = \"/b\"\nrecipients = [\"age1x\"]", "age1x"),
+            ("[backup]\nurl = \"ftp://b\"\npassphrase_file = \"p\"", "s3://"),
+            ("[backup]\nurl = \"/b\"\nevery = \"often\"\npassphrase_file = \"p\"", "backup.every"),
+            ("[backup]\nurl = \"/b\"\nkeep = 0\npassphrase_file = \"p\"", "backup.keep"),
+            ("[backup]\nurl = \"/b\"\npassphrase = \"secret\"", "passphrase"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(says), "{text:?}: {error}");

@@ -1,7 +1,7 @@
 //! Why a server does not start or goes down. What a request is refused with is `ErrorBody`.
 
 use lattice_identity::IdentityError;
-use lattice_store::{ApplyError, OpenError, StoreError};
+use lattice_store::{ApplyError, ImportError, OpenError, StoreError};
 use std::{io, net::SocketAddr, path::PathBuf};
 
 /// What is wrong with a configuration.
@@ -40,6 +40,13 @@ pub enum ConfigError {
         key: &'static str,
         /// What would work.
         allowed: &'static str,
+    },
+    /// `[backup]` does not make sense.
+    #[error("[backup] of the configuration does not work")]
+    Backup {
+        /// Why.
+        #[source]
+        source: Box<lattice_backup::BackupError>,
     },
     /// An address that no agent could dial.
     #[error("agents.advertise has an address that nobody can dial: write host or host:port")]
@@ -108,6 +115,78 @@ pub enum ServerError {
     /// The gateway of the agents does not start.
     #[error("the agents' port does not start")]
     Link(#[source] lattice_link::LinkError),
+    /// A backup could not be made or read.
+    #[error(transparent)]
+    Backup(lattice_backup::BackupError),
+    /// A dump does not go into a store.
+    #[error(transparent)]
+    Import(ImportError),
+    /// There is nothing to back up or to move.
+    #[error("there is no store at {place}: check LATTICE_HOME, --home and --config")]
+    NoInstallation {
+        /// Where it should be.
+        place: String,
+    },
+    /// The configuration is neither there nor in the backup.
+    #[error("there is no configuration {}, and the backup has none: leave --config away, or write one first", path.display())]
+    NoSettings {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// There is something already.
+    #[error("{} is not empty ({what}), so nothing was restored: name another --home, or say --replace to move all of it aside", home.display())]
+    NotEmpty {
+        /// The home.
+        home: PathBuf,
+        /// Some of what is there.
+        what: String,
+    },
+    /// Its server runs.
+    #[error("a server runs on {}, so nothing was changed: stop it first", home.display())]
+    Runs {
+        /// The home.
+        home: PathBuf,
+    },
+    /// Somebody works on the store.
+    #[error(
+        "{holder} works on the store, so nothing was moved: stop its servers; after a crash, try again in a quarter of a minute"
+    )]
+    Held {
+        /// Who.
+        holder: String,
+    },
+    /// The store that is to be restored into has another content.
+    #[error(
+        "the store that the configuration names is not empty, so nothing was restored: name an empty one"
+    )]
+    StoreNotEmpty,
+    /// A restore was begun and not finished.
+    #[error("a restore into {} was not finished: run `lattice backup restore` again", home.display())]
+    HalfRestored {
+        /// The home.
+        home: PathBuf,
+    },
+    /// The store was moved elsewhere.
+    #[error(
+        "this store was moved to {to} and is out of date: start the server with that one, or say that this one counts with `lattice migrate --reopen`"
+    )]
+    Moved {
+        /// Where to.
+        to: String,
+    },
+    /// What was written reads differently.
+    #[error(
+        "the new store does not give back what the old one has, so the old one stays as it is: look at the disk, empty the new one and try again"
+    )]
+    NotTheSame,
+    /// Not a side of a move.
+    #[error(
+        "{text}:// is not understood here: name a configuration (server.toml) or sqlite:PATH; a database's address stands in the configuration's [store], where nobody sees its password"
+    )]
+    Side {
+        /// Its scheme.
+        text: String,
+    },
     /// The server is going down.
     #[error("the server is going down: start it again")]
     Stopping,

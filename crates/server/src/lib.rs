@@ -8,6 +8,7 @@
 //! - `rows`: the kinds of rows, and the one place where they become JSON;
 //! - [`api`]: REST, SSE, WebSocket, on loopback and on the Unix socket;
 //! - `gateway`: joining, renewal, sessions, reports, streams;
+//! - `backups`: dumps, scheduled backups, restore, moves between stores;
 //! - `controllers`: leader's lease, planning, presence, housekeeping.
 //!
 //! A change flows one way: a request or a report becomes a transaction; the watch brings it to
@@ -18,6 +19,7 @@
 
 pub mod api;
 mod authority;
+mod backups;
 mod clock;
 mod config;
 mod controllers;
@@ -26,7 +28,11 @@ mod gateway;
 mod rows;
 mod server;
 mod state;
+mod storage;
 
+pub use backups::{
+    BackupConfig, MoveSide, Moved, RestoreTo, Restored, dump_stopped, migrate, reopen, restore,
+};
 pub use config::{DEFAULT_AGENTS, DEFAULT_API, ServerConfig, TlsFiles};
 pub use error::{ConfigError, ServerError};
 pub use server::{RunningServer, Server};

@@ -76,6 +76,8 @@ stored! {
     Audit, "audit", |row| row.key;
     AuthorityRow, "authority", |_row| "ca";
     Settings, "settings", |_row| "cluster";
+    BackupRow, "backup", |_row| "last";
+    MovedRow, "moved", |_row| "store";
 }
 
 fn body<T: Stored>(row: &T) -> Arc<str> {
@@ -214,6 +216,19 @@ pub(crate) struct AuthorityRow(pub(crate) ExportedAuthority);
 pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) created_at: Timestamp,
+}
+
+/// The last backup that a server made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct BackupRow(pub(crate) lattice_api::BackupMade);
+
+/// The store is out of date: it was moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MovedRow {
+    /// Where to, without credentials.
+    pub(crate) to: String,
+    pub(crate) at: Timestamp,
 }
 
 /// Something that happened.

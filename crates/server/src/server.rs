@@ -5,13 +5,16 @@
 
 use crate::{
     api::{cluster, nodes, principal::Principal, serve, table, tokens},
-    authority, clock,
+    authority,
+    backups::{Mark, UNFINISHED, refuse_moved, schedule},
+    clock,
     config::ServerConfig,
     controllers::{housekeeping, planning, presence},
     error::ServerError,
     gateway::AgentGateway,
     rows::{self, Event, NodeIdentity, Settings, Stored},
     state::{Core, Refused, Snapshot, live::Live},
+    storage,
 };
 use lattice_api::{
     ApiTokenCreate, ApproveNode, ErrorBody, ErrorCode, JoinTokenCreate, NodeView, Status, TokenCreated,
@@ -20,7 +23,7 @@ use lattice_identity::{CertSlot, ChallengeKey, Clock, MasterKey, ServerAddress, 
 use lattice_link::server::{LinkServer, ServerTls};
 use lattice_model::resource::Approval;
 use lattice_planner::Row;
-use lattice_store::{ClusterMeta, Key, Op, SqliteOptions, SqliteStore, Store, Transaction};
+use lattice_store::{ClusterMeta, Key, Op, Store, Transaction};
 use parking_lot::{Mutex, RwLock};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -81,13 +84,10 @@ impl Server {
             source,
         })?;
         let api = serve::tcp(config.api_listen).await?;
-        let store_path = config.home.join("store.db");
-        let store =
-            tokio::task::spawn_blocking(move || SqliteStore::open(store_path, SqliteOptions::default()));
-        let store: Arc<dyn Store> = match store.await {
-            Ok(opened) => Arc::new(opened?),
-            Err(_) => return Err(ServerError::Stopping),
-        };
+        if config.home.join(UNFINISHED).exists() {
+            return Err(ServerError::HalfRestored { home: config.home });
+        }
+        let store = storage::open(&config).await?;
         let started = start_with(config, shutdown, Arc::clone(&store), api, agents).await;
         if started.is_err() {
             store.close().await;
@@ -125,11 +125,15 @@ async fn start_with(
             follower.shutdown.cancel();
         }
     });
-    if core.config.accept_older_store {
-        take_older(&core).await.map_err(|refused| {
+    let restored = Mark::load(&core.config.home)?;
+    if core.config.accept_older_store || restored.is_some() {
+        take_older(&core, restored.as_ref()).await.map_err(|refused| {
             tracing::error!(?refused, "that the older store is accepted was not written down");
             ServerError::Stopping
         })?;
+    }
+    if restored.is_some() {
+        Mark::clear(&core.config.home);
     }
     presence::forget(&core).await;
     core.live.want_plan(snapshot.cluster.stacks.keys().cloned());
@@ -170,6 +174,7 @@ async fn start_with(
     tasks.spawn(planning::run(Arc::clone(&core)));
     tasks.spawn(presence::settle(Arc::clone(&core)));
     tasks.spawn(housekeeping::run(Arc::clone(&core)));
+    tasks.spawn(schedule::run(Arc::clone(&core)));
     tasks.close();
     core.ready.store(true, Ordering::Relaxed);
     tracing::info!(api = %api_addr, agents = %agent_addr, socket = %socket.display(), "the server serves");
@@ -182,6 +187,7 @@ async fn load(
     store: Arc<dyn Store>,
     agent_port: u16,
 ) -> Result<Core, ServerError> {
+    refuse_moved(&*store).await?;
     let ClusterMeta { cluster_id, mut incarnation, .. } = store.cluster().await?;
     if config.accept_older_store {
         incarnation = store.raise_incarnation().await?.incarnation;
@@ -220,13 +226,13 @@ async fn load(
 
 /// Somebody decided to go on from an older store: the nodes have newer session values than it, and
 /// are believed once, each.
-async fn take_older(core: &Core) -> Result<(), Refused> {
-    while core.commit(|snapshot| older(core, snapshot)).await?.value {}
+async fn take_older(core: &Core, restored: Option<&Mark>) -> Result<(), Refused> {
+    while core.commit(|snapshot| older(core, snapshot, restored)).await?.value {}
     Ok(())
 }
 
 /// The next part of it; whether there is more.
-fn older(core: &Core, snapshot: &Snapshot) -> Result<(Vec<Op>, bool), Refused> {
+fn older(core: &Core, snapshot: &Snapshot, restored: Option<&Mark>) -> Result<(Vec<Op>, bool), Refused> {
     let approved = |row: &&Row<NodeIdentity>| {
         let node = snapshot.cluster.nodes.get(&row.node);
         !row.resume_next && node.is_some_and(|node| node.approval == Approval::Approved)
@@ -237,10 +243,23 @@ fn older(core: &Core, snapshot: &Snapshot) -> Result<(Vec<Op>, bool), Refused> {
         .map(|row| rows::update(&NodeIdentity { resume_next: true, ..(*row.value).clone() }, row.revision));
     let mut ops: Vec<_> = resumed.collect();
     if chosen.len() < AT_ONCE {
-        let details = format!("incarnation {}", core.incarnation);
-        ops.push(rows::create(&Principal::process().audit("store.accept_older", "store", &details)));
-        let text = "the store is taken as it is; each node's next session counts";
-        ops.extend(rows::events([Event::new("store.accepted", "store", text).because(Some(details))]));
+        let incarnation = format!("incarnation {}", core.incarnation);
+        let (action, kind, text, details) = match restored {
+            Some(Mark { backup, revision, .. }) => (
+                "store.restore",
+                "store.restored",
+                "the control plane was restored from a backup; each node's next session counts",
+                format!("{incarnation}, from {backup} of revision {revision}"),
+            ),
+            None => (
+                "store.accept_older",
+                "store.accepted",
+                "the store is taken as it is; each node's next session counts",
+                incarnation,
+            ),
+        };
+        ops.push(rows::create(&Principal::process().audit(action, "store", &details)));
+        ops.extend(rows::events([Event::new(kind, "store", text).because(Some(details))]));
     }
     Ok((ops, chosen.len() == AT_ONCE))
 }

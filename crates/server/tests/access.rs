@@ -62,6 +62,9 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("delete_secret", Forbidden, Nothing),
     ("list_events", In, In),
     ("list_audit", In, Forbidden),
+    ("backup_status", In, Forbidden),
+    ("create_backup", Forbidden, Forbidden),
+    ("dump", Forbidden, Forbidden),
     ("watch", In, In),
 ];
 

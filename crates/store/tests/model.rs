@@ -208,7 +208,7 @@ fn row(record: &lattice_store::Record) -> Row {
 async fn run(steps: Vec<Step>) {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(Timestamp(0)));
-    let options = || SqliteOptions { clock: clock.clone(), max_bytes: None };
+    let options = || SqliteOptions { clock: clock.clone(), ..SqliteOptions::default() };
     let path = folder.path().join("store.db");
     let mut store = SqliteStore::open(&path, options()).unwrap();
     let mut live = store.watch(Revision::ZERO).await.unwrap();

@@ -5,6 +5,7 @@ use super::{
     principal::Principal,
 };
 use crate::{
+    backups::schedule,
     rows::{Audit, Event},
     state::{Core, Snapshot},
 };
@@ -37,9 +38,10 @@ pub(crate) async fn status(
 ) -> Answer<Status> {
     let mut status = present(&core);
     if !who.may(Permission::ClusterLook, &Object::Cluster) {
-        // They name nodes and volumes of others.
+        // They name nodes and volumes of others, and places.
         status.warnings.clear();
         status.planner.warnings.clear();
+        status.backup = lattice_api::BackupStatus::default();
     }
     Ok(Json(status))
 }
@@ -85,6 +87,7 @@ pub(crate) fn present(core: &Core) -> Status {
             volume.key
         ));
     }
+    warnings.extend(schedule::warning(core));
     let memory = core.live.planner.lock();
     let pending: usize = memory.pending.values().flatten().map(|pending| pending.slots.len()).sum();
     Status {
@@ -107,6 +110,7 @@ pub(crate) fn present(core: &Core) -> Status {
             pending: u32::try_from(pending).unwrap_or(u32::MAX),
             warnings: memory.warnings.clone(),
         },
+        backup: schedule::status(core),
         warnings,
     }
 }

@@ -6,9 +6,10 @@
 //! - [`serve`]: the listeners;
 //! - [`extract`], [`error`]: bodies, queries and names in; refusals out, always as `ErrorBody`;
 //! - one file for each subject: [`cluster`], [`tokens`], [`nodes`], [`stacks`] with [`deploy`],
-//!   [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`], [`secrets`], [`watch`].
+//!   [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`], [`secrets`], [`watch`], [`backups`].
 
 pub(crate) mod allocations;
+pub(crate) mod backups;
 pub(crate) mod cluster;
 pub(crate) mod deploy;
 pub(crate) mod diff;

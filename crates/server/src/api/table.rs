@@ -18,7 +18,7 @@
 //! a viewer, and as the developer of another project: a new route needs its line there.
 
 use super::{
-    allocations, cluster,
+    allocations, backups, cluster,
     error::ApiError,
     guard::{self, Access},
     nodes, secrets, stacks, streams, tokens, watch, workloads,
@@ -162,6 +162,9 @@ pub(crate) fn table() -> Vec<Route> {
         change(on(P::SecretChange, guard::project), delete_, paths::SECRET, "delete_secret", "Deletes a secret that nothing uses.", delete(secrets::remove)),
         look(list(P::StackLook), paths::EVENTS, "list_events", "What happened, oldest first.", get(cluster::events)).query::<api::EventQuery>().lists::<api::EventView>(),
         look(on(P::AuditLook, guard::cluster), paths::AUDIT, "list_audit", "Who changed what, oldest first.", get(cluster::audit)).query::<api::AuditQuery>().lists::<api::AuditView>(),
+        look(on(P::ClusterLook, guard::cluster), paths::BACKUP, "backup_status", "How the backups are doing that the server makes by itself.", get(backups::status)).gives::<api::BackupStatus>(),
+        change(on(P::ServerChange, guard::cluster), Method::POST, paths::BACKUP, "create_backup", "Makes a backup now, where the configuration says.", post(backups::create)).gives::<api::BackupStatus>(),
+        Route { gives: Content::Other("application/octet-stream", None), ..change(on(P::ServerChange, guard::cluster), Method::POST, paths::BACKUP_DUMP, "dump", "The whole control plane, keys included, encrypted to the recipients that are given.", post(backups::dump)).takes::<api::BackupDump>() },
         Route { gives: Content::Other("text/event-stream", Some(described::<api::WatchEvent>)), ..look(list(P::StackLook), paths::WATCH, "watch", "Every change, as server-sent events.", get(watch::watch)).query::<api::WatchQuery>() },
     ]
 }

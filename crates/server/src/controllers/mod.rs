@@ -14,3 +14,5 @@ pub(crate) mod housekeeping;
 pub(crate) mod leader;
 pub(crate) mod planning;
 pub(crate) mod presence;
+
+pub(crate) use leader::LEASE as LEADER;

@@ -34,6 +34,8 @@ pub(crate) struct Live {
     pub(crate) token_use: Mutex<HashMap<TokenId, Timestamp>>,
     /// When the last refused attempt was written down.
     pub(crate) last_denied: Mutex<Timestamp>,
+    /// The backups that this server makes.
+    pub(crate) backups: crate::backups::schedule::Memory,
     /// Who waits for an agent's bulk connection.
     pub(crate) streams: Streams,
     /// Streams of the API.

@@ -23,12 +23,15 @@ pub struct SqliteOptions {
     /// The largest size of the database file in bytes; beyond it writes get
     /// [`crate::StoreError::Full`]. The write-ahead log beside it takes up to about 64 MiB more.
     pub max_bytes: Option<u64>,
+    /// Where a store of an older schema is copied to before it is migrated, as a file that the older
+    /// program opens; made if absent. `None`: nowhere.
+    pub copy_before_migration: Option<PathBuf>,
 }
 
 impl Default for SqliteOptions {
     /// The machine's clock, and no limit but the disk's.
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock::new()), max_bytes: None }
+        Self { clock: Arc::new(SystemClock::new()), max_bytes: None, copy_before_migration: None }
     }
 }
 
@@ -116,12 +119,52 @@ pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<(Lock, Connec
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(database)?;
     let version = schema::inspect(&connection, path)?;
+    copy_before(&connection, path, options, version, schema::SCHEMA)?;
     configure(&connection, options).map_err(database)?;
     schema::migrate(&mut connection, version).map_err(database)?;
     // The database file's own name has to survive a power cut, too.
     #[cfg(unix)]
     File::open(folder(path)).and_then(|folder| folder.sync_all()).map_err(io)?;
     Ok((lock, connection))
+}
+
+/// Copies a store that is about to be migrated; without a copy it is not.
+fn copy_before(
+    connection: &Connection,
+    path: &Path,
+    options: &SqliteOptions,
+    version: u32,
+    target: u32,
+) -> Result<(), OpenError> {
+    let Some(folder) = options.copy_before_migration.as_deref().filter(|_| 0 < version && version < target)
+    else {
+        return Ok(());
+    };
+    let copy = folder.join(format!("store-schema{version}-{}.db", options.clock.wall().0));
+    let partial = suffixed(&copy, ".partial");
+    let io = |source| OpenError::Io { path: copy.clone(), source };
+    make_private(folder).map_err(io)?;
+    private_file(&partial).map_err(io)?;
+    let done = connection
+        .execute("VACUUM INTO ?1", [partial.to_string_lossy()])
+        .map_err(|error| OpenError::database(path, error))
+        .and_then(|_| File::open(&partial).and_then(|file| file.sync_all()).map_err(io))
+        .and_then(|()| fs::rename(&partial, &copy).map_err(io));
+    if done.is_err() {
+        let _ = fs::remove_file(&partial);
+    }
+    #[cfg(unix)]
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)?;
+    tracing::info!(copy = %copy.display(), version, "the store was copied before its migration");
+    done
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 fn configure(connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
@@ -208,4 +251,36 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(unix)]
 fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn an_older_schema_is_copied_before_it_is_migrated() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("store.db");
+        let copies = home.path().join("backups");
+        let options =
+            SqliteOptions { copy_before_migration: Some(copies.clone()), ..SqliteOptions::default() };
+        let (lock, connection) = open(&path, &options).unwrap();
+        assert!(!copies.exists(), "a new store and one of this schema are not copied");
+        connection.execute("UPDATE meta SET revision = 7", []).unwrap();
+        // As the next program will find it.
+        copy_before(&connection, &path, &options, schema::SCHEMA, schema::SCHEMA + 1).unwrap();
+        drop((lock, connection));
+        let copy = fs::read_dir(&copies).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
+        assert_eq!(copy.len(), 1, "{copy:?}");
+        assert_eq!(fs::metadata(&copy[0]).unwrap().permissions().mode() & 0o777, 0o600);
+        let (_lock, connection) = open(&copy[0], &options).unwrap();
+        let revision: i64 = connection.query_row("SELECT revision FROM meta", [], |row| row.get(0)).unwrap();
+        assert_eq!(revision, 7, "what was only in the write-ahead log is in the copy");
+
+        // Without room for a copy there is no migration.
+        let blocked =
+            SqliteOptions { copy_before_migration: Some(copy[0].join("x")), ..SqliteOptions::default() };
+        assert!(copy_before(&connection, &path, &blocked, 1, 2).is_err());
+    }
 }

@@ -25,7 +25,10 @@ impl Sqlite {
     }
 
     fn with(&self, max_bytes: Option<u64>) -> Result<SqliteStore, OpenError> {
-        SqliteStore::open(self.path(), SqliteOptions { clock: self.clock.clone(), max_bytes })
+        SqliteStore::open(
+            self.path(),
+            SqliteOptions { clock: self.clock.clone(), max_bytes, ..SqliteOptions::default() },
+        )
     }
 }
 
