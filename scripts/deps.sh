@@ -3,7 +3,8 @@
 #
 # build  a C compiler (the bundled SQLite and ring), Rust by rustup
 # run    Docker's engine and command, and the right of this user to use it
-# test   cargo-nextest, cargo-deny, rustfmt, clippy, mmdebstrap (for the test images)
+# test   cargo-nextest, cargo-deny, rustfmt, clippy, mmdebstrap (for the test images), PostgreSQL (its programs alone:
+#        the tests start instances of their own)
 #
 # A person is asked first; with CI=true or YES=1 nobody is. Where nobody is there to ask, it prints what to run and
 # fails. Debian and Ubuntu are installed on; elsewhere what is missing is named.
@@ -59,6 +60,10 @@ if wants run && ! engine_answers; then
 fi
 if wants test; then
   have mmdebstrap || package mmdebstrap "unpacks Debian packages into the test images"
+  # Debian has them outside of the path.
+  if ! have initdb && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
+    package postgresql "the tests start private instances of it; no cluster of the system is made"
+  fi
   if have cargo && ! cargo fmt --version >/dev/null 2>&1; then components+=(rustfmt); fi
   if have cargo && ! cargo clippy --version >/dev/null 2>&1; then components+=(clippy); fi
   for name in "${components[@]}"; do reasons+=("$name: a component of the Rust toolchain"); done
@@ -101,8 +106,21 @@ fi
 if [ ${#packages[@]} -gt 0 ]; then
   say "--> apt-get install ${packages[*]}"
   as_root apt-get update -q >&2 || warn "apt-get update failed; trying with the lists that are there"
+  # Debian's package would make a cluster and start it at each boot; nobody asked for one.
+  no_cluster=""
+  case " ${packages[*]} " in
+    *" postgresql "*)
+      no_cluster=/etc/postgresql-common/createcluster.d/lattice.conf
+      as_root mkdir -p "${no_cluster%/*}"
+      echo "create_main_cluster = false" | as_root tee "$no_cluster" >/dev/null
+      ;;
+  esac
+  installed=0
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}" >&2 ||
-    die "apt-get could not install: ${packages[*]}; its message above says why"
+    installed=$?
+  # Whoever installs a newer one later gets what Debian gives.
+  if [ -n "$no_cluster" ]; then as_root rm -f "$no_cluster"; fi
+  [ "$installed" -eq 0 ] || die "apt-get could not install: ${packages[*]}; its message above says why"
 fi
 if wants run && have dockerd && ! have docker; then
   # Newer releases have the command apart, which an empty package list does not tell beforehand.

@@ -1,8 +1,9 @@
 //! The port to what Lattice remembers: typed, revisioned rows with a change log, transactions by
 //! compare-and-swap under a fencing guard, a gap-free ordered watch, and leases.
 //!
-//! Enter at [`Store`]. [`SqliteStore`] is the embedded part; [`conformance`] (feature
-//! `conformance`) is the suite that every part has to pass. The words are in [`Key`], [`Record`],
+//! Enter at [`Store`]. [`SqliteStore`] is the embedded part, [`PostgresStore`] (feature `postgres`)
+//! the one for several servers; [`conformance`] (feature `conformance`) is the suite that every part
+//! has to pass. The words are in [`Key`], [`Record`],
 //! [`Transaction`] and [`Change`]; [`Feed`] and [`ChangeLog`] are for whoever writes another part.
 //!
 //! Invariants:
@@ -19,6 +20,10 @@ pub mod conformance;
 mod dump;
 mod error;
 mod key;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod lease;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod record;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
@@ -30,6 +35,8 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use dump::StoreDump;
 pub use error::{ApplyError, ImportError, LeaseError, StoreError, WatchError};
 pub use key::{InvalidKind, Key, Kind, Revision};
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresError, PostgresOptions, PostgresStore};
 pub use record::{Change, ChangeEvent, EventKind, Listing, Prior, Record};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore};

@@ -42,10 +42,11 @@ struct Ring {
     bytes: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Head {
     revision: Revision,
-    closed: bool,
+    /// Why nothing more will come.
+    ended: Option<StoreError>,
 }
 
 enum Found {
@@ -59,7 +60,7 @@ impl Feed {
     pub fn new(head: Revision) -> Self {
         Self {
             ring: Mutex::new(Ring { base: head, changes: VecDeque::new(), bytes: 0 }),
-            head: watch::Sender::new(Head { revision: head, closed: false }),
+            head: watch::Sender::new(Head { revision: head, ended: None }),
         }
     }
 
@@ -92,7 +93,14 @@ impl Feed {
 
     /// Ends all watches once they have read what was published.
     pub fn close(&self) {
-        self.head.send_modify(|head| head.closed = true);
+        self.end(StoreError::Closed);
+    }
+
+    /// The same, with another reason; the first one stays.
+    pub fn end(&self, why: StoreError) {
+        self.head.send_modify(|head| {
+            head.ended.get_or_insert(why);
+        });
     }
 
     fn take(&self, after: Revision, into: &mut VecDeque<Arc<Change>>) -> Found {
@@ -184,12 +192,12 @@ impl WatchStream {
 
     async fn advance(&mut self) -> Result<(), WatchError> {
         // Marked as seen before the look, so that a change in between wakes us again.
-        let closed = self.head.borrow_and_update().closed;
-        match self.feed.take(self.position, &mut self.ready) {
-            Found::Changes => {}
-            Found::Nothing if closed => return Err(StoreError::Closed.into()),
-            Found::Nothing => self.head.changed().await.map_err(|_| StoreError::Closed)?,
-            Found::Behind => {
+        let ended = self.head.borrow_and_update().ended.clone();
+        match (self.feed.take(self.position, &mut self.ready), ended) {
+            (Found::Changes, _) => {}
+            (Found::Nothing, Some(why)) => return Err(why.into()),
+            (Found::Nothing, None) => self.head.changed().await.map_err(|_| StoreError::Closed)?,
+            (Found::Behind, _) => {
                 self.ready = self.log.read_after(self.position, PAGE).await?.into();
                 if self.ready.is_empty() {
                     return Err(gap(self.position, None));

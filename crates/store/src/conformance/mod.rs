@@ -1,7 +1,7 @@
 //! What every part of the port has to do, as tests that a part runs on itself.
 //!
 //! Enter at [`conformance_tests!`](crate::conformance_tests): one test for each case, each with a
-//! [`Subject`] of its own. A failing case panics and says what it saw.
+//! [`Subject`] of its own; or at [`CASES`]. A failing case panics and says what it saw.
 
 #![allow(clippy::unwrap_used)]
 
@@ -16,6 +16,7 @@ pub use rows::*;
 pub use watching::*;
 
 use crate::{Applied, ApplyError, Key, Kind, Op, Revision, Store, StoreError, Transaction};
+use futures::future::BoxFuture;
 use lattice_model::Duration;
 use std::sync::Arc;
 
@@ -33,7 +34,22 @@ pub trait Subject: Send + Sync {
 #[macro_export]
 macro_rules! conformance_tests {
     ($subject:expr) => {
-        $crate::conformance_tests!(@each $subject;
+        $crate::conformance_cases!($crate::conformance_tests, @each $subject);
+    };
+    (@each $subject:expr; $($case:ident),+ $(,)?) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            $crate::conformance::$case(&$subject).await;
+        }
+    )+};
+}
+
+/// Gives the names of all cases to a macro, after what it is given besides.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_cases {
+    ($macro:path, $($before:tt)*) => {
+        $macro! { $($before)*;
             rows_are_compared_and_swapped, refused_transactions_write_nothing, checks_only_assert,
             puts_and_deletes_without_expectation, bounds_are_kept, guards_fence, requests_are_applied_once,
             concurrent_writers_lose_no_update, listings_show_one_revision, rows_survive_reopening,
@@ -44,15 +60,21 @@ macro_rules! conformance_tests {
             leases_are_exclusive_and_end, leases_survive_reopening, released_leases_are_free, odd_leases_are_refused,
             restores_raise_the_incarnation,
             dumps_go_into_empty_stores, dumps_are_refused_by_stores_in_use, damaged_dumps_are_refused,
-        );
-    };
-    (@each $subject:expr; $($case:ident),+ $(,)?) => {$(
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $case() {
-            $crate::conformance::$case(&$subject).await;
         }
-    )+};
+    };
 }
+
+/// A case of the suite.
+pub type Case = for<'a> fn(&'a dyn Subject) -> BoxFuture<'a, ()>;
+
+macro_rules! list {
+    (; $($case:ident),+ $(,)?) => {
+        /// All cases by name, for a part whose start is too dear for a test each.
+        pub const CASES: &[(&str, Case)] = &[$((stringify!($case), |subject| Box::pin($case(subject)))),+];
+    };
+}
+
+conformance_cases!(list,);
 
 const THING: Kind = Kind::new("thing");
 const OTHER: Kind = Kind::new("other_thing");

@@ -3,14 +3,13 @@
 use super::{
     OpenError, SqliteOptions,
     checkpoint::Checkpointer,
-    lease::LeaseOp,
     open::{self, Lock},
     read::Readers,
     writer::{Command, Writer},
 };
 use crate::{
     Applied, ApplyError, ChangeLog, ClusterMeta, Feed, ImportError, Key, Kind, Lease, LeaseError, Listing,
-    Record, Revision, Store, StoreDump, StoreError, Transaction, WatchError, WatchStream,
+    Record, Revision, Store, StoreDump, StoreError, Transaction, WatchError, WatchStream, lease::LeaseOp,
 };
 use lattice_model::{Duration, RequestId};
 use std::{path::Path, sync::Arc, thread};

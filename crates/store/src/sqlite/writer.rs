@@ -8,13 +8,13 @@ use super::{
     apply::apply,
     checkpoint::Checkpointer,
     import::import,
-    lease::{LeaseOp, Leases},
+    lease::Leases,
     read::{cluster, head, number, position},
     store_error,
 };
 use crate::{
     Applied, ApplyError, Change, Clock, ClusterMeta, Feed, ImportError, Lease, LeaseError, Revision,
-    StoreDump, StoreError, Transaction,
+    StoreDump, StoreError, Transaction, lease::LeaseOp,
 };
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use std::sync::Arc;
