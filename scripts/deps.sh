@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Says what this machine lacks, then installs it: deps.sh [build] [run] [test]   (all three without arguments)
+# Says what this machine lacks, then installs it: deps.sh [build] [run] [test] [testbed]   (the first three without
+# arguments)
 #
 # build  a C compiler (the bundled SQLite and ring), Rust by rustup
 # run    Docker's engine and command, and the right of this user to use it
-# test   cargo-nextest, cargo-deny, rustfmt, clippy, mmdebstrap (for the test images), PostgreSQL (its programs alone:
-#        the tests start instances of their own)
+# test   cargo-nextest, cargo-deny, rustfmt, clippy, what a testbed needs, PostgreSQL (its programs alone: the tests
+#        start instances of their own)
+# testbed  mmdebstrap (for the test images); ip, nft, unshare, mkfs.ext4 (for machines in namespaces)
 #
 # A person is asked first; with CI=true or YES=1 nobody is. Where nobody is there to ask, it prints what to run and
 # fails. Debian and Ubuntu are installed on; elsewhere what is missing is named.
@@ -13,7 +15,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 if [ $# -eq 0 ]; then set -- build run test; fi
 for purpose in "$@"; do
-  case "$purpose" in build | run | test) ;; *) die "usage: deps.sh [build] [run] [test], not '$purpose'" ;; esac
+  case "$purpose" in build | run | test | testbed) ;; *) die "usage: deps.sh [build] [run] [test] [testbed], not '$purpose'" ;; esac
 done
 wants() { case " $PURPOSES " in *" $1 "*) return 0 ;; esac; return 1; }
 PURPOSES="$*"
@@ -58,8 +60,14 @@ if wants run && ! engine_answers; then
     reasons+=("your right to use Docker: membership of the group 'docker' (it is as powerful as root on this machine)")
   fi
 fi
-if wants test; then
+if wants test || wants testbed; then
   have mmdebstrap || package mmdebstrap "unpacks Debian packages into the test images"
+  have ip || package iproute2 "ip: the network of a testbed"
+  have nft || package nftables "nft: packets that a testbed loses"
+  have mkfs.ext4 || package e2fsprogs "mkfs.ext4: the disks of a testbed"
+  have setpriv || package util-linux "unshare, nsenter, losetup: the machines of a testbed"
+fi
+if wants test; then
   # Debian has them outside of the path.
   if ! have initdb && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
     package postgresql "the tests start private instances of it; no cluster of the system is made"

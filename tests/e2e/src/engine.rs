@@ -1,18 +1,8 @@
 //! The container engine: the machine's own, which is everybody's, or a private one that a test may kill.
 
-use crate::{
-    home::Home,
-    process::{Output, Process},
-    programs::tied,
-    wait::{PATIENCE, until},
-};
+use crate::process::Output;
 use serde_json::Value;
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-    sync::Mutex,
-    time::Duration,
-};
+use std::process::Command;
 
 /// A small image with a shell and a web server, built by `scripts/images.sh`.
 pub const BUSYBOX: &str = "lattice-test/busybox:1";
@@ -23,17 +13,7 @@ pub const POSTGRES: &str = "lattice-test/postgres:15";
 #[derive(Debug)]
 pub struct Engine {
     socket: String,
-    private: Option<Private>,
-}
-
-/// An engine of this test alone, in namespaces of its own: its bridge, its ports and its mounts are in nobody's way,
-/// and go with the namespaces.
-#[derive(Debug)]
-struct Private {
-    home: Home,
-    /// Keeps the namespaces while the engine is away.
-    holder: Process,
-    daemon: Mutex<Option<Process>>,
+    private: Option<lattice_testbed::Engine>,
 }
 
 impl Engine {
@@ -60,56 +40,21 @@ impl Engine {
         engine
     }
 
-    /// An engine of one's own, with the small test image.
+    /// An engine of one's own, on a machine of its own, with the small test image.
     ///
     /// # Panics
     /// When it does not start, which takes root or sudo without a question.
     pub fn private() -> Self {
         let shared = Self::shared();
-        let home = Home::new();
-        // `slave`: memory folders that an agent makes later are seen inside, and nothing inside is seen here. An empty
-        // /run/containerd, so that dockerd starts a containerd of its own and never uses the machine's. The shell is
-        // the first process in there: it reaps what loses its parent, and all ends with it.
-        let script = "ip link set lo up; if [ -d /run/containerd ]; then mount -t tmpfs none /run/containerd; fi; \
-                      : >\"$1\"; while :; do sleep 1000 & wait $!; done";
-        let mut command = rooted("unshare");
-        command.args([
-            "--net",
-            "--mount",
-            "--propagation",
-            "slave",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "--mount-proc",
-        ]);
-        command.args(["sh", "-c", script, "sh"]).arg(home.join("ready"));
-        let holder =
-            Process::start("the namespaces' keeper", command.stdin(Stdio::null()), &home.join("keeper.log"));
-        until("the namespaces are there", PATIENCE, || match home.join("ready").exists() {
-            true => Ok(()),
-            false => Err(holder.log()),
-        });
-        let socket = home.join("docker.sock").display().to_string();
-        let engine = Self { socket, private: Some(Private { home, holder, daemon: Mutex::new(None) }) };
-        engine.start();
-        let image = Command::new("docker")
-            .args(["-H", &shared.host(), "save", BUSYBOX])
-            .output()
-            .expect("docker save");
-        assert!(image.status.success(), "docker save: {}", String::from_utf8_lossy(&image.stderr));
-        let mut load = Command::new("docker")
-            .args(["-H", &engine.host(), "load", "--quiet"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("docker load");
-        load.stdin.take().expect("a pipe").write_all(&image.stdout).expect("docker load");
-        assert!(load.wait().expect("docker load").success(), "docker load");
-        engine
+        let private = lattice_testbed::Engine::alone().unwrap_or_else(|error| panic!("{error}"));
+        let archive = tempfile::NamedTempFile::new_in(private.machine().folder()).expect("a file");
+        let path = archive.path().to_str().expect("a path");
+        let _ = shared.docker(&["save", "--output", path, BUSYBOX]).ok();
+        private.load(archive.path()).unwrap_or_else(|error| panic!("{error}"));
+        Self { socket: private.socket().display().to_string(), private: Some(private) }
     }
 
-    fn own(&self) -> &Private {
+    fn own(&self) -> &lattice_testbed::Engine {
         self.private.as_ref().expect("a private engine; the machine's own is not to be disturbed")
     }
 
@@ -118,23 +63,8 @@ impl Engine {
     /// # Panics
     /// When it does not answer in time.
     pub fn start(&self) {
-        let Private { home, holder, daemon } = self.own();
-        let mut command = inside(holder);
-        // No iptables: published ports on loopback are carried by the engine's own proxy, and nothing else is needed.
-        command.args(["dockerd", "--iptables=false", "--ip6tables=false", "--ip-masq=false"]);
-        command.arg("--data-root").arg(home.join("data")).arg("--exec-root").arg(home.join("exec"));
-        command.arg("--pidfile").arg(home.join("docker.pid")).arg("--host").arg(self.host());
-        command.args(["--group", &rustix::process::getgid().as_raw().to_string()]);
-        // The default search path of an ordinary user has no sbin.
-        let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
-        command.env("PATH", path).stdin(Stdio::null());
-        let mut started = Process::start("dockerd", &mut command, &home.join("dockerd.log"));
-        until("the private engine answers", PATIENCE, || {
-            assert!(!started.has_ended(), "dockerd ended by itself:\n{}", started.log());
-            let answer = self.docker(&["version", "--format", "{{.Server.Version}}"]);
-            if answer.code == 0 { Ok(()) } else { Err(answer.stderr) }
-        });
-        *daemon.lock().expect("nobody panicked") = Some(started);
+        let own = self.own();
+        own.start().and_then(|()| own.ready()).unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// kill -9 of a private engine.
@@ -142,10 +72,7 @@ impl Engine {
     /// # Panics
     /// When it does not run.
     pub fn kill(&self) {
-        let own = self.own();
-        let mut daemon = own.daemon.lock().expect("nobody panicked").take().expect("it runs");
-        own.signal("KILL");
-        daemon.wait(PATIENCE);
+        self.own().kill().unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// The socket's path.
@@ -222,83 +149,6 @@ impl Engine {
             }
         }
     }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        let Some(own) = &mut self.private else { return };
-        let Some(mut running) = own.daemon.get_mut().ok().and_then(Option::take) else { return };
-        let all = lines(&Output::of(
-            Command::new("docker").args(["-H", &format!("unix://{}", self.socket), "ps", "--all", "--quiet"]),
-            b"",
-        ));
-        if !all.is_empty() {
-            let args: Vec<_> = ["-H", &format!("unix://{}", self.socket), "rm", "--force"]
-                .into_iter()
-                .map(ToOwned::to_owned)
-                .chain(all)
-                .collect();
-            Output::of(Command::new("docker").args(args), b"");
-        }
-        own.signal("TERM");
-        let begun = std::time::Instant::now();
-        while !running.has_ended() && begun.elapsed() < Duration::from_secs(15) {
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        // What is left goes with the namespaces' first process.
-    }
-}
-
-impl Private {
-    /// Signals the engine by the number that it wrote down itself, which counts in its namespace.
-    fn signal(&self, signal: &str) {
-        let script = "kill -s \"$1\" \"$(cat \"$2\")\"";
-        let pid = self.home.join("docker.pid");
-        let status = inside(&self.holder).args(["sh", "-c", script, "sh", signal]).arg(pid).status();
-        assert!(
-            status.as_ref().is_ok_and(std::process::ExitStatus::success),
-            "dockerd gets no {signal}: {status:?}"
-        );
-    }
-}
-
-/// The beginning of a command in the namespaces that a process keeps.
-fn inside(holder: &Process) -> Command {
-    let pid = inner(holder);
-    let mut command = rooted("nsenter");
-    for (name, file) in [("net", "net"), ("mount", "mnt"), ("pid", "pid")] {
-        command.arg(format!("--{name}=/proc/{pid}/ns/{file}"));
-    }
-    command
-}
-
-/// The process that has the namespaces: the shell below the process started, be that sudo or not.
-fn inner(holder: &Process) -> u32 {
-    until("the namespaces are there", PATIENCE, || {
-        let mut pid = u32::try_from(holder.pid().as_raw_nonzero().get()).expect("a pid");
-        loop {
-            let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            if comm.trim() == "sh" {
-                return Ok(pid);
-            }
-            let children =
-                std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-            match children.split_whitespace().next().and_then(|child| child.parse().ok()) {
-                Some(child) => pid = child,
-                None => return Err(comm),
-            }
-        }
-    })
-}
-
-/// A command as root that dies with this process.
-fn rooted(program: &str) -> Command {
-    if rustix::process::geteuid().is_root() {
-        return tied(program);
-    }
-    let mut command = tied("sudo");
-    command.args(["--non-interactive", "--preserve-env=PATH", "--", program]);
-    command
 }
 
 fn lines(output: &Output) -> Vec<String> {

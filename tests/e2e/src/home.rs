@@ -1,6 +1,6 @@
 //! A folder for state, with a path short enough for Unix sockets, on its own small disk where a test wants one.
 
-use crate::programs::as_root;
+use lattice_testbed::rooted;
 use std::path::{Path, PathBuf};
 
 /// A folder that goes with the test. `LATTICE_E2E_KEEP=1` keeps it.
@@ -32,7 +32,7 @@ impl Home {
         let mut home = Self::new();
         let options = format!("size={mebibytes}m,mode=0777");
         let status =
-            as_root("mount").args(["-t", "tmpfs", "-o", &options, "lattice-e2e"]).arg(&home.path).status();
+            rooted("mount").args(["-t", "tmpfs", "-o", &options, "lattice-e2e"]).arg(&home.path).status();
         assert!(
             status.as_ref().is_ok_and(std::process::ExitStatus::success),
             "a small disk cannot be mounted ({status:?}); this test needs root, or sudo that asks no password"
@@ -65,11 +65,11 @@ impl Drop for Home {
             return;
         }
         if self.mounted {
-            let _ = as_root("umount").arg("--lazy").arg(&self.path).status();
+            let _ = rooted("umount").arg("--lazy").arg(&self.path).status();
         }
         if std::fs::remove_dir_all(&self.path).is_err() {
             // A private engine leaves files of root.
-            let _ = as_root("rm").args(["-rf", "--one-file-system"]).arg(&self.path).status();
+            let _ = rooted("rm").args(["-rf", "--one-file-system"]).arg(&self.path).status();
         }
     }
 }
