@@ -6,7 +6,7 @@ use crate::{
     proc,
 };
 use anyhow::{Context as _, bail};
-use lattice_api::{DeleteStackQuery, DeployQuery, DeployRequest, ErrorCode};
+use lattice_api::{ApiTokenCreate, DeleteStackQuery, DeployQuery, DeployRequest, ErrorCode, Scope};
 use lattice_client::{API_SOCKET, Client, Endpoint};
 use lattice_model::{
     Cpu, Duration as Span, StackKey, StackName,
@@ -67,6 +67,22 @@ impl Cluster {
     /// The engine that its node uses.
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Where its API listens.
+    pub(crate) const fn api(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Its API by the socket.
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// An API token that may do everything.
+    pub(crate) async fn token(&self) -> anyhow::Result<String> {
+        let wish = ApiTokenCreate { name: "bench".into(), scope: Scope::Full, ttl_ms: None };
+        Ok(self.client.create_api_token(&wish).await?.token)
     }
 
     /// Starts `lattice up` and waits until its node can be given work. Answers how long the server took to be ready,

@@ -1,6 +1,7 @@
 //! The registry. A new benchmark is a file here and a line in [`ALL`]; `docs/benchmarks.md` describes it.
 
 mod agent_footprint;
+mod api_rates;
 mod deploy_latency;
 mod direct;
 mod restart_latency;
@@ -13,6 +14,8 @@ use crate::benchmark::Benchmark;
 /// Every benchmark, in the order in which they run.
 pub(crate) const ALL: &[&dyn Benchmark] = &[
     &store_writes::StoreWrites,
+    &api_rates::ApiReads,
+    &api_rates::ApiWrites,
     &deploy_latency::DeployLatency,
     &restart_latency::RestartLatency,
     &agent_footprint::AgentFootprint,
