@@ -98,6 +98,11 @@ pub(crate) enum Command {
     Deploy(DeployArgs),
     /// Run one image as a stack of its own.
     Run(RunArgs),
+    /// Jobs: services that end by themselves, and what their runs came to.
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Show nodes and what runs on them, again and again.
+    Top(TopArgs),
     /// List what runs, where, and on which ports.
     Ps(PsArgs),
     /// Show what containers wrote.
@@ -126,6 +131,22 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     /// Say why a service is where it is, or why it does not run.
     Explain(ExplainArgs),
+    /// Print what a shell needs to complete this program's words; source it from the shell's start-up file.
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page of a command, or write them all.
+    Man(ManArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Write the pages of all commands into this folder.
+    #[arg(long, conflicts_with = "command")]
+    pub(crate) dir: Option<PathBuf>,
+    /// The command, such as `node approve` [default: the program itself].
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -271,7 +292,7 @@ pub(crate) struct DeployArgs {
     pub(crate) wait: WaitArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct WaitArgs {
     /// Follow until everything runs and is healthy, or one thing failed (the default).
     #[arg(long, overrides_with = "no_wait")]
@@ -314,6 +335,79 @@ pub(crate) struct RunArgs {
     /// The command and its arguments [default: the image's].
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// List jobs with their last run.
+    Ls,
+    /// Run an image once, to its end; ends with its exit code.
+    Run(JobRunArgs),
+    /// Run a job again.
+    Rerun(RerunArgs),
+    /// List the runs of a job with their exit codes, oldest first.
+    History(HistoryArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobRunArgs {
+    /// The job's name [default: the image's, with four digits].
+    #[arg(long)]
+    pub(crate) name: Option<StackName>,
+    /// An environment variable: NAME=VALUE, or NAME to pass on this shell's.
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// How often it is tried again when it fails.
+    #[arg(long, default_value = "0", value_name = "TIMES")]
+    pub(crate) retries: u32,
+    /// The most memory: 512m, 2g.
+    #[arg(short, long)]
+    pub(crate) memory: Option<Bytes>,
+    /// The most processors: 0.5, 2.
+    #[arg(long)]
+    pub(crate) cpus: Option<Cpu>,
+    /// The pool whose nodes may run it.
+    #[arg(long)]
+    pub(crate) pool: Option<PoolName>,
+    /// Keep it when it has ended, to run it again.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Do not wait for its end; keeps it.
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// The image.
+    pub(crate) image: String,
+    /// The command and its arguments [default: the image's].
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RerunArgs {
+    /// The job.
+    pub(crate) service: String,
+    /// Do not wait for its end.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// The job.
+    pub(crate) service: String,
+    /// How many of the last runs to show.
+    #[arg(short = 'n', long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// Show it once and end.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// How long between two looks.
+    #[arg(long, value_parser = parse::duration, default_value = "2s", value_name = "SPAN")]
+    pub(crate) every: Duration,
 }
 
 #[derive(Debug, Args)]

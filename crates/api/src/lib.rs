@@ -7,6 +7,7 @@
 //! - [`node`]: computers, from the request to join to their removal;
 //! - [`stack`]: stacks, workloads, volumes, secrets, and what a deployment answers;
 //! - [`backup`]: backups of the control plane;
+//! - [`job`]: runs of jobs;
 //! - [`allocation`]: placed instances, their logs, and commands inside of them.
 //!
 //! Every instant is an integer of milliseconds since 1970-01-01T00:00:00Z, every span an integer
@@ -23,6 +24,7 @@ pub mod allocation;
 pub mod backup;
 pub mod cluster;
 pub mod error;
+pub mod job;
 pub mod node;
 pub mod paths;
 pub mod stack;
@@ -31,5 +33,6 @@ pub use allocation::*;
 pub use backup::*;
 pub use cluster::*;
 pub use error::{ErrorBody, ErrorCode, Problem};
+pub use job::*;
 pub use node::*;
 pub use stack::*;

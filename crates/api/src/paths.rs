@@ -67,6 +67,8 @@ routes! {
     WORKLOAD_RESTART, workload_restart(project, stack, workload) = "/v1/projects/{project}/stacks/{stack}/workloads/{workload}/restart";
     /// `POST` [`Scale`](crate::Scale): [`WorkloadView`](crate::WorkloadView).
     WORKLOAD_SCALE, workload_scale(project, stack, workload) = "/v1/projects/{project}/stacks/{stack}/workloads/{workload}/scale";
+    /// `GET` ?[`JobRunQuery`](crate::JobRunQuery): list of [`JobRunView`](crate::JobRunView), oldest first.
+    JOB_RUNS, job_runs() = "/v1/job-runs";
     /// `GET` ?[`AllocationQuery`](crate::AllocationQuery): list of [`AllocationView`](crate::AllocationView).
     ALLOCATIONS, allocations() = "/v1/allocations";
     /// `GET`: [`AllocationView`](crate::AllocationView). `id` is an id or its first characters.

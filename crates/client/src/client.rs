@@ -18,9 +18,9 @@ use hyper_util::rt::TokioIo;
 use lattice_api::{
     AllocationQuery, AllocationView, ApiTokenCreate, ApiTokenView, ApproveNode, AuditQuery, AuditView,
     DeleteStackQuery, DeployQuery, DeployRequest, DeployResult, EventQuery, EventView, ExecStart,
-    JoinTokenCreate, JoinTokenView, List, LogQuery, NodeReason, NodeView, RunRequest, Scale, SecretView,
-    StackDetail, StackQuery, StackView, Status, TokenCreated, VolumeQuery, VolumeView, WatchQuery, Whoami,
-    WorkloadQuery, WorkloadView, paths,
+    JobRunQuery, JobRunView, JoinTokenCreate, JoinTokenView, List, LogQuery, NodeReason, NodeView,
+    RunRequest, Scale, SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated, VolumeQuery,
+    VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
 };
 use lattice_model::{ProjectName, SecretName, StackKey, TokenId, WorkloadKey};
 use serde::{Serialize, de::DeserializeOwned};
@@ -224,6 +224,11 @@ impl Client {
     pub async fn scale(&self, key: &WorkloadKey, request: &Scale) -> Result<WorkloadView, ClientError> {
         self.json(Method::POST, &paths::workload_scale(&key.project, &key.stack, &key.workload), request)
             .await
+    }
+
+    /// What jobs did.
+    pub async fn job_runs(&self, query: &JobRunQuery) -> Result<List<JobRunView>, ClientError> {
+        self.get(&paths::job_runs(), query).await
     }
 
     /// Allocations.

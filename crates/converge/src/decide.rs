@@ -15,7 +15,7 @@ use lattice_model::{
     AllocationId, Duration, Goal, GoalAllocation, Timestamp,
     container::{ContainerSeen, ContainerState, LABEL_WORKLOAD},
     goal::DesiredState,
-    report::{AllocationState, AllocationStatus, Health},
+    report::{AllocationState, AllocationStatus, EndedRun, Health},
     spec::{Protocol, PullPolicy, RestartPolicy},
 };
 use std::collections::BTreeSet;
@@ -76,6 +76,8 @@ pub(crate) fn decide(
         status.health = if seen.state == ContainerState::Running { seen.health } else { Health::None };
         status.started_at = seen.started_at.filter(|_| seen.state == ContainerState::Running);
         status.exit_code = seen.exit_code.filter(|_| seen.state != ContainerState::Running);
+        let ended = seen.started_at.zip(seen.finished_at).filter(|_| seen.state == ContainerState::Exited);
+        status.ended_run = ended.map(|(started_at, finished_at)| EndedRun { started_at, finished_at });
     }
     status.restarts = case.record.restarts;
     status.ports = case.record.ports.clone();

@@ -102,6 +102,9 @@ pub struct AllocationStatus {
     /// The exit code of the container that ended last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
+    /// From when to when the container ran that ended last, unless it runs again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_run: Option<EndedRun>,
     /// How often the agent started it again after it had ended.
     pub restarts: u32,
     /// Where its published ports can be reached on the node.
@@ -118,6 +121,7 @@ impl AllocationStatus {
             health: Health::None,
             started_at: None,
             exit_code: None,
+            ended_run: None,
             restarts: 0,
             ports: Vec::new(),
         }
@@ -134,6 +138,16 @@ impl AllocationStatus {
     pub fn is_serving(&self) -> bool {
         self.state == AllocationState::Running && matches!(self.health, Health::None | Health::Healthy)
     }
+}
+
+/// A run of a container that is over, by the engine's clock. No two of one container are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct EndedRun {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
 }
 
 /// Where an allocation stands.

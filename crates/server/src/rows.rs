@@ -7,11 +7,13 @@
 
 use crate::{clock, error::ServerError};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use lattice_api::{AuditOutcome, AuditView, EventView};
+use lattice_api::{AuditOutcome, AuditView, EventView, JobRunView};
 use lattice_identity::{ApiTokenRecord, ExportedAuthority, ServerRatchet, TokenRecord};
 use lattice_link::Dedup;
 use lattice_model::{
-    NodeId, NodeName, OwnerName, ProjectName, SecretName, StackKey, Timestamp, TokenId, WorkloadKey,
+    AllocationId, NodeId, NodeName, OwnerName, ProjectName, SecretName, StackKey, Timestamp, TokenId,
+    WorkloadKey,
+    report::EndedRun,
     resource::{Allocation, Node, Stack, Volume, Workload},
 };
 use lattice_store::{Key, Kind, Op, Record, Revision};
@@ -74,6 +76,7 @@ stored! {
     Secret, "secret", |row| secret_id(&row.project, &row.name), project row.project;
     Event, "event", |row| row.key;
     Audit, "audit", |row| row.key;
+    JobRun, "job_run", |row| row.key, project row.workload.project;
     AuthorityRow, "authority", |_row| "ca";
     Settings, "settings", |_row| "cluster";
     BackupRow, "backup", |_row| "last";
@@ -347,6 +350,76 @@ pub(crate) fn events(events: impl IntoIterator<Item = Event>) -> Vec<Op> {
     let number =
         |(n, event): (usize, Event)| create(&Event { n: u16::try_from(n).unwrap_or(u16::MAX), ..event });
     events.into_iter().enumerate().map(number).collect()
+}
+
+/// A run of a job that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobRun {
+    /// Random, and the row's id.
+    pub(crate) key: String,
+    /// Its place among the rows of its transaction.
+    pub(crate) n: u16,
+    pub(crate) workload: WorkloadKey,
+    pub(crate) slot: u32,
+    pub(crate) allocation: AllocationId,
+    pub(crate) node_name: NodeName,
+    pub(crate) image: String,
+    pub(crate) started_at: Timestamp,
+    pub(crate) ended_at: Timestamp,
+    pub(crate) exit_code: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<String>,
+}
+
+impl JobRun {
+    /// How a run of a job's allocation on `node` ended.
+    pub(crate) fn of(allocation: &Allocation, node: &Node, ended: EndedRun) -> Self {
+        let status = &allocation.status;
+        Self {
+            key: format!("{:032x}", clock::random_bits()),
+            n: 0,
+            workload: allocation.workload.clone(),
+            slot: allocation.slot,
+            allocation: allocation.id,
+            node_name: node.name.clone(),
+            image: allocation.spec.image.clone(),
+            started_at: ended.started_at,
+            ended_at: ended.finished_at,
+            exit_code: status.exit_code,
+            reason: status.reason.clone(),
+        }
+    }
+
+    /// The view, given the revision that created it.
+    pub(crate) fn view(self, created: Revision) -> JobRunView {
+        let Self {
+            key: _,
+            n,
+            workload,
+            slot,
+            allocation,
+            node_name,
+            image,
+            started_at,
+            ended_at,
+            exit_code,
+            reason,
+        } = self;
+        JobRunView {
+            id: created.0 * PER_REVISION + u64::from(n).min(PER_REVISION - 1),
+            project: workload.project,
+            stack: workload.stack,
+            workload: workload.workload,
+            slot,
+            allocation,
+            node: node_name.to_string(),
+            image,
+            started_at,
+            ended_at,
+            exit_code,
+            reason,
+        }
+    }
 }
 
 /// Who did what.

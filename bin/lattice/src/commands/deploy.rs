@@ -1,7 +1,7 @@
 //! `deploy` and `run`.
 
 use crate::{
-    args::{DeployArgs, RunArgs, WaitArgs},
+    args::{DeployArgs, JobRunArgs, RunArgs, WaitArgs},
     commands::{
         follow::{Outcome, follow},
         ps::stack_table,
@@ -18,8 +18,8 @@ use lattice_api::{
 };
 use lattice_compose::{Loaded, Options, Source, load, normalize_project_name, parse_env};
 use lattice_model::{
-    NetworkName, StackKey, StackName,
-    spec::{Attachment, WorkloadSpec},
+    Duration, NetworkName, StackKey, StackName,
+    spec::{Attachment, RestartPolicy, WorkloadSpec},
 };
 use std::{
     collections::BTreeMap,
@@ -54,6 +54,15 @@ pub(crate) async fn deploy(ctx: &Context, args: DeployArgs) -> anyhow::Result<Ex
 
 /// `lattice run`.
 pub(crate) async fn run(ctx: &Context, args: RunArgs) -> anyhow::Result<ExitCode> {
+    let wait = args.wait.clone();
+    let (key, request) = run_request(ctx, args)?;
+    let result = ctx.client.run(&request).await?;
+    terminal::note_raw(plan(&result, terminal::colours(&std::io::stderr())).as_bytes());
+    finish(ctx, &key, &result, &wait).await
+}
+
+/// What is asked for by flags.
+fn run_request(ctx: &Context, args: RunArgs) -> anyhow::Result<(StackKey, RunRequest)> {
     let name = match args.name {
         Some(name) => name,
         None => {
@@ -72,9 +81,24 @@ pub(crate) async fn run(ctx: &Context, args: RunArgs) -> anyhow::Result<ExitCode
     spec.networks.insert(NetworkName::new("default")?, Attachment::default());
     let key = StackKey { project: ctx.project_or_default(), stack: name.clone() };
     let request = RunRequest { project: Some(key.project.clone()), name, spec };
+    Ok((key, request))
+}
+
+/// Deploys one image as a job, and does not wait for it.
+pub(crate) async fn start_job(ctx: &Context, args: JobRunArgs) -> anyhow::Result<StackKey> {
+    let JobRunArgs { name, env, retries, memory, cpus, pool, keep: _, detach: _, image, command } = args;
+    let restart = match retries {
+        0 => RestartPolicy::Never,
+        times => RestartPolicy::OnFailure { max_retries: Some(times) },
+    };
+    let wait = WaitArgs { wait: false, no_wait: true, timeout: Duration::from_secs(0) };
+    let args = RunArgs { name, env, publish: Vec::new(), restart, memory, cpus, pool, wait, image, command };
+    let (key, request) = run_request(ctx, args)?;
     let result = ctx.client.run(&request).await?;
-    terminal::note_raw(plan(&result, terminal::colours(&std::io::stderr())).as_bytes());
-    finish(ctx, &key, &result, &args.wait).await
+    for warning in &result.warnings {
+        note(&format!("warning: {warning}"));
+    }
+    Ok(key)
 }
 
 /// `nginx-3f2a` for `registry.example/team/nginx:1.27`.

@@ -4,12 +4,15 @@ mod deploy;
 mod events;
 mod exec;
 mod follow;
+mod job;
 mod logs;
+mod manual;
 mod node;
 mod ps;
 mod secret;
 mod status;
 mod token;
+mod top;
 mod workload;
 
 use crate::{
@@ -29,18 +32,22 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let command = match command {
         Command::Up(args) => return up::up(args).await,
         Command::Server(args) => return up::server(args).await,
+        Command::Completion { shell } => return manual::completion(shell).map(|()| ExitCode::SUCCESS),
+        Command::Man(args) => return manual::man(&args).map(|()| ExitCode::SUCCESS),
         other => other,
     };
     let ctx = Context::new(&global)?;
     match command {
-        // Both returned above.
-        Command::Up(_) | Command::Server(_) => {}
+        // These returned above.
+        Command::Up(_) | Command::Server(_) | Command::Completion { .. } | Command::Man(_) => {}
         Command::Status => status::status(&ctx).await?,
         Command::Token(command) => token::join(&ctx, command).await?,
         Command::ApiToken(command) => token::api(&ctx, command).await?,
         Command::Node(command) => return node::run(&ctx, command).await,
         Command::Deploy(args) => return deploy::deploy(&ctx, args).await,
         Command::Run(args) => return deploy::run(&ctx, args).await,
+        Command::Job(command) => return job::run(&ctx, command).await,
+        Command::Top(args) => return top::top(&ctx, args).await,
         Command::Ps(args) => ps::ps(&ctx, args).await?,
         Command::Logs(args) => return logs::logs(&ctx, args).await,
         Command::Exec(args) => return exec::exec(&ctx, args).await,

@@ -16,6 +16,7 @@ pub(crate) mod diff;
 pub(crate) mod error;
 pub(crate) mod extract;
 pub(crate) mod guard;
+mod jobs;
 pub(crate) mod nodes;
 pub mod openapi;
 pub(crate) mod principal;

@@ -21,7 +21,7 @@ use super::{
     allocations, backups, cluster,
     error::ApiError,
     guard::{self, Access},
-    nodes, secrets, stacks, streams, tokens, watch, workloads,
+    jobs, nodes, secrets, stacks, streams, tokens, watch, workloads,
 };
 use crate::state::Core;
 use axum::{
@@ -151,6 +151,7 @@ pub(crate) fn table() -> Vec<Route> {
         change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_STOP, "stop_workload", "Stops a service and keeps its containers.", post(workloads::stop)).gives::<api::WorkloadView>(),
         change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_RESTART, "restart_workload", "Restarts the containers of a service.", post(workloads::restart)).gives::<api::WorkloadView>(),
         change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_SCALE, "scale_workload", "Changes how many replicas run.", post(workloads::scale)).takes::<api::Scale>().gives::<api::WorkloadView>(),
+        look(list(P::StackLook), paths::JOB_RUNS, "list_job_runs", "What jobs did: each run with its exit code, oldest first.", get(jobs::runs)).query::<api::JobRunQuery>().lists::<api::JobRunView>(),
         look(list(P::StackLook), paths::ALLOCATIONS, "list_allocations", "Placed instances of services.", get(allocations::list)).query::<api::AllocationQuery>().lists::<api::AllocationView>(),
         look(on(P::StackLook, guard::allocation), paths::ALLOCATION, "get_allocation", "One instance.", get(allocations::show)).gives::<api::AllocationView>(),
         Route { gives: Content::Other("application/x-ndjson", Some(described::<api::LogRecord>)), ..look(on(P::LogsLook, guard::allocation), paths::ALLOCATION_LOGS, "logs", "What an instance wrote, one record a line.", get(streams::logs)).query::<api::LogQuery>() },

@@ -3,7 +3,7 @@
 use crate::{
     authority, clock,
     controllers::presence,
-    rows::{self, Audit, Event},
+    rows::{self, Audit, Event, JobRun},
     state::Core,
 };
 use lattice_store::{Op, Revision, Transaction};
@@ -17,6 +17,9 @@ const OFTEN: Duration = Duration::from_secs(1);
 const EVENTS: usize = 5_000;
 /// How many audit entries are kept.
 const AUDITS: usize = 100_000;
+/// How many runs of one job are kept, and of all jobs together.
+const RUNS: usize = 50;
+const ALL_RUNS: usize = 10_000;
 /// How many changes a watcher may be behind.
 const CHANGES: u64 = 10_000;
 /// How many rows are removed at once.
@@ -45,6 +48,7 @@ pub(crate) async fn run(core: Arc<Core>) {
         presence::missed(&core).await;
         if round.is_multiple_of(60) {
             trim_audit(&core).await;
+            trim_runs(&core).await;
             authority::keep_in_time(&core).await;
         }
         let head = core.snapshot().revision;
@@ -74,6 +78,19 @@ async fn trim_audit(core: &Core) {
     entries.sort_by_key(|(created, _)| *created);
     remove(core, entries.iter().take(surplus).map(|(_, entry)| rows::delete::<Audit>(&entry.key, None)))
         .await;
+}
+
+async fn trim_runs(core: &Core) {
+    let Ok(mut runs) = core.stored::<JobRun>().await else { return };
+    // The newest first: what comes after enough of its job, or of all, is surplus.
+    runs.sort_by_key(|(created, run)| std::cmp::Reverse((*created, run.n)));
+    let mut kept = std::collections::BTreeMap::<_, usize>::new();
+    let surplus = runs.iter().enumerate().filter(|(place, (_, run))| {
+        let of_job = kept.entry(run.workload.clone()).or_default();
+        *of_job += 1;
+        *of_job > RUNS || *place >= ALL_RUNS
+    });
+    remove(core, surplus.map(|(_, (_, run))| rows::delete::<JobRun>(&run.key, None))).await;
 }
 
 async fn remove(core: &Core, ops: impl Iterator<Item = Op>) {

@@ -3,7 +3,7 @@
 
 use super::unavailable;
 use crate::{
-    rows::{self, Event, NodeOutbox},
+    rows::{self, Event, JobRun, NodeOutbox},
     state::{Core, Refused, Snapshot},
 };
 use lattice_link::{Dedup, Refusal, Verdict as DedupVerdict, message::Reported};
@@ -11,6 +11,7 @@ use lattice_model::{
     AllocationId, NodeId, Timestamp, VolumeId,
     report::{AllocationState, AllocationStatus, Report, ReportKind},
     resource::{Allocation, Intent, Node, Volume},
+    spec::RestartPolicy,
 };
 use lattice_planner::Row;
 use lattice_store::{ApplyError, Op};
@@ -136,18 +137,21 @@ struct Effects<'a> {
     allocations: BTreeMap<AllocationId, Edit<Allocation>>,
     volumes: BTreeMap<VolumeId, Edit<Volume>>,
     events: Vec<Event>,
+    runs: Vec<JobRun>,
 }
 
 impl<'a> Effects<'a> {
     fn new(snapshot: &'a Snapshot, node: &'a Row<Node>) -> Self {
-        Self { snapshot, node, allocations: BTreeMap::new(), volumes: BTreeMap::new(), events: Vec::new() }
+        let (allocations, volumes) = (BTreeMap::new(), BTreeMap::new());
+        Self { snapshot, node, allocations, volumes, events: Vec::new(), runs: Vec::new() }
     }
 
     fn operations(self) -> Vec<Op> {
-        let Self { allocations, volumes, events, .. } = self;
+        let Self { allocations, volumes, events, runs, .. } = self;
         let mut ops: Vec<Op> = allocations.into_values().filter_map(Edit::operation).collect();
         ops.extend(volumes.into_values().filter_map(Edit::operation));
         ops.extend(rows::events(events));
+        ops.extend((0..).zip(runs).map(|(n, run)| rows::create(&JobRun { n, ..run })));
         ops
     }
 
@@ -249,6 +253,10 @@ impl<'a> Effects<'a> {
         let turned =
             (before.state, before.health, before.restarts) != (after.state, after.health, after.restarts);
         let (workload, slot) = (allocation.workload.clone(), allocation.slot);
+        let new = after.ended_run.filter(|ended| before.ended_run != Some(*ended));
+        let job = allocation.spec.restart != RestartPolicy::Always;
+        let run = new.filter(|_| job).map(|ended| JobRun::of(allocation, node, ended));
+        self.runs.extend(run);
         if turned {
             let subject = format!("{workload}#{slot}");
             let kind = format!("allocation.{}", after.state.as_str());
