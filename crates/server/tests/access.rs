@@ -51,6 +51,7 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("stop_workload", Forbidden, Nothing),
     ("restart_workload", Forbidden, Nothing),
     ("scale_workload", Forbidden, Nothing),
+    ("list_job_runs", In, In),
     ("list_allocations", In, In),
     ("get_allocation", In, Nothing),
     ("logs", In, Nothing),

@@ -6,10 +6,11 @@ use crate::{
     proc,
 };
 use anyhow::{Context as _, bail};
-use lattice_api::{ApiTokenCreate, DeleteStackQuery, DeployQuery, DeployRequest, ErrorCode, Scope};
+use lattice_api::{ApiTokenCreate, DeleteStackQuery, DeployQuery, DeployRequest, ErrorCode};
 use lattice_client::{API_SOCKET, Client, Endpoint};
 use lattice_model::{
     Cpu, Duration as Span, StackKey, StackName,
+    access::{Binding, Role},
     spec::{Attachment, NetworkSpec, Resources, StackSpec, WorkloadSpec},
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -81,7 +82,8 @@ impl Cluster {
 
     /// An API token that may do everything.
     pub(crate) async fn token(&self) -> anyhow::Result<String> {
-        let wish = ApiTokenCreate { name: "bench".into(), scope: Scope::Full, ttl_ms: None };
+        let roles = vec![Binding::everywhere(Role::Admin)];
+        let wish = ApiTokenCreate { name: "bench".into(), roles, ttl_ms: None };
         Ok(self.client.create_api_token(&wish).await?.token)
     }
 
