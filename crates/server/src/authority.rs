@@ -8,12 +8,17 @@ use crate::{
 };
 use lattice_identity::{CertSlot, CertificateAuthority, MasterKey, ServerNames};
 use lattice_model::{ClusterId, Duration, Timestamp};
-use lattice_store::{Key, Store, Transaction};
+use lattice_store::{ApplyError, Key, Store, Transaction};
 use parking_lot::Mutex;
 
 /// How long the certificate that agents see is valid. It is made anew at each start and at half of
 /// its life; nobody pins it.
 const SERVER_VALIDITY: Duration = Duration::from_secs(30 * 86_400);
+
+/// Where the authority is.
+pub(crate) fn key() -> Key {
+    Key::new(AuthorityRow::KIND, "ca")
+}
 
 /// Reads the authority, or makes it where the store is new.
 pub(crate) async fn load(
@@ -22,13 +27,18 @@ pub(crate) async fn load(
     cluster: ClusterId,
     name: &str,
 ) -> Result<CertificateAuthority, ServerError> {
-    let key = Key::new(AuthorityRow::KIND, "ca");
-    if let Some(record) = store.get(&key).await? {
+    if let Some(record) = store.get(&key()).await? {
         let AuthorityRow(stored) = rows::read(&record)?;
         return Ok(CertificateAuthority::import(master, &stored)?);
     }
     let made = CertificateAuthority::create(cluster, name, clock::now())?;
-    store.apply(Transaction::new([rows::create(&AuthorityRow(made.export(master)?))])).await?;
+    match store.apply(Transaction::new([rows::create(&AuthorityRow(made.export(master)?))])).await {
+        Ok(_) => {}
+        // Another server that starts on a new store was faster; its master key is another one, unless
+        // somebody gave both the same.
+        Err(ApplyError::Conflict { .. }) => return Box::pin(load(store, master, cluster, name)).await,
+        Err(error) => return Err(error.into()),
+    }
     tracing::info!(root = %made.root_fingerprint(), "the cluster's authority was made");
     Ok(made)
 }

@@ -10,6 +10,7 @@ use crate::{
 };
 use lattice_identity::ServerAddress;
 use lattice_model::Duration;
+use lattice_store::PostgresOptions;
 use serde::Deserialize;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -26,6 +27,8 @@ pub const DEFAULT_AGENTS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSP
 pub struct ServerConfig {
     /// Holds all state; made if its parent exists.
     pub home: PathBuf,
+    /// What holds everything that is to last.
+    pub store: StoreConfig,
     /// Where the API listens. Anything but loopback needs [`ServerConfig::api_tls`].
     pub api_listen: SocketAddr,
     /// Certificate and key for the API.
@@ -53,6 +56,15 @@ pub struct ServerConfig {
     pub source: Option<PathBuf>,
 }
 
+/// Which store a server uses.
+#[derive(Clone, Debug)]
+pub enum StoreConfig {
+    /// A file in the home, for one server.
+    Sqlite,
+    /// A PostgreSQL database, for any number of servers.
+    Postgres(PostgresOptions),
+}
+
 /// A certificate chain and its key, both PEM.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,17 +75,48 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 struct File {
     home: Option<PathBuf>,
     cluster_name: Option<String>,
     min_agent_version: Option<String>,
     #[serde(default)]
+    store: StoreSection,
+    #[serde(default)]
     api: ApiSection,
     #[serde(default)]
     agents: AgentsSection,
     backup: Option<BackupSection>,
+}
+
+// No `Debug`: the URL may hold a password.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoreSection {
+    url: Option<String>,
+    password_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    schema: Option<String>,
+}
+
+impl StoreSection {
+    fn read(self) -> Result<StoreConfig, ConfigError> {
+        let Self { url, password_file, ca_file, schema } = self;
+        match url {
+            Some(url) if url != "sqlite" => {
+                let schema = schema.unwrap_or_else(|| PostgresOptions::SCHEMA.to_owned());
+                Ok(StoreConfig::Postgres(PostgresOptions { url, password_file, ca_file, schema }))
+            }
+            _ if password_file.is_some() || ca_file.is_some() || schema.is_some() => {
+                Err(ConfigError::OutOfRange {
+                    key: "store.url",
+                    allowed: "with password_file, ca_file or schema, only postgres://…",
+                })
+            }
+            _ => Ok(StoreConfig::Sqlite),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,6 +143,7 @@ impl ServerConfig {
     pub fn new(home: impl Into<PathBuf>) -> Self {
         Self {
             home: home.into(),
+            store: StoreConfig::Sqlite,
             api_listen: DEFAULT_API,
             api_tls: None,
             api_hosts: Vec::new(),
@@ -132,12 +176,13 @@ impl ServerConfig {
     pub fn parse(text: &str, path: &Path, default_home: &Path) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text)
             .map_err(|source| ConfigError::Invalid { path: path.to_owned(), source: Box::new(source) })?;
-        let File { home, cluster_name, min_agent_version, api, agents, backup } = file;
+        let File { home, cluster_name, min_agent_version, store, api, agents, backup } = file;
         let ApiSection { listen: api_listen, hosts: api_hosts, tls: api_tls } = api;
         let AgentsSection { listen, advertise, heartbeat_secs, presence_grace_secs } = agents;
         let usual = Self::new(home.unwrap_or_else(|| default_home.to_owned()));
         let secs = |given: Option<u64>, usual| given.map_or(usual, Duration::from_secs);
         let config = Self {
+            store: store.read()?,
             api_listen: api_listen.unwrap_or(usual.api_listen),
             api_tls,
             api_hosts,
@@ -162,6 +207,9 @@ impl ServerConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         if !self.api_listen.ip().is_loopback() && self.api_tls.is_none() {
             return Err(ConfigError::PlainApi { address: self.api_listen });
+        }
+        if let StoreConfig::Postgres(options) = &self.store {
+            options.check().map_err(|source| ConfigError::Store { source: Box::new(source) })?;
         }
         if !(500..=60_000).contains(&self.heartbeat.0) {
             return Err(ConfigError::OutOfRange { key: "agents.heartbeat_secs", allowed: "1 to 60" });
@@ -266,6 +314,10 @@ mod tests {
             ("[agents]\nheartbeat_secs = 0", "heartbeat_secs"),
             ("[agents]\nadvertise = [\"not a host\"]", "advertise"),
             ("min_agent_version = \"new\"", "min_agent_version"),
+            ("[store]\nurl = \"mysql://x\"", "postgres://"),
+            ("[store]\npassword_file = \"x\"", "store.url"),
+            ("[store]\nurl = \"postgres://u:s3cret@h/db?sslmode=prefer\"", "sslmode"),
+            ("[store]\nurl = \"postgres://u@h/db\"\npassword_file = \"/none\"", "/none"),
             ("[api\n", "server.toml"),
             ("[backup]\nurl = \"/b\"", "passphrase_file or recipients"),
             ("[backup]\nurl = \"/b\"\nrecipients = [\"age1x\"]\npassphrase_file = \"p\"", "either"),
@@ -276,7 +328,7 @@ mod tests {
             ("[backup]\nurl = \"/b\"\npassphrase = \"secret\"", "passphrase"),
         ] {
             let error = read(text).unwrap_err();
-            assert!(error.contains(says), "{text:?}: {error}");
+            assert!(error.contains(says) && !error.contains("s3cret"), "{text:?}: {error}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Why a server does not start or goes down. What a request is refused with is `ErrorBody`.
 
 use lattice_identity::IdentityError;
-use lattice_store::{ApplyError, ImportError, OpenError, StoreError};
+use lattice_store::{ApplyError, ImportError, OpenError, PostgresError, StoreError};
 use std::{io, net::SocketAddr, path::PathBuf};
 
 /// What is wrong with a configuration.
@@ -48,6 +48,13 @@ pub enum ConfigError {
         #[source]
         source: Box<lattice_backup::BackupError>,
     },
+    /// The database of the store.
+    #[error("the section [store] does not work: correct it")]
+    Store {
+        /// What is wrong.
+        #[source]
+        source: Box<PostgresError>,
+    },
     /// An address that no agent could dial.
     #[error("agents.advertise has an address that nobody can dial: write host or host:port")]
     Advertise {
@@ -75,6 +82,28 @@ pub enum ServerError {
     /// The store does not open; a second server on the same home is found out here.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The store in a database does not open.
+    #[error(transparent)]
+    Database(#[from] PostgresError),
+    /// Another server has the home.
+    #[error(
+        "the server's folder {} is in use by another server: stop that one first, or give this one another home",
+        home.display()
+    )]
+    HomeInUse {
+        /// The home.
+        home: PathBuf,
+    },
+    /// The cluster was made under a master key that is not here.
+    #[error(
+        "the store is of a cluster that has its own master key, and {} is not there: copy it from another server of \
+         the cluster, or from where it was kept",
+        path.display()
+    )]
+    NoMasterKey {
+        /// Where it has to be.
+        path: PathBuf,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

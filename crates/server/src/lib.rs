@@ -33,6 +33,6 @@ mod storage;
 pub use backups::{
     BackupConfig, MoveSide, Moved, RestoreTo, Restored, dump_stopped, migrate, reopen, restore,
 };
-pub use config::{DEFAULT_AGENTS, DEFAULT_API, ServerConfig, TlsFiles};
+pub use config::{DEFAULT_AGENTS, DEFAULT_API, ServerConfig, StoreConfig, TlsFiles};
 pub use error::{ConfigError, ServerError};
 pub use server::{RunningServer, Server};

@@ -66,6 +66,7 @@ stored! {
     Node, "node", |row| row.id, owner row.owner;
     NodeIdentity, "node_identity", |row| row.node;
     NodeOutbox, "node_outbox", |row| row.node;
+    NodeSession, "node_session", |row| row.node;
     Stack, "stack", |row| row.key, project row.key.project, owner row.owner;
     StackSource, "stack_source", |row| row.stack, project row.stack.project;
     Workload, "workload", |row| row.key, project row.key.project;
@@ -170,6 +171,19 @@ impl NodeIdentity {
 pub(crate) struct NodeOutbox {
     pub(crate) node: NodeId,
     pub(crate) dedup: Dedup,
+}
+
+/// Which connection of a node came last, over all servers, and which server has its session. Whoever
+/// judges a Hello, or writes what a session says, does so only while this row says what it saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeSession {
+    pub(crate) node: NodeId,
+    /// The number of the connection that came last.
+    pub(crate) arrivals: u64,
+    /// Whose session it is; nobody's when it has ended.
+    pub(crate) server: Option<String>,
+    /// The number of the connection that has the session, or had it last.
+    pub(crate) number: u64,
 }
 
 /// What was deployed, for people.

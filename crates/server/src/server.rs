@@ -9,7 +9,7 @@ use crate::{
     backups::{Mark, UNFINISHED, refuse_moved, schedule},
     clock,
     config::ServerConfig,
-    controllers::{housekeeping, planning, presence},
+    controllers::{housekeeping, planning, presence, servers},
     error::ServerError,
     gateway::AgentGateway,
     rows::{self, Event, NodeIdentity, Settings, Stored},
@@ -23,9 +23,10 @@ use lattice_identity::{CertSlot, ChallengeKey, Clock, MasterKey, ServerAddress, 
 use lattice_link::server::{LinkServer, ServerTls};
 use lattice_model::resource::Approval;
 use lattice_planner::Row;
-use lattice_store::{ClusterMeta, Key, Op, Store, Transaction};
+use lattice_store::{ApplyError, ClusterMeta, Key, Op, Store, Transaction};
 use parking_lot::{Mutex, RwLock};
 use std::{
+    fs::File,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -55,6 +56,8 @@ pub struct RunningServer {
     api: SocketAddr,
     agents: SocketAddr,
     socket: PathBuf,
+    /// The lock of the home, where the store has none.
+    _taken: Option<File>,
 }
 
 impl std::fmt::Debug for RunningServer {
@@ -87,8 +90,9 @@ impl Server {
         if config.home.join(UNFINISHED).exists() {
             return Err(ServerError::HalfRestored { home: config.home });
         }
+        let taken = storage::take_home(&config)?;
         let store = storage::open(&config).await?;
-        let started = start_with(config, shutdown, Arc::clone(&store), api, agents).await;
+        let started = start_with(config, shutdown, Arc::clone(&store), api, agents, taken).await;
         if started.is_err() {
             store.close().await;
         }
@@ -102,8 +106,9 @@ async fn start_with(
     store: Arc<dyn Store>,
     api: TcpListener,
     agents: TcpListener,
+    taken: Option<File>,
 ) -> Result<RunningServer, ServerError> {
-    // The store's lock is ours, so a socket that is there is a dead server's.
+    // The home is ours, by its lock or the store's, so a socket that is there is a dead server's.
     let socket = config.socket();
     let unix = serve::unix(&socket)?;
     let local = |listener: &TcpListener, address: SocketAddr| listener.local_addr().unwrap_or(address);
@@ -135,6 +140,7 @@ async fn start_with(
     if restored.is_some() {
         Mark::clear(&core.config.home);
     }
+    servers::present(&core).await;
     presence::forget(&core).await;
     core.live.want_plan(snapshot.cluster.stacks.keys().cloned());
     core.live.want_plan(snapshot.cluster.allocations().values().map(|row| row.workload.stack_key()));
@@ -172,13 +178,14 @@ async fn start_with(
         None => listen!(api),
     }
     tasks.spawn(planning::run(Arc::clone(&core)));
+    tasks.spawn(servers::run(Arc::clone(&core)));
     tasks.spawn(presence::settle(Arc::clone(&core)));
     tasks.spawn(housekeeping::run(Arc::clone(&core)));
     tasks.spawn(schedule::run(Arc::clone(&core)));
     tasks.close();
     core.ready.store(true, Ordering::Relaxed);
     tracing::info!(api = %api_addr, agents = %agent_addr, socket = %socket.display(), "the server serves");
-    Ok(RunningServer { core, tasks, api: api_addr, agents: agent_addr, socket })
+    Ok(RunningServer { core, tasks, api: api_addr, agents: agent_addr, socket, _taken: taken })
 }
 
 async fn load(
@@ -193,7 +200,13 @@ async fn load(
         incarnation = store.raise_incarnation().await?.incarnation;
         tracing::warn!(incarnation, "the store is taken as it is; agents are told by a new incarnation");
     }
-    let master = MasterKey::load_or_create(&config.home.join("master.key"))?;
+    let authority_is_there = store.get(&authority::key()).await?.is_some();
+    let master_path = config.home.join("master.key");
+    if authority_is_there && !master_path.exists() {
+        return Err(ServerError::NoMasterKey { path: master_path });
+    }
+    let server = storage::server_name(&config)?;
+    let master = MasterKey::load_or_create(&master_path)?;
     let name = settings(&*store, &config.cluster_name).await?;
     let authority = authority::load(&*store, &master, cluster_id, &name).await?;
     let advertised = config.advertised(agent_port)?;
@@ -205,6 +218,7 @@ async fn load(
     Ok(Core {
         config,
         store,
+        server,
         cluster: cluster_id,
         incarnation,
         name,
@@ -270,8 +284,12 @@ async fn settings(store: &dyn Store, wanted: &str) -> Result<String, ServerError
         return Ok(rows::read::<Settings>(&record)?.name);
     }
     let settings = Settings { name: wanted.to_owned(), created_at: clock::now() };
-    store.apply(Transaction::new([rows::create(&settings)])).await?;
-    Ok(settings.name)
+    match store.apply(Transaction::new([rows::create(&settings)])).await {
+        Ok(_) => Ok(settings.name),
+        // Another server that starts on a new store was faster.
+        Err(ApplyError::Conflict { .. }) => Box::pin(self::settings(store, wanted)).await,
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Makes the folder, for its owner alone, or takes an existing one from the eyes of others.

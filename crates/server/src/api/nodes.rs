@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     gateway::{claim_name, key_claim, name_claim, session},
-    rows::{self, Event, NodeIdentity, NodeOutbox},
+    rows::{self, Event, NodeIdentity, NodeOutbox, NodeSession},
     state::{Core, Refused, Snapshot},
 };
 use axum::{
@@ -334,6 +334,7 @@ pub(crate) async fn remove(
         let mut ops: Vec<Op> = vec![
             rows::delete::<Node>(row.id, Some(row.revision)),
             rows::delete::<NodeOutbox>(row.id, None),
+            rows::delete::<NodeSession>(row.id, None),
             Op::Delete { key: name_claim(&row.name), expected: None },
             rows::create(&who.audit("node.delete", row.name.to_string(), "")),
         ];

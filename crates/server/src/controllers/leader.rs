@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// The lease's name.
 pub(crate) const LEASE: &str = "leader";
 /// How long one holding lasts without renewal.
-const TTL: Duration = Duration::from_secs(15);
+pub(crate) const TTL: Duration = Duration::from_secs(15);
 /// How often it is renewed.
 pub(crate) const RENEW: std::time::Duration = std::time::Duration::from_secs(5);
 

@@ -4,6 +4,7 @@
 //! - [`planning`]: plans what changed, and carries the plan out;
 //! - [`goals`]: what a node is told;
 //! - [`presence`]: what is known about nodes after a start;
+//! - [`servers`]: which other servers of the store live;
 //! - [`housekeeping`]: bounds of what grows, and certificates in time.
 //!
 //! Each is a loop that is woken by changes and by time, and can be stopped anywhere: what it does
@@ -14,5 +15,6 @@ pub(crate) mod housekeeping;
 pub(crate) mod leader;
 pub(crate) mod planning;
 pub(crate) mod presence;
+pub(crate) mod servers;
 
 pub(crate) use leader::LEASE as LEADER;

@@ -8,7 +8,7 @@
 //! Rejected: collecting changes for a while before planning. The store batches by itself, and
 //! whoever deploys waits for this loop.
 
-use super::leader::{self, Leader, RENEW};
+use super::leader::{Leader, RENEW};
 use crate::{
     clock,
     rows::{self, Event},
@@ -42,7 +42,6 @@ enum Round {
 
 /// Plans until the server goes down.
 pub(crate) async fn run(core: Arc<Core>) {
-    let holder = leader::holder(&core.config.home);
     let mut leader: Option<Leader> = None;
     let mut in_vain = 0u32;
     let mut renewal = tokio::time::interval(RENEW);
@@ -50,7 +49,7 @@ pub(crate) async fn run(core: Arc<Core>) {
     loop {
         tokio::select! {
             () = core.shutdown.cancelled() => break,
-            _ = renewal.tick() => keep(&core, &mut leader, &holder).await,
+            _ = renewal.tick() => keep(&core, &mut leader).await,
             () = core.live.plan_wanted(), if leader.is_some() && core.live.behind().is_none() => {
                 let Some(current) = leader.as_ref().filter(|leader| leader.holds()) else {
                     leader = None;
@@ -90,7 +89,7 @@ pub(crate) async fn run(core: Arc<Core>) {
     }
 }
 
-async fn keep(core: &Core, leader: &mut Option<Leader>, holder: &str) {
+async fn keep(core: &Core, leader: &mut Option<Leader>) {
     let lost = match leader {
         Some(leader) => leader.renew(core).await.err(),
         None => None,
@@ -100,7 +99,7 @@ async fn keep(core: &Core, leader: &mut Option<Leader>, holder: &str) {
         *leader = None;
     }
     if leader.is_none() {
-        match Leader::acquire(core, holder).await {
+        match Leader::acquire(core, &core.server).await {
             Ok(acquired) => *leader = Some(acquired),
             Err(LeaseError::Held { by, .. }) => tracing::debug!(by, "another server plans"),
             Err(error) => tracing::warn!(%error, "the leader's lease was not given"),

@@ -1,9 +1,10 @@
 //! What is known about nodes after a start (laws 3 and 5): nothing, until they say hello or the
 //! grace is over. The planner's [`presence`] decides; nothing is moved away because a node is gone.
 
+use super::servers;
 use crate::{
     clock,
-    rows::{self, Event},
+    rows::{self, Event, NodeSession},
     state::{Core, Refused, Snapshot},
 };
 use lattice_model::{
@@ -18,11 +19,16 @@ use lattice_store::Op;
 use std::sync::Arc;
 
 /// How many nodes change in one transaction.
-const CHUNK: usize = 300;
+const CHUNK: usize = 250;
 
 /// What was connected when the server stopped is unknown now.
 pub(crate) async fn forget(core: &Core) {
     shift(core, Moment::Started).await;
+}
+
+/// Of what is unknown, what no server that lives has heard of is disconnected.
+pub(crate) async fn give_up(core: &Core) {
+    shift(core, Moment::GraceOver).await;
 }
 
 /// After the grace, what did not say hello is disconnected.
@@ -31,17 +37,27 @@ pub(crate) async fn settle(core: Arc<Core>) {
         () = core.shutdown.cancelled() => return,
         () = tokio::time::sleep(core.config.presence_grace.as_std()) => {}
     }
-    shift(&core, Moment::GraceOver).await;
+    give_up(&core).await;
 }
 
 async fn shift(core: &Core, moment: Moment) {
     loop {
+        let elsewhere = servers::others(core).await;
         let decided = core
             .commit(|snapshot| {
-                let has_session = |node| core.live.session(node).is_some();
+                let theirs = |node| {
+                    let row = snapshot.sessions.get(&node);
+                    row.and_then(|row| row.server.as_ref()).is_some_and(|server| elsewhere.contains(server))
+                };
+                let has_session = |node| core.live.session(node).is_some() || theirs(node);
                 let changed = presence::settle(&snapshot.cluster, moment, &has_session, clock::now(), CHUNK);
                 let mut ops: Vec<Op> =
                     changed.iter().map(|row| rows::update(&*row.value, row.revision)).collect();
+                // Unless one got a session meanwhile, which need not change the row of the node.
+                ops.extend(changed.iter().map(|row| {
+                    let session = snapshot.sessions.get(&row.id);
+                    rows::check::<NodeSession>(row.id, session.map(|session| session.revision))
+                }));
                 if moment == Moment::GraceOver {
                     let text = "it did not connect after the server's start; what runs there goes on";
                     let event =
@@ -67,7 +83,9 @@ async fn shift(core: &Core, moment: Moment) {
 pub(crate) async fn missed(core: &Core) {
     let snapshot = core.snapshot();
     let lost = |row: &&Row<Node>| {
-        row.presence.state == PresenceState::Connected && core.live.session(row.id).is_none()
+        row.presence.state == PresenceState::Connected
+            && core.live.session(row.id).is_none()
+            && !of_another(core, &snapshot, row.id)
     };
     let lost: Vec<NodeId> = snapshot.cluster.nodes.values().filter(lost).map(|row| row.id).collect();
     for node in lost {
@@ -83,15 +101,26 @@ pub(crate) async fn ended(core: &Core, node: NodeId, text: &str, why: Option<Str
     let turn = core.live.turn(node);
     let _turn = turn.lock().await;
     core.commit(|snapshot| {
-        if core.live.session(node).is_some() {
+        if core.live.session(node).is_some() || of_another(core, snapshot, node) {
             return Ok((Vec::new(), ()));
         }
         let name = snapshot.cluster.nodes.get(&node).map_or_else(String::new, |row| row.name.to_string());
         let event = Event::new("node.disconnected", name, text).because(why.clone());
-        Ok((change(snapshot, node, PresenceState::Disconnected, event), ()))
+        let mut ops = change(snapshot, node, PresenceState::Disconnected, event);
+        if let Some(row) = snapshot.sessions.get(&node).filter(|_| !ops.is_empty()) {
+            ops.push(rows::update(&NodeSession { server: None, ..(*row.value).clone() }, row.revision));
+        }
+        Ok((ops, ()))
     })
     .await
     .map(drop)
+}
+
+/// Whether another server has its session, or had it last: then that one, or whoever finds it dead,
+/// says what becomes of it.
+fn of_another(core: &Core, snapshot: &Snapshot, node: NodeId) -> bool {
+    let row = snapshot.sessions.get(&node);
+    row.and_then(|row| row.server.as_ref()).is_some_and(|server| *server != core.server)
 }
 
 fn with_presence(node: &Node, state: PresenceState) -> Node {

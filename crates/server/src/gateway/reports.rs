@@ -1,7 +1,7 @@
 //! What nodes say happened. Each report takes effect exactly once: its effect and the number of the
 //! last report taken are one transaction, and it is acknowledged when that is durable.
 
-use super::unavailable;
+use super::{session::claim, unavailable};
 use crate::{
     rows::{self, Event, JobRun, NodeOutbox},
     state::{Core, Refused, Snapshot},
@@ -26,6 +26,7 @@ const MAX_REASON: usize = 1000;
 pub(super) async fn take(
     core: &Core,
     node: NodeId,
+    session: u64,
     dedup: &mut Dedup,
     batch: Vec<Reported>,
 ) -> Result<u64, Refusal> {
@@ -62,6 +63,8 @@ pub(super) async fn take(
                     return Ok((Vec::new(), dedup));
                 }
                 let mut ops = effects.operations();
+                // Another session, of another server too, goes on from the same number.
+                ops.push(claim(core, snapshot, node, session)?);
                 ops.push(rows::put(&NodeOutbox { node, dedup }));
                 Ok((ops, dedup))
             })
@@ -84,6 +87,7 @@ fn too_large(refused: &Refused) -> bool {
 pub(super) async fn reconcile(
     core: &Core,
     node: NodeId,
+    session: u64,
     statuses: &BTreeMap<AllocationId, AllocationStatus>,
 ) -> Result<(), Refusal> {
     let statuses: Vec<_> = statuses.iter().collect();
@@ -100,7 +104,11 @@ pub(super) async fn reconcile(
                         effects.status(crate::clock::now(), **id, status);
                     }
                 }
-                Ok((effects.operations(), ()))
+                let mut ops = effects.operations();
+                if !ops.is_empty() {
+                    ops.push(claim(core, snapshot, node, session)?);
+                }
+                Ok((ops, ()))
             })
             .await;
         match done {

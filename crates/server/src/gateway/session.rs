@@ -1,7 +1,9 @@
 //! A node's session, from Hello to Goodbye.
 //!
 //! The gates of a Hello, in order: 1. the certificate is of a node that is known, with its
-//! registered key; 2. the node is approved; 3. no newer connection of it was judged meanwhile;
+//! registered key; 2. the node is approved; 3. no newer connection of it came meanwhile, to this
+//! server or another one: each takes a number in the store as it comes, and is judged in a
+//! transaction in which its number is still the last;
 //! 4. the ratchet moves, or the node is set apart. What Hello tells is written down before Welcome.
 //! Then the session goes on until either side ends it, a newer
 //! session takes its place, or the node loses its right to one.
@@ -10,7 +12,7 @@ use super::{admitted, code, identify, reports, unavailable, unknown};
 use crate::{
     clock,
     controllers::{goals, presence},
-    rows::{self, Audit, Event, NodeIdentity, NodeOutbox},
+    rows::{self, Audit, Event, NodeIdentity, NodeOutbox, NodeSession},
     state::{Core, Refused, Snapshot, live::Behind},
 };
 use lattice_api::{ErrorBody, ErrorCode, NodeLoad};
@@ -85,7 +87,7 @@ pub(super) async fn serve(
     // 1.
     let who = identify(&core, &peer)?;
     let node = who.node;
-    let number = core.live.number();
+    let number = arrive(&core, node).await?;
     let turn = core.live.turn(node);
     let Session { send, mut recv, protocol } = session;
     let (handle, next, dedup, outdated) = {
@@ -148,7 +150,7 @@ pub(super) async fn serve(
     let result = async {
         // Where reports wait, they tell the same in the right order.
         if hello.outbox.first >= hello.outbox.next {
-            reports::reconcile(&core, node, &hello.statuses).await?;
+            reports::reconcile(&core, node, number, &hello.statuses).await?;
         }
         send.send(ServerMessage::Welcome(welcome)).await?;
         tracing::info!(%node, address = %peer.addr, agent = hello.agent_version, "a node is connected");
@@ -158,6 +160,37 @@ pub(super) async fn serve(
     .await;
     finish(&core, node, &handle, &result).await;
     result
+}
+
+/// Takes a number for a connection, in the order in which they come, over all servers. Memory then
+/// shows at least what any server knew before.
+async fn arrive(core: &Core, node: NodeId) -> Result<u64, Refusal> {
+    core.commit(|snapshot| {
+        if !snapshot.cluster.nodes.contains_key(&node) {
+            return Ok((Vec::new(), 0));
+        }
+        Ok(match snapshot.sessions.get(&node) {
+            Some(row) => {
+                let arrivals = row.arrivals + 1;
+                let next = NodeSession { arrivals, ..(*row.value).clone() };
+                (vec![rows::update(&next, row.revision)], arrivals)
+            }
+            None => (vec![rows::create(&NodeSession { node, arrivals: 1, server: None, number: 0 })], 1),
+        })
+    })
+    .await
+    .map(|done| done.value)
+    .map_err(unavailable)
+}
+
+/// What holds as long as connection `number` has the node's session, for what it writes.
+pub(super) fn claim(core: &Core, snapshot: &Snapshot, node: NodeId, number: u64) -> Result<Op, Refused> {
+    match snapshot.sessions.get(&node) {
+        Some(row) if row.number == number && row.server.as_ref() == Some(&core.server) => {
+            Ok(rows::check::<NodeSession>(node, Some(row.revision)))
+        }
+        _ => Err(Refusal::new(code::REPLACED, "a newer session of this node took over", "").into()),
+    }
 }
 
 /// Judges a Hello and writes down what it tells.
@@ -183,6 +216,12 @@ async fn open(core: &Core, node: NodeId, number: u64, hello: &Hello) -> Result<O
         if let Err(refusal) = admitted(row, identity.reason.as_deref()) {
             return Ok((Vec::new(), Opening::Refused(refusal)));
         }
+        // 3.
+        let superseded = || Refusal::new(code::REPLACED, "a newer connection of this node was taken", "");
+        let Some(session) = snapshot.sessions.get(&node).filter(|row| row.arrivals == number) else {
+            return Ok((Vec::new(), Opening::Refused(superseded())));
+        };
+        let still = rows::check::<NodeSession>(node, Some(session.revision));
         // 4.
         let mut changed = (*identity.value).clone();
         if changed.resume_next {
@@ -191,7 +230,11 @@ async fn open(core: &Core, node: NodeId, number: u64, hello: &Hello) -> Result<O
         match changed.ratchet.hello(number, &presented, fresh) {
             Verdict::Accept { next } => {
                 (changed.resume_next, changed.clone_warning) = (false, None);
-                Ok(accept(core, snapshot, row, rows::update(&changed, identity.revision), hello, next))
+                let taken =
+                    NodeSession { server: Some(core.server.clone()), number, ..(*session.value).clone() };
+                let ours =
+                    [rows::update(&changed, identity.revision), rows::update(&taken, session.revision)];
+                Ok(accept(core, snapshot, row, ours, hello, next))
             }
             Verdict::Stale(stale)
                 if stale.presented > stale.accepted
@@ -199,15 +242,12 @@ async fn open(core: &Core, node: NodeId, number: u64, hello: &Hello) -> Result<O
             {
                 Ok((Vec::new(), Opening::Behind))
             }
-            Verdict::Stale(stale) => Ok((quarantine(row, identity, &stale), Opening::Stale(stale))),
-            Verdict::Superseded => Ok((
-                Vec::new(),
-                Opening::Refused(Refusal::new(
-                    code::REPLACED,
-                    "a newer connection of this node was taken",
-                    "",
-                )),
-            )),
+            Verdict::Stale(stale) => {
+                let mut ops = quarantine(row, identity, &stale);
+                ops.push(still);
+                Ok((ops, Opening::Stale(stale)))
+            }
+            Verdict::Superseded => Ok((Vec::new(), Opening::Refused(superseded()))),
         }
     })
     .await
@@ -219,7 +259,7 @@ fn accept(
     core: &Core,
     snapshot: &Snapshot,
     row: &Row<Node>,
-    ratchet: Op,
+    ours: [Op; 2],
     hello: &Hello,
     next: RatchetValue,
 ) -> (Vec<Op>, Opening) {
@@ -232,7 +272,7 @@ fn accept(
         (Eligibility::Outdated, false) => Eligibility::Eligible,
         (as_it_is, _) => as_it_is,
     };
-    let mut ops = vec![ratchet];
+    let mut ops = Vec::from(ours);
     let mut news = Vec::new();
     let connected = row.presence.state == PresenceState::Connected;
     let changed = Node {
@@ -296,6 +336,12 @@ async fn check_behind(core: &Core, node: NodeId, hello: &Hello) {
     let Some((seen, _)) = hello.goal.filter(|(seen, _)| *seen > have) else {
         return core.live.believe_no_more(node);
     };
+    // Another server may have told the node what has not come to this one's memory yet.
+    let head = core.store.revision().await.map_or(0, |head| head.0);
+    if seen.incarnation == core.incarnation && seen.revision <= head {
+        core.caught_up(seen.revision).await;
+        return core.live.believe_no_more(node);
+    }
     let name = snapshot.cluster.nodes.get(&node).map_or_else(|| node.short(), |row| row.name.to_string());
     tracing::error!(%node, %seen, %have, "the store is behind what an agent has seen; nothing is planned");
     if core.live.note_behind(node, Behind { seen, have }) {
@@ -327,7 +373,7 @@ async fn converse(
             message = recv.recv() => match message? {
                 AgentMessage::Heartbeat(beat) => heard(core, node, beat),
                 AgentMessage::Reports(batch) => {
-                    let up_to = reports::take(core, node, &mut dedup, batch).await?;
+                    let up_to = reports::take(core, node, handle.number, &mut dedup, batch).await?;
                     handle.send(ServerMessage::Ack(up_to)).await?;
                 }
                 AgentMessage::GoalAccepted(goal) => tracing::debug!(%node, %goal, "a node has its goal"),
@@ -338,6 +384,9 @@ async fn converse(
                 let row = snapshot.cluster.nodes.get(&node).ok_or_else(unknown)?;
                 let reason = snapshot.identities.get(&node).and_then(|row| row.reason.clone());
                 admitted(row, reason.as_deref())?;
+                if claim(core, &snapshot, node, handle.number).is_err() {
+                    return Err(Refusal::new(code::REPLACED, "a newer session of this node took over", ""));
+                }
                 if core.live.behind().is_some() {
                     continue;
                 }

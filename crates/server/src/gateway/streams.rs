@@ -90,7 +90,10 @@ pub(crate) async fn open(
             hint,
         ));
     }
-    let session = core.live.session(node).ok_or_else(|| offline("is not connected"))?;
+    let session = core.live.session(node).ok_or_else(|| match core.session_elsewhere(node) {
+        Some(server) => offline(&format!("is connected to another server ({server}): ask that one")),
+        None => offline("is not connected"),
+    })?;
     let stream = StreamId(u64::from_be_bytes(clock::random()));
     let waiting = core.live.streams.register(node, stream).ok_or_else(|| {
         ErrorBody::new(

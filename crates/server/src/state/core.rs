@@ -11,7 +11,7 @@ use crate::{config::ServerConfig, error::ServerError};
 use lattice_api::{ErrorBody, ErrorCode};
 use lattice_identity::{CertSlot, CertificateAuthority, ChallengeKey, MasterKey, ServerAddress};
 use lattice_link::server::ConnectionRegistry;
-use lattice_model::{ClusterId, GoalId, ProjectName, SecretName, Timestamp, goal::SecretValue};
+use lattice_model::{ClusterId, GoalId, NodeId, ProjectName, SecretName, Timestamp, goal::SecretValue};
 use lattice_store::{ApplyError, Op, Revision, Store, StoreError, Transaction, WatchError, WatchStream};
 use parking_lot::RwLock;
 use std::{
@@ -30,6 +30,8 @@ const CATCH_UP: Duration = Duration::from_secs(10);
 pub(crate) struct Core {
     pub(crate) config: ServerConfig,
     pub(crate) store: Arc<dyn Store>,
+    /// What this server is called among those of the store.
+    pub(crate) server: String,
     pub(crate) cluster: ClusterId,
     pub(crate) incarnation: u64,
     pub(crate) name: String,
@@ -130,6 +132,12 @@ impl Core {
     /// Names a goal made from a snapshot.
     pub(crate) const fn goal_id(&self, snapshot: &Snapshot) -> GoalId {
         GoalId { incarnation: self.incarnation, revision: snapshot.revision }
+    }
+
+    /// The other server that has the session of a node.
+    pub(crate) fn session_elsewhere(&self, node: NodeId) -> Option<String> {
+        let server = self.snapshot().sessions.get(&node)?.server.clone()?;
+        (server != self.server).then_some(server)
     }
 
     /// The present value of a secret.

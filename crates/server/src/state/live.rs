@@ -10,10 +10,7 @@ use lattice_model::{GoalId, NodeId, StackKey, Timestamp, TokenId};
 use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 use tokio::sync::Notify;
 
@@ -42,7 +39,6 @@ pub(crate) struct Live {
     pub(crate) open: Arc<OpenStreams>,
     dirty: Mutex<BTreeSet<StackKey>>,
     plan: Notify,
-    connections: AtomicU64,
     /// The newest connection of each node whose Hello was judged.
     turns: Mutex<HashMap<NodeId, Arc<tokio::sync::Mutex<u64>>>>,
 }
@@ -134,11 +130,6 @@ impl Live {
     /// Takes what is to be planned.
     pub(crate) fn take_dirty(&self) -> BTreeSet<StackKey> {
         std::mem::take(&mut *self.dirty.lock())
-    }
-
-    /// A number for a connection, in the order of arrival.
-    pub(crate) fn number(&self) -> u64 {
-        self.connections.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// What lets the Hellos of a node through one by one.

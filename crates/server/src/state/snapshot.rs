@@ -4,7 +4,7 @@
 
 use crate::{
     error::ServerError,
-    rows::{self, ApiTokenRow, Event, JoinTokenRow, NodeIdentity, NodeOutbox, Secret, Stored},
+    rows::{self, ApiTokenRow, Event, JoinTokenRow, NodeIdentity, NodeOutbox, NodeSession, Secret, Stored},
 };
 use imbl::OrdMap;
 use lattice_model::{
@@ -25,6 +25,7 @@ pub(crate) struct Snapshot {
     pub(crate) cluster: Cluster,
     pub(crate) identities: OrdMap<NodeId, Row<NodeIdentity>>,
     pub(crate) outboxes: OrdMap<NodeId, Row<NodeOutbox>>,
+    pub(crate) sessions: OrdMap<NodeId, Row<NodeSession>>,
     /// Node by the fingerprint of its key.
     pub(crate) by_key: OrdMap<String, NodeId>,
     pub(crate) join_tokens: OrdMap<TokenId, Row<JoinTokenRow>>,
@@ -81,6 +82,7 @@ impl Snapshot {
         const NODE: Kind = Node::KIND;
         const IDENTITY: Kind = NodeIdentity::KIND;
         const OUTBOX: Kind = NodeOutbox::KIND;
+        const SESSION: Kind = NodeSession::KIND;
         const STACK: Kind = Stack::KIND;
         const WORKLOAD: Kind = Workload::KIND;
         const VOLUME: Kind = Volume::KIND;
@@ -103,6 +105,14 @@ impl Snapshot {
             OUTBOX => {
                 let new: Row<NodeOutbox> = row(record)?;
                 self.outboxes.insert(new.node, new);
+            }
+            SESSION => {
+                let new: Row<NodeSession> = row(record)?;
+                let old = self.sessions.insert(new.node, new.clone());
+                // Whose session it was has to see that it is so no more.
+                if old.is_some_and(|old| old.number != new.number || old.server != new.server) {
+                    touched.nodes.insert(new.node);
+                }
             }
             STACK => {
                 let new: Row<Stack> = row(record)?;
@@ -178,6 +188,10 @@ impl Snapshot {
             kind if kind == NodeOutbox::KIND => {
                 let Ok(id) = id.parse::<NodeId>() else { return };
                 self.outboxes.remove(&id);
+            }
+            kind if kind == NodeSession::KIND => {
+                let Ok(id) = id.parse::<NodeId>() else { return };
+                self.sessions.remove(&id);
             }
             kind if kind == Stack::KIND => {
                 let Ok(id) = id.parse::<StackKey>() else { return };

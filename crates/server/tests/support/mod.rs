@@ -296,6 +296,11 @@ impl Agent {
         }
     }
 
+    /// From now on it comes to this address.
+    pub fn dial(&mut self, server: std::net::SocketAddr) {
+        self.server = server.to_string();
+    }
+
     fn dialer(&self, slot: &Arc<CertSlot>) -> Dialer {
         let clock = Clock::new(|| Timestamp(now()));
         let config =

@@ -97,6 +97,14 @@ pub enum PostgresError {
         /// The schema.
         schema: String,
     },
+    /// There is none, and none was to be made.
+    #[error("there is no store in the schema {schema:?} of {store}: check the URL and the schema")]
+    Missing {
+        /// The database, without the password.
+        store: String,
+        /// The schema.
+        schema: String,
+    },
     /// It could lose or change what is written.
     #[error(
         "the database of the store {store} has {problem}: make one with `CREATE DATABASE … ENCODING 'UTF8'`"
@@ -128,6 +136,12 @@ impl PostgresOptions {
     /// The database of a URL, with everything else as usual.
     pub fn new(url: impl Into<String>) -> Self {
         Self { url: url.into(), password_file: None, ca_file: None, schema: Self::SCHEMA.to_owned() }
+    }
+
+    /// What messages call the store: the URL without the password; a URL that makes no sense has no
+    /// name.
+    pub fn name(&self) -> String {
+        self.resolve().map_or_else(|_| "postgres".to_owned(), |target| target.name)
     }
 
     /// Whether it makes sense, without asking the database.

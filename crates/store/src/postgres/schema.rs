@@ -83,7 +83,14 @@ const FORGET_WRITER: i64 = 30 * 24 * 3600 * 1000;
 
 /// Refuses what is not a store or is newer than this program, before anything is changed; makes or
 /// migrates it; and writes down this server as `writer`.
-pub(super) async fn prepare(client: &mut Client, target: &Target, writer: Uuid) -> Result<(), PostgresError> {
+///
+/// Without `make`, a store that is not there is an error.
+pub(super) async fn prepare(
+    client: &mut Client,
+    target: &Target,
+    writer: Uuid,
+    make: bool,
+) -> Result<(), PostgresError> {
     let database = |error: tokio_postgres::Error| PostgresError::Database {
         store: target.name.clone(),
         source: Box::new(error),
@@ -114,6 +121,9 @@ pub(super) async fn prepare(client: &mut Client, target: &Target, writer: Uuid) 
     let (exists, relations, ours): (bool, i64, bool) = (found.get(0), found.get(1), found.get(2));
     if relations > 0 && !ours {
         return Err(PostgresError::NotAStore { store: target.name.clone(), schema: schema.clone() });
+    }
+    if !ours && !make {
+        return Err(PostgresError::Missing { store: target.name.clone(), schema: schema.clone() });
     }
     if !exists {
         // The name was checked to need no quotes but these.

@@ -37,10 +37,22 @@ impl PostgresStore {
     /// # Errors
     /// [`PostgresError`]; nothing was changed then.
     pub async fn open(options: &PostgresOptions) -> Result<Self, PostgresError> {
+        Self::start(options, true).await
+    }
+
+    /// Opens a store that is there; makes none.
+    ///
+    /// # Errors
+    /// [`PostgresError`]; nothing was changed then.
+    pub async fn open_existing(options: &PostgresOptions) -> Result<Self, PostgresError> {
+        Self::start(options, false).await
+    }
+
+    async fn start(options: &PostgresOptions, make: bool) -> Result<Self, PostgresError> {
         let target = options.resolve()?;
         let writer = Uuid::new_v4();
         let mut client = session::first(&target).await?;
-        schema::prepare(&mut client, &target, writer).await?;
+        schema::prepare(&mut client, &target, writer, make).await?;
         drop(client);
         let readers = Arc::new(Readers::new(target.clone()));
         let head = readers.head().await;

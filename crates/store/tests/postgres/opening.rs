@@ -105,6 +105,8 @@ async fn of_several_hosts_the_one_that_takes_writes_is_used() {
 async fn what_is_newer_or_no_store_is_refused_and_left_alone() {
     let postgres = Postgres::start();
     let open = async |schema: &str| PostgresStore::open(&options(postgres.url(), schema)).await;
+    let missing = PostgresStore::open_existing(&options(postgres.url(), "ours")).await.map(drop).unwrap_err();
+    assert!(matches!(missing, PostgresError::Missing { .. }), "{missing:?}");
     let store = open("ours").await.unwrap();
     store.apply(put("a", "1")).await.unwrap();
     let cluster = store.cluster().await.unwrap();
