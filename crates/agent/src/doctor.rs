@@ -1,7 +1,9 @@
 //! Is this machine fit, and what to do where it is not: one check after the other, none of which
 //! changes anything.
 
-use crate::{AgentConfig, certificate, error::chain, facts, home::HomePaths, local_api, secrets::SecretsDir};
+use crate::{
+    AgentConfig, certificate, error::chain, facts, home::HomePaths, local_api, secrets::SecretsDir, sockets,
+};
 use lattice_identity::{
     CertSlot, NodeKey,
     renewal::Renewal,
@@ -56,6 +58,7 @@ pub async fn doctor(paths: &HomePaths, docker_host: Option<&str>) -> Vec<Check> 
     let config = config.unwrap_or_default();
     let socket = config.docker_host(docker_host);
     checks.extend(engine(&socket).await);
+    checks.extend(others(&socket, &sockets::find(&sockets::Places::here())));
     let identity = paths.identity();
     checks.push(
         match SecretsDir::find(
@@ -199,6 +202,17 @@ fn home(paths: &HomePaths) -> Check {
     }
 }
 
+/// Other engines of this machine: they are used only when the owner names them.
+fn others(used: &str, found: &[sockets::Found]) -> Option<Check> {
+    let used = used.strip_prefix("unix://").unwrap_or(used);
+    let others: Vec<_> = found.iter().filter(|found| found.path != Path::new(used)).collect();
+    let first = others.first()?;
+    let list: Vec<String> =
+        others.iter().map(|found| format!("{} ({})", found.path.display(), found.how)).collect();
+    let todo = format!("to use another, write docker_host = \"{}\" into agent.toml", first.path.display());
+    Some(check("other_engines", CheckResult::Ok, format!("not used: {}", list.join(", ")), todo))
+}
+
 async fn engine(socket: &str) -> Vec<Check> {
     use CheckResult::{Failed, Ok as Good, Skipped, Warning};
     let path = socket.strip_prefix("unix://").unwrap_or(socket);
@@ -210,7 +224,7 @@ async fn engine(socket: &str) -> Vec<Check> {
             return vec![check("engine_socket", Failed, format!("{path}: {error}"), todo), skipped()];
         }
         Err(error) => {
-            let todo = "install and start Docker, or name its socket with --docker-host";
+            let todo = "install and start Docker, or name its socket with --docker-host or as docker_host in agent.toml";
             return vec![check("engine_socket", Failed, format!("{path}: {error}"), todo), skipped()];
         }
     }
@@ -221,12 +235,15 @@ async fn engine(socket: &str) -> Vec<Check> {
     };
     checks.push(match info {
         Err(error) => check("engine", Failed, chain(&error), "look at the engine's own log"),
-        Ok(info) if info.os != "linux" => check(
-            "engine",
-            Failed,
-            format!("its containers are of {}", info.os),
-            "switch it to Linux containers",
-        ),
+        Ok(info) if info.unfit().is_some() => {
+            let why = info.unfit().unwrap_or_default();
+            check(
+                "engine",
+                Failed,
+                format!("version {}: {why}", info.version),
+                "the agent runs nothing until then",
+            )
+        }
         Ok(info) if info.cgroup_version == Some(1) => {
             let why = format!("version {} with cgroup 1", info.version);
             check("engine", Warning, why, "limits are coarser; boot with cgroup 2 where you can")

@@ -91,6 +91,10 @@ impl Watcher {
 
     /// Until the engine is lost; `Ok` when nobody listens any more.
     async fn watch(&self) -> Result<()> {
+        // Asked each time: another engine may have come up behind the same socket.
+        if let Some(message) = self.runtime.info().await?.unfit() {
+            return Err(RuntimeError::Refused { what: "the container engine".into(), message });
+        }
         let mut stream = self.runtime.events(self.node).await?;
         let mut looks: FuturesUnordered<BoxFuture<'_, Looked>> = FuturesUnordered::new();
         // Under way by container; `true` when something happened to it since.

@@ -27,6 +27,7 @@ mod leave;
 mod local_api;
 mod secrets;
 mod session;
+mod sockets;
 mod streams;
 #[cfg(test)]
 mod world;

@@ -147,6 +147,41 @@ pub struct EngineInfo {
     /// Whether it seems to live in a virtual machine of its own (Docker Desktop, WSL2, an
     /// engine of another system than this program's). A guess, for hints alone.
     pub in_vm_guess: bool,
+    /// Whether it is Podman behind Docker's API.
+    pub podman: bool,
+    /// The limits that it cannot hold a container to: `memory`, `cpu`, `pids`.
+    pub missing_limits: Vec<&'static str>,
+}
+
+impl EngineInfo {
+    /// Why workloads must not run on it, and what to do; nothing where it is fit.
+    pub fn unfit(&self) -> Option<String> {
+        if self.os != "linux" {
+            return Some(format!("its containers are of {}; switch it to Linux containers", self.os));
+        }
+        if self.podman {
+            // Seen with 4.3: a removal of what runs succeeds, the end of a container is not told, a
+            // container that could not start does not say why, and followed logs do not begin.
+            return Some(format!(
+                "it is Podman {}, whose Docker API differs where Lattice relies on it (removals, events, health \
+                 checks); use Docker, with or without root, and name its socket as docker_host in agent.toml",
+                self.version
+            ));
+        }
+        if !self.missing_limits.is_empty() {
+            let how = if self.rootless {
+                "it runs without root and needs cgroup 2 with these controllers delegated to its user \
+                 (systemd: Delegate=cpu cpuset io memory pids in user@.service, then log in again)"
+            } else {
+                "enable these controllers in the kernel's command line, or boot with cgroup 2"
+            };
+            return Some(format!(
+                "it cannot limit {}, and nothing runs here without limits; {how}",
+                self.missing_limits.join(", ")
+            ));
+        }
+        None
+    }
 }
 
 /// How far a pull is. The bytes grow as layers become known.

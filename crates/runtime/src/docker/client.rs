@@ -221,7 +221,7 @@ impl Runtime for Docker {
     async fn info(&self) -> Result<EngineInfo> {
         let version = self.within(QUICK, || "version".to_owned(), self.api().version()).await?;
         let info = self.within(QUICK, || "info".to_owned(), self.api().info()).await?;
-        Ok(words::engine_info(info, version.api_version.unwrap_or_default()))
+        Ok(words::engine_info(info, version))
     }
 
     async fn ping(&self) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use crate::port::EngineInfo;
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum, PortMap, SystemInfo,
+    ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum, PortMap, SystemInfo, SystemVersion,
 };
 use lattice_model::{
     Bytes, Timestamp,
@@ -76,7 +76,9 @@ pub(super) fn seen(inspected: ContainerInspectResponse) -> Option<ContainerSeen>
 }
 
 /// What the engine is, by its `/info` and its API version.
-pub(super) fn engine_info(info: SystemInfo, api_version: String) -> EngineInfo {
+pub(super) fn engine_info(info: SystemInfo, version: SystemVersion) -> EngineInfo {
+    let limits = [("memory", info.memory_limit), ("cpu", info.cpu_cfs_quota), ("pids", info.pids_limit)];
+    let podman = version.components.iter().flatten().any(|part| part.name.starts_with("Podman"));
     let options = info.security_options.unwrap_or_default();
     let os = info.os_type.unwrap_or_default();
     let system = format!(
@@ -86,7 +88,10 @@ pub(super) fn engine_info(info: SystemInfo, api_version: String) -> EngineInfo {
     );
     EngineInfo {
         version: info.server_version.unwrap_or_default(),
-        api_version,
+        api_version: version.api_version.unwrap_or_default(),
+        podman,
+        // What it does not mention it may well do; without it creation fails and says so.
+        missing_limits: limits.iter().filter(|(_, has)| *has == Some(false)).map(|(name, _)| *name).collect(),
         arch: match info.architecture.unwrap_or_default().as_str() {
             "x86_64" => "amd64".to_owned(),
             "aarch64" => "arm64".to_owned(),
@@ -113,6 +118,29 @@ pub(super) fn label_filter(label: &str, value: &str) -> HashMap<String, Vec<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_engine_that_is_not_fit_says_why() {
+        let of = |info: serde_json::Value, part: &str| {
+            let version =
+                serde_json::json!({ "ApiVersion": "1.41", "Components": [{ "Name": part, "Version": "1" }] });
+            engine_info(serde_json::from_value(info).unwrap(), serde_json::from_value(version).unwrap())
+                .unfit()
+        };
+        let info = |memory: bool, options: &[&str]| {
+            serde_json::json!({
+                "OSType": "linux", "ServerVersion": "4.3.1", "MemoryLimit": memory, "CpuCfsQuota": true,
+                "PidsLimit": true, "SecurityOptions": options,
+            })
+        };
+        assert_eq!(of(info(true, &["name=seccomp"]), "Engine"), None);
+        assert_eq!(of(info(true, &["name=rootless"]), "Engine"), None, "without root it may well be fit");
+        assert!(of(info(true, &[]), "Podman Engine").unwrap().contains("Podman 4.3.1"));
+        let delegate = of(info(false, &["name=rootless"]), "Engine").unwrap();
+        assert!(delegate.contains("memory") && delegate.contains("Delegate="), "{delegate}");
+        assert!(!of(info(false, &[]), "Engine").unwrap().contains("Delegate="));
+        assert!(of(serde_json::json!({ "OSType": "windows" }), "Engine").unwrap().contains("windows"));
+    }
 
     #[test]
     fn times_of_docker_are_read() {

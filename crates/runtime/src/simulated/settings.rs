@@ -53,6 +53,8 @@ impl Settings {
                 rootless: false,
                 cgroup_version: Some(2),
                 in_vm_guess: false,
+                podman: false,
+                missing_limits: Vec::new(),
             },
         }
     }
