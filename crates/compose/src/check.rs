@@ -11,7 +11,7 @@ use crate::{
     stack::{Networks, Volumes},
 };
 use lattice_model::{
-    WorkloadName,
+    NetworkName, WorkloadName,
     spec::{Dependency, DependencyCondition, PortSpec, Protocol, RestartPolicy, StackSpec},
 };
 use std::{
@@ -25,8 +25,9 @@ pub(crate) fn stack(
     mut drafts: Vec<Draft>,
     volumes: &Volumes,
     networks: &Networks,
-) -> StackSpec {
-    let mut spec = StackSpec::default();
+    off: &BTreeMap<String, Vec<String>>,
+    spec: &mut StackSpec,
+) {
     for draft in &drafts {
         for mount in &draft.mounts {
             let name = &mount.value.volume;
@@ -62,7 +63,7 @@ pub(crate) fn stack(
         }
     }
     // A mount that was refused says nothing about its volume.
-    if !reader.problems.failed() {
+    if !reader.problems.failed() && off.is_empty() {
         unused(
             reader,
             "volumes",
@@ -74,11 +75,46 @@ pub(crate) fn stack(
             networks.iter().filter(|(n, _)| !spec.networks.contains_key(*n)).map(|(n, v)| (n.as_str(), v.0)),
         );
     }
-    dependencies(reader, &mut drafts);
+    dependencies(reader, &mut drafts, off);
     cycles(reader, &drafts);
     ports(reader, &drafts);
+    names(reader, &mut drafts);
     spec.workloads = drafts.into_iter().map(|d| (d.name, d.spec)).collect();
-    spec
+}
+
+/// Further names: `container_name`, and the aliases of `links`.
+fn names(reader: &mut Reader<'_>, drafts: &mut [Draft]) {
+    let mut held: BTreeMap<String, u32> = BTreeMap::new();
+    for draft in drafts.iter_mut() {
+        let Some(at) = draft.container_name.take() else { continue };
+        if let Some(first) = held.insert(at.value.clone(), at.span.line) {
+            let message = format!("`{}` names another container already, on line {first}", show(&at.value));
+            reader.error(Code::Conflict, at.span, &at.path, message, "Choose another name");
+        }
+        if at.value != draft.name.as_str() {
+            for attachment in draft.spec.networks.values_mut() {
+                attachment.aliases.insert(at.value.clone());
+            }
+        }
+    }
+    let links: Vec<_> = drafts
+        .iter()
+        .flat_map(|d| {
+            let networks: Vec<NetworkName> = d.spec.networks.keys().cloned().collect();
+            d.links.iter().filter_map(move |link| {
+                let (name, alias) = &link.value;
+                Some((name.clone(), alias.clone()?, networks.clone()))
+            })
+        })
+        .collect();
+    for (name, alias, networks) in links {
+        let Some(target) = drafts.iter_mut().find(|d| d.name == name) else { continue };
+        for network in networks {
+            if let Some(attachment) = target.spec.networks.get_mut(&network) {
+                attachment.aliases.insert(alias.clone());
+            }
+        }
+    }
 }
 
 fn unknown<'c, T>(
@@ -111,7 +147,7 @@ fn unused<'n>(reader: &mut Reader<'_>, top: &str, names: impl Iterator<Item = (&
     }
 }
 
-fn dependencies(reader: &mut Reader<'_>, drafts: &mut [Draft]) {
+fn dependencies(reader: &mut Reader<'_>, drafts: &mut [Draft], off: &BTreeMap<String, Vec<String>>) {
     let health_off: BTreeSet<WorkloadName> = drafts
         .iter()
         .filter(|d| d.spec.healthcheck.as_ref().is_some_and(|h| h.test.first().is_some_and(|t| t == "NONE")))
@@ -123,7 +159,12 @@ fn dependencies(reader: &mut Reader<'_>, drafts: &mut [Draft]) {
         for at in &draft.depends_on {
             let (name, Dependency { condition, required, restart: _ }) = &at.value;
             if !names.contains(name) {
-                if *required {
+                if *required && let Some(profiles) = off.get(name.as_str()) {
+                    let message = format!("the service `{name}` is in a profile that is not selected");
+                    let profile = profiles.first().map(|p| show(p)).unwrap_or_default();
+                    let hint = format!("Select it by `--profile {profile}`, or write `required: false`");
+                    reader.error(Code::Reference, at.span, &at.path, message, hint);
+                } else if *required {
                     let full = reader.problems.is_full();
                     let near =
                         if full { None } else { nearest(name.as_str(), names.iter().map(|n| n.as_str())) };
@@ -133,6 +174,8 @@ fn dependencies(reader: &mut Reader<'_>, drafts: &mut [Draft]) {
                     };
                     let message = format!("there is no service `{name}` in the file");
                     reader.error(Code::Reference, at.span, &at.path, message, hint);
+                } else if off.contains_key(name.as_str()) {
+                    draft.spec.depends_on.remove(name);
                 } else {
                     draft.spec.depends_on.remove(name);
                     let message =
@@ -244,8 +287,9 @@ fn ports(reader: &mut Reader<'_>, drafts: &[Draft]) {
     for (index, draft) in drafts.iter().enumerate() {
         let mut free: BTreeSet<&PortSpec> = BTreeSet::new();
         for port in &draft.ports {
-            let PortSpec { target, published, published_to: _, host_ip } = &port.value;
-            let Some(published) = *published else {
+            let PortSpec { target, published, published_to, host_ip } = &port.value;
+            // Of a range the node takes a free one, as without a port.
+            let Some(published) = published.filter(|_| published_to.is_none()) else {
                 if !free.insert(&port.value) {
                     let message =
                         format!("the container's port {} is published twice in the same way", target.port);

@@ -40,16 +40,59 @@ pub fn parse_env(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<EnvFile, ComposeErrors> {
     let mut problems = Problems::new([source.name.to_owned()]);
-    let mut values = IndexMap::new();
-    if let Some(text) = utf8(&source, &mut problems) {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut file = Lines { text, at: 0, line: 1, start: 0, budget: crate::yaml::MAX_TEXT, environment };
-        while file.statement(&mut values, &mut problems).is_some() {}
-    }
+    let values = read(0, source.text, environment, &mut problems);
     problems.finish().map(|warnings| EnvFile { values, warnings })
 }
 
+/// As [`parse_env`], among the problems of other files.
+pub(crate) fn read(
+    file: u16,
+    text: &[u8],
+    environment: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Problems,
+) -> IndexMap<String, String> {
+    let mut values = IndexMap::new();
+    if let Some(text) = utf8(file, text, problems) {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut lines =
+            Lines { file, text, at: 0, line: 1, start: 0, budget: crate::yaml::MAX_TEXT, environment };
+        while lines.statement(&mut values, problems).is_some() {}
+    }
+    values
+}
+
+/// A file of `format: raw`: what stands behind the first `=` of a line is the value.
+pub(crate) fn read_raw(
+    file: u16,
+    text: &[u8],
+    environment: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Problems,
+) -> IndexMap<String, String> {
+    let mut values = IndexMap::new();
+    let Some(text) = utf8(file, text, problems) else { return values };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    for (index, line) in text.lines().enumerate() {
+        let body = line.trim_start();
+        if body.is_empty() || body.starts_with('#') {
+            continue;
+        }
+        let (key, value) = match body.split_once('=') {
+            Some((key, value)) => (key.trim_end(), Some(value.to_owned())),
+            None => (body.trim_end(), environment(body.trim_end())),
+        };
+        if key.is_empty() || key.contains(char::is_whitespace) || body.contains('\0') {
+            let span = Span { file, line: u32::try_from(index + 1).unwrap_or(u32::MAX), column: 1 };
+            let message = "the line is neither `KEY=value` nor a comment";
+            problems.error(Code::Syntax, span, "", message, "Begin a comment with `#`");
+        } else if let Some(value) = value {
+            values.insert(key.to_owned(), value);
+        }
+    }
+    values
+}
+
 struct Lines<'t> {
+    file: u16,
     text: &'t str,
     at: usize,
     line: u32,
@@ -68,7 +111,7 @@ enum Quote {
 impl Lines<'_> {
     fn span(&self) -> Span {
         let column = self.text[self.start..self.at].chars().count() + 1;
-        Span { file: 0, line: self.line, column: u32::try_from(column).unwrap_or(u32::MAX) }
+        Span { file: self.file, line: self.line, column: u32::try_from(column).unwrap_or(u32::MAX) }
     }
 
     /// Steps over the rest of the line and its end.

@@ -89,11 +89,7 @@ struct Run<'t, 'a, 'e> {
     expander: &'e mut Expander<'a>,
 }
 
-impl<'a> Expander<'a> {
-    pub(crate) fn new(variables: Variables<'a>) -> Self {
-        Self { variables, budget: MAX_TEXT }
-    }
-
+impl Expander<'_> {
     /// Expands one text.
     ///
     /// # Errors
@@ -284,7 +280,7 @@ impl Walk<'_, '_, '_> {
                         hint,
                     );
                 }
-                node.with(Value::Scalar(new.into(), Style::Text))
+                node.with(Value::Scalar(new.into(), Style::Expanded))
             }
             Err((at, fault)) => {
                 let (code, message, hint) = fault.describe();
@@ -307,7 +303,7 @@ fn place(span: Span, text: &str, style: Style, at: usize) -> Span {
             column: 1,
             ..span
         },
-        Style::Text | Style::Broken => span,
+        Style::Text | Style::Expanded | Style::Broken => span,
     }
 }
 
@@ -323,7 +319,7 @@ mod tests {
             "RAW" => Some("$A".to_owned()),
             _ => None,
         };
-        let mut expander = Expander::new(&variables);
+        let mut expander = Expander { variables: &variables, budget: MAX_TEXT };
         let done = expander.expand(text).map_err(|(_, fault)| fault)?;
         Ok((done.text, done.unset.into_iter().map(|(name, _)| name).collect()))
     }
@@ -382,7 +378,7 @@ mod tests {
         assert!(matches!(expand("${EMPTY:?e}"), Err(Fault::Missing { .. })));
         assert_eq!(expand(&"${NONE:-".repeat(100_000)), Err(Fault::TooDeep));
         let large = |_: &str| Some("x".repeat(1 << 20));
-        let mut expander = Expander::new(&large);
+        let mut expander = Expander { variables: &large, budget: MAX_TEXT };
         assert_eq!(expander.expand(&"$A".repeat(5)).map(|_| ()).map_err(|(_, f)| f), Err(Fault::TooLarge));
     }
 }

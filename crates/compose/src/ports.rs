@@ -122,18 +122,25 @@ impl Reader<'_> {
 
     fn expand(&mut self, form: Short, span: Span, path: &Path<'_>, ports: &mut Vec<Placed<PortSpec>>) {
         let Short { target, published, host_ip, protocol } = form;
+        if let Some(range) = published
+            && target.0 == target.1
+            && range.0 < range.1
+        {
+            // One of these, whichever is free.
+            let value = PortSpec {
+                target: ContainerPort { port: target.0, protocol },
+                published: Some(range.0),
+                published_to: Some(range.1),
+                host_ip,
+            };
+            ports.push(Placed { value, span, path: path.to_string() });
+            return;
+        }
         if let Some(published) = published
             && width(published) != width(target)
         {
-            let (message, hint) = if target.0 == target.1 {
-                (
-                    "a range of node ports for one container port means \"one of them\", which is not supported yet",
-                    "Leave the node's port out for a free one, or name one port",
-                )
-            } else {
-                ("the two ranges have different lengths", "Give both ranges the same number of ports")
-            };
-            self.error(Code::Invalid, span, path, message, hint);
+            let message = "the two ranges have different lengths";
+            self.error(Code::Invalid, span, path, message, "Give both ranges the same number of ports");
             return;
         }
         for offset in 0..width(target).min(MAX_PORTS + 1) {
@@ -156,12 +163,6 @@ impl Reader<'_> {
         ports: &mut Vec<Placed<PortSpec>>,
     ) {
         self.check_keys(entries, path, &keys::PORT);
-        for key in ["name", "app_protocol"] {
-            if let Some(entry) = entries.get(key) {
-                let message = "it is a note for people and has no effect";
-                self.problems.warn(Code::Ignored, entry.key, path.key(key), message, "");
-            }
-        }
         if let Some(entry) = entries.get("mode") {
             let at = path.key("mode");
             match self.text(&entry.value, &at) {
@@ -261,6 +262,24 @@ impl Reader<'_> {
             }
         }
         exposed
+    }
+}
+
+/// What makes a port of a list distinct, for merging files: the same again replaces it.
+pub(crate) fn identity(item: &Node) -> Option<String> {
+    match &*item.value {
+        Value::Mapping(map) => {
+            let text = |key| map.get(key).and_then(|e| e.value.as_text()).unwrap_or_default();
+            let protocol = Some(text("protocol")).filter(|p| !p.is_empty()).unwrap_or("tcp");
+            Some(format!("{}|{}|{}|{protocol}", text("host_ip"), text("published"), text("target")))
+        }
+        _ => {
+            let text = item.as_text()?;
+            let (text, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
+            let (host, target) = text.rsplit_once(':').unwrap_or(("", text));
+            let (ip, published) = host.rsplit_once(':').unwrap_or(("", host));
+            Some(format!("{ip}|{published}|{target}|{protocol}"))
+        }
     }
 }
 

@@ -48,6 +48,10 @@ pub enum Code {
     Variable,
     /// It is understood and has no effect.
     Ignored,
+    /// It is done in another way than Compose does it.
+    Differs,
+    /// Something confidential stands where many may read it.
+    Secret,
 }
 
 /// One problem of one file.
@@ -159,6 +163,12 @@ pub(crate) struct Problems {
 impl Problems {
     pub(crate) fn new(files: impl IntoIterator<Item = String>) -> Self {
         Self { files: files.into_iter().collect(), list: Vec::new(), errors: 0, dropped: 0 }
+    }
+
+    /// One more file that problems may stand in.
+    pub(crate) fn add_file(&mut self, name: String) -> u16 {
+        self.files.push(name);
+        u16::try_from(self.files.len() - 1).unwrap_or(u16::MAX)
     }
 
     pub(crate) fn error(

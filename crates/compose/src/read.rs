@@ -2,10 +2,10 @@
 //! its place and yields nothing, so that the rest of the file is still checked.
 
 use crate::{
-    interpolate::Variables,
+    files::{Files, join},
     problem::{Code, Problems, show},
     scalar,
-    yaml::{Mapping, Node, Span, Style, Value},
+    yaml::{Entry, Mapping, Node, Span, Style, Value},
 };
 use lattice_model::Duration;
 use std::{collections::BTreeMap, fmt, str::FromStr};
@@ -49,10 +49,61 @@ impl fmt::Display for Path<'_> {
     }
 }
 
+/// Where a file's paths and variables come from.
+#[derive(Clone, Debug)]
+pub(crate) struct FileInfo {
+    /// The folder that its paths are relative to, itself relative to the project's folder.
+    pub(crate) base: String,
+    /// Which variables it sees.
+    pub(crate) environment: usize,
+}
+
+/// One of `KEY=value` lines or of a mapping.
+pub(crate) struct Pair {
+    pub(crate) span: Span,
+    pub(crate) value: Option<String>,
+    /// Whether the value stands in the file as it is, without variables.
+    pub(crate) literal: bool,
+}
+
 /// What every reader needs.
 pub(crate) struct Reader<'a> {
     pub(crate) problems: Problems,
-    pub(crate) variables: Variables<'a>,
+    pub(crate) files: Vec<FileInfo>,
+    variables: &'a dyn Fn(usize, &str) -> Option<String>,
+    pub(crate) disk: &'a dyn Files,
+    pub(crate) folder: Option<&'a str>,
+    /// Whether services with a `build` are built.
+    pub(crate) build: bool,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(
+        problems: Problems,
+        files: Vec<FileInfo>,
+        variables: &'a dyn Fn(usize, &str) -> Option<String>,
+        disk: &'a dyn Files,
+        folder: Option<&'a str>,
+    ) -> Self {
+        Self { problems, files, variables, disk, folder, build: true }
+    }
+
+    /// The value of a variable, as the file at this place sees it.
+    pub(crate) fn variable(&self, at: Span, key: &str) -> Option<String> {
+        let environment = self.files.get(usize::from(at.file)).map_or(0, |file| file.environment);
+        (self.variables)(environment, key)
+    }
+
+    /// A path as written at this place, relative to the project's folder.
+    pub(crate) fn resolve(&self, at: Span, path: &str) -> String {
+        let base = self.files.get(usize::from(at.file)).map_or("", |file| &file.base);
+        join(base, path, self.folder)
+    }
+
+    /// An entry that says something.
+    pub(crate) fn said<'n>(entries: &'n Mapping, key: &str) -> Option<&'n Entry> {
+        entries.get(key).filter(|entry| !entry.value.is_null())
+    }
 }
 
 impl Reader<'_> {
@@ -93,6 +144,44 @@ impl Reader<'_> {
             Value::Sequence(items) => Some(items),
             _ => self.expected(node, path, "a list (`- value` lines)", ""),
         }
+    }
+
+    /// One text, or a list of them, each with its place.
+    pub(crate) fn text_or_list(&mut self, node: &Node, path: &Path<'_>) -> Vec<(String, Span)> {
+        match &*node.value {
+            _ if node.is_null() => Vec::new(),
+            Value::Sequence(items) => {
+                let each = |(i, item): (usize, &Node)| {
+                    Some((self.text(item, &path.index(i))?.to_owned(), item.span))
+                };
+                items.iter().enumerate().filter_map(each).collect()
+            }
+            _ => self.text(node, path).map(|text| (text.to_owned(), node.span)).into_iter().collect(),
+        }
+    }
+
+    /// A whole number that may be negative.
+    pub(crate) fn signed(&mut self, node: &Node, path: &Path<'_>, least: i64, most: i64) -> Option<i64> {
+        if let Value::Scalar(text, _) = &*node.value
+            && let Ok(number) = text.trim().parse::<i64>()
+            && (least..=most).contains(&number)
+        {
+            return Some(number);
+        }
+        self.expected(node, path, &format!("a whole number from {least} to {most}"), "")
+    }
+
+    /// Permission bits: octal where it begins with `0`, as YAML 1.1 reads it, or is quoted.
+    pub(crate) fn mode(&mut self, node: &Node, path: &Path<'_>) -> Option<u32> {
+        if let Value::Scalar(text, _) = &*node.value {
+            let digits = text.strip_prefix("0o").unwrap_or(text);
+            if let Ok(mode) = u32::from_str_radix(digits, 8)
+                && mode <= 0o7777
+            {
+                return Some(mode);
+            }
+        }
+        self.expected(node, path, "permission bits in octal", "Write `mode: \"0440\"`")
     }
 
     /// A single value as its text; null is refused.
@@ -173,7 +262,7 @@ impl Reader<'_> {
 
     /// `- KEY=value` lines or a mapping of single values: each key with its place and its value,
     /// `None` where there is none. In a list the last one of a key counts, as Compose has it.
-    pub(crate) fn pairs(&mut self, node: &Node, path: &Path<'_>) -> BTreeMap<String, (Span, Option<String>)> {
+    pub(crate) fn pairs(&mut self, node: &Node, path: &Path<'_>) -> BTreeMap<String, Pair> {
         let mut pairs = BTreeMap::new();
         match &*node.value {
             _ if node.is_null() || node.is_broken() => {}
@@ -183,6 +272,8 @@ impl Reader<'_> {
                     let value = match &*entry.value.value {
                         Value::Scalar(..) if entry.value.is_null() => None,
                         Value::Scalar(text, Style::Plain) => Some(canonical(text)),
+                        // Said by the expansion.
+                        Value::Scalar(_, Style::Broken) => continue,
                         Value::Scalar(text, _) => Some(text.to_string()),
                         _ => {
                             self.expected::<()>(
@@ -195,7 +286,8 @@ impl Reader<'_> {
                         }
                     };
                     if self.pair_key(key, entry.key, &at) {
-                        pairs.insert(key.to_string(), (entry.key, value));
+                        let literal = !matches!(&*entry.value.value, Value::Scalar(_, Style::Expanded));
+                        pairs.insert(key.to_string(), Pair { span: entry.key, value, literal });
                     }
                 }
             }
@@ -206,7 +298,8 @@ impl Reader<'_> {
                     let (key, value) =
                         text.split_once('=').map_or((text, None), |(k, v)| (k, Some(v.to_owned())));
                     if self.pair_key(key, item.span, &at) {
-                        pairs.insert(key.to_owned(), (item.span, value));
+                        let literal = !matches!(&*item.value, Value::Scalar(_, Style::Expanded));
+                        pairs.insert(key.to_owned(), Pair { span: item.span, value, literal });
                     }
                 }
             }
@@ -235,24 +328,24 @@ impl Reader<'_> {
     /// Labels; Lattice's own prefix is refused, or a file could claim another stack's containers.
     pub(crate) fn labels(&mut self, node: &Node, path: &Path<'_>) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::new();
-        for (key, (span, value)) in self.pairs(node, path) {
-            if key == "lattice" || key.starts_with("lattice.") {
-                let message = format!(
-                    "the label {} is refused: Lattice finds its own containers by this prefix",
-                    show(&key)
-                );
-                self.error(
-                    Code::NotSupported,
-                    span,
-                    path.key(&key),
-                    message,
-                    "Choose another name for the label",
-                );
-                continue;
+        for (key, Pair { span, value, literal: _ }) in self.pairs(node, path) {
+            if self.label_allowed(&key, span, path) {
+                labels.insert(key, value.unwrap_or_default());
             }
-            labels.insert(key, value.unwrap_or_default());
         }
         labels
+    }
+
+    pub(crate) fn label_allowed(&mut self, key: &str, span: Span, path: &Path<'_>) -> bool {
+        let reserved = key == "lattice" || key.starts_with("lattice.");
+        if reserved {
+            let message = format!(
+                "the label {} is refused: Lattice finds its own containers by this prefix",
+                show(key)
+            );
+            self.error(Code::NotSupported, span, path.key(key), message, "Choose another name for the label");
+        }
+        !reserved
     }
 }
 

@@ -131,6 +131,14 @@ pub(crate) fn image_fault(text: &str) -> Option<&'static str> {
     None
 }
 
+/// Whether a text can be a name in a network: letters, digits, `-` and `_`, dots between parts.
+pub(crate) fn is_host_name(text: &str) -> bool {
+    let label = |l: &str| {
+        (1..=63).contains(&l.len()) && l.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
 /// An absolute path inside a container in its shortest form, or what is wrong with it.
 pub(crate) fn container_path(text: &str) -> Result<String, &'static str> {
     if !text.starts_with('/') {

@@ -1,41 +1,105 @@
-//! The file as a whole: services, volumes, networks.
+//! The file as a whole: services, volumes, networks, secrets, configs.
 
 use crate::{
+    build::{Build, BuildSecret},
     check, keys,
+    load::{SecretSource, TreeSource},
     problem::{Code, show},
     read::{Path, Reader},
-    service::Draft,
-    yaml::{Entry, Mapping, Node, Span, Value},
+    secrets::{Holdings, Origin},
+    service::{Draft, Placed},
+    yaml::{Entry, Mapping, Node, Span},
 };
 use lattice_model::{
-    NetworkName, VolumeName,
+    NetworkName, StackName, VolumeName, WorkloadName,
     spec::{MAX_WORKLOADS, NetworkSpec, StackSpec, VolumeSpec},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A declared volume or network with the place of its key.
 pub(crate) type Declared<N, S> = BTreeMap<N, (Span, S)>;
 
+/// What the tree holds.
+#[derive(Default)]
+pub(crate) struct Parts {
+    pub(crate) spec: StackSpec,
+    pub(crate) builds: BTreeMap<WorkloadName, Build>,
+    pub(crate) trees: Vec<TreeSource>,
+    pub(crate) secrets: Vec<SecretSource>,
+}
+
 impl Reader<'_> {
-    /// Reads the whole tree. What comes back counts only when no error was noted.
-    pub(crate) fn stack(&mut self, root: &Node) -> StackSpec {
+    /// Reads the whole tree; `off` are the services whose profiles are not selected. What comes
+    /// back counts only when no error was noted.
+    pub(crate) fn stack(
+        &mut self,
+        root: &Node,
+        name: Option<&StackName>,
+        off: &BTreeMap<String, Vec<String>>,
+    ) -> Parts {
         let path = Path::Root;
-        let Some(top) = self.mapping(root, &path) else { return StackSpec::default() };
+        let Some(top) = self.mapping(root, &path) else { return Parts::default() };
         self.check_keys(top, &path, &keys::TOP);
-        if let Some(entry) = top.get("version") {
-            let message = "`version` is obsolete and has no effect";
-            self.problems.warn(Code::Ignored, entry.key, path.key("version"), message, "Remove it");
-        }
         if let Some(entry) = top.get("x-lattice") {
             self.x_lattice_elsewhere(entry, &path.key("x-lattice"));
         }
-        let drafts = self.services(top, root.span);
+        let mut drafts = self.services(top, root.span, off);
         let volumes = self.declared(top, "volumes", Self::volume);
         let networks = self.declared(top, "networks", Self::network);
-        check::stack(self, drafts, &volumes, &networks)
+        let secrets = self.holdings(top, "secrets", &keys::SECRET);
+        let configs = self.holdings(top, "configs", &keys::CONFIG);
+
+        let mut parts = Parts::default();
+        let declared: BTreeSet<VolumeName> = volumes.keys().cloned().collect();
+        parts.trees = self.files_of(&mut drafts, &declared, &mut parts.spec);
+        self.configs_of(&mut drafts, &configs, &mut parts.trees);
+        parts.secrets = self.secrets_of(&mut drafts, &secrets, name);
+        self.build_secrets(top, &mut drafts, &secrets);
+        for draft in &mut drafts {
+            if let Some(build) = draft.build.take() {
+                parts.builds.insert(draft.name.clone(), build);
+            }
+        }
+        check::stack(self, drafts, &volumes, &networks, off, &mut parts.spec);
+        parts
     }
 
-    fn services(&mut self, top: &Mapping, top_at: Span) -> Vec<Draft> {
+    /// `build.secrets` name what the file declares at its top.
+    fn build_secrets(&mut self, top: &Mapping, drafts: &mut [Draft], holdings: &Holdings) {
+        let services = top.get("services").and_then(|e| e.value.as_mapping());
+        for draft in drafts.iter_mut() {
+            let Some(build) = &mut draft.build else { continue };
+            let path = Path::Root.key("services");
+            let path = path.key(draft.name.as_str());
+            let path = path.key("build");
+            let entry = services
+                .and_then(|s| s.get(draft.name.as_str())?.value.as_mapping())
+                .and_then(|s| s.get("build")?.value.as_mapping())
+                .and_then(|b| Self::said(b, "secrets"));
+            let Some(entry) = entry else { continue };
+            let at = path.key("secrets");
+            for Placed { value, span, path } in
+                self.grants(&entry.value, &at, &keys::BUILD_SECRET, "/run/secrets/")
+            {
+                let source = match holdings.get(&value.source).map(|h| &h.origin) {
+                    Some(Origin::File(file)) => BuildSecret::File(file.clone()),
+                    Some(Origin::Variable(name, _)) => BuildSecret::Variable(name.clone()),
+                    Some(Origin::Broken) => continue,
+                    Some(Origin::Content(_) | Origin::External) | None => {
+                        let message = format!("a build has no secret `{}` to use", show(&value.source));
+                        let hint = "Declare it under the top-level `secrets` with `file` or `environment`";
+                        self.error(Code::Reference, span, path, message, hint);
+                        continue;
+                    }
+                };
+                let id = value.target.rsplit('/').next().unwrap_or(&value.source).to_owned();
+                build.secrets.insert(id, source);
+                build.buildkit = true;
+            }
+        }
+    }
+
+    fn services(&mut self, top: &Mapping, top_at: Span, off: &BTreeMap<String, Vec<String>>) -> Vec<Draft> {
         let path = Path::Root.key("services");
         let Some(entry) = top.get("services").filter(|e| !e.value.is_null()) else {
             let at = top.get("services").map_or(top_at, |e| e.key);
@@ -50,7 +114,13 @@ impl Reader<'_> {
         };
         let Some(map) = self.mapping(&entry.value, &path) else { return Vec::new() };
         let count = map.keys().filter(|k| !k.starts_with("x-")).count();
-        if count == 0 {
+        if count == 0 && !off.is_empty() {
+            let profiles: BTreeSet<&str> = off.values().flatten().map(String::as_str).collect();
+            let profiles: Vec<String> = profiles.into_iter().take(10).map(show).collect();
+            let message =
+                format!("every service is in a profile that is not selected: {}", profiles.join(", "));
+            self.error(Code::Invalid, entry.key, path, message, "Select one by `--profile NAME`");
+        } else if count == 0 {
             self.error(
                 Code::Invalid,
                 entry.key,
@@ -98,46 +168,62 @@ impl Reader<'_> {
     }
 
     fn volume(&mut self, map: &Mapping, path: &Path<'_>) -> VolumeSpec {
-        self.check_keys(&without(map, &[("driver", "local"), ("external", "false")]), path, &keys::VOLUME);
-        let labels = map.get("labels").map(|e| self.labels(&e.value, &path.key("labels")));
+        self.check_keys(map, path, &keys::VOLUME);
+        if let Some(entry) = Self::said(map, "driver")
+            && let Some(driver) = self.text(&entry.value, &path.key("driver")).map(str::to_owned)
+            && !matches!(driver.as_str(), "local" | "")
+        {
+            let why = format!("the driver `{}`; the node keeps volumes on its own disk", show(&driver));
+            let hint = "Remove it; use a client of the remote storage inside a service";
+            self.refuse(entry, &path.key("driver"), &why, hint);
+        }
+        let labels = Self::said(map, "labels").map(|e| self.labels(&e.value, &path.key("labels")));
         VolumeSpec { labels: labels.unwrap_or_default() }
     }
 
     fn network(&mut self, map: &Mapping, path: &Path<'_>) -> NetworkSpec {
-        self.check_keys(&without(map, &[("external", "false")]), path, &keys::NETWORK);
+        self.check_keys(map, path, &keys::NETWORK);
         let mut spec = NetworkSpec::default();
-        if let Some(entry) = map.get("internal") {
+        if let Some(entry) = Self::said(map, "internal") {
             spec.internal = self.boolean(&entry.value, &path.key("internal")).unwrap_or_default();
         }
-        if let Some(entry) = map.get("labels") {
+        if let Some(entry) = Self::said(map, "labels") {
             spec.labels = self.labels(&entry.value, &path.key("labels"));
         }
-        if let Some(entry) = map.get("driver")
-            && let Some(driver) = self.text(&entry.value, &path.key("driver"))
-            && driver != "bridge"
+        if let Some(entry) = Self::said(map, "enable_ipv4")
+            && self.boolean(&entry.value, &path.key("enable_ipv4")) == Some(false)
         {
-            let message =
-                format!("not supported: the driver `{}`, since the node builds the network", show(driver));
+            let why = "services reach each other over IPv4";
+            self.refuse(entry, &path.key("enable_ipv4"), why, "Remove it");
+        }
+        if let Some(entry) = Self::said(map, "driver")
+            && let Some(driver) = self.text(&entry.value, &path.key("driver")).map(str::to_owned)
+        {
+            let (why, instead) = match driver.as_str() {
+                "bridge" | "overlay" | "default" | "" => return spec,
+                "macvlan" | "ipvlan" => (
+                    format!("the driver `{driver}` would put containers into the LAN of a node's owner"),
+                    "Remove it and publish what is needed under `ports`",
+                ),
+                "host" => (
+                    "the host's network would open its owner's LAN to the container".to_owned(),
+                    "Remove it and publish what is needed under `ports`",
+                ),
+                _ => (
+                    format!("the driver `{}`, since the node builds the network", show(&driver)),
+                    "Remove it, or write `bridge`",
+                ),
+            };
             self.error(
                 Code::NotSupported,
                 entry.value.span,
                 path.key("driver"),
-                message,
-                "Remove it, or write `bridge`",
+                format!("not supported: {why}"),
+                instead,
             );
         }
         spec
     }
-}
-
-/// Leaves out what merely writes a default down: it changes nothing.
-fn without(map: &Mapping, defaults: &[(&str, &str)]) -> Mapping {
-    let is = |entry: &Entry, text: &str| matches!(&*entry.value.value, Value::Scalar(t, _) if **t == *text);
-    let plain = |key: &str, entry: &Entry| defaults.iter().any(|(k, text)| *k == key && is(entry, text));
-    map.iter()
-        .filter(|(key, entry)| !plain(key, entry))
-        .map(|(key, entry)| (key.clone(), entry.clone()))
-        .collect()
 }
 
 /// Names that a file may refer to.

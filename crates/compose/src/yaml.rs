@@ -44,8 +44,51 @@ pub(crate) enum Style {
     Text,
     /// `|`: its lines can be counted.
     Literal,
+    /// Variables were expanded in it.
+    Expanded,
     /// Its variables could not be expanded, which was said: nothing more is said about it.
     Broken,
+}
+
+/// What a tag says about merging files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mark {
+    #[default]
+    None,
+    /// `!reset`: it and what it would be merged with are left out.
+    Reset,
+    /// `!override`: it takes the place of what it would be merged with.
+    Override,
+}
+
+/// What all files of a project may hold together.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { nodes: MAX_NODES, bytes: MAX_TEXT }
+    }
+}
+
+impl Budget {
+    /// Takes the cost of a node that is made of others; whether there was enough.
+    pub(crate) fn spend(&mut self, node: &Node) -> bool {
+        self.take(node.size)
+    }
+
+    fn take(&mut self, size: Size) -> bool {
+        match (self.nodes.checked_sub(size.nodes), self.bytes.checked_sub(size.bytes)) {
+            (Some(nodes), Some(bytes)) => {
+                (self.nodes, self.bytes) = (nodes, bytes);
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +110,7 @@ pub(crate) struct Entry {
 pub(crate) struct Node {
     pub(crate) span: Span,
     pub(crate) value: Arc<Value>,
+    pub(crate) mark: Mark,
     size: Size,
 }
 
@@ -89,7 +133,55 @@ impl Size {
 impl Node {
     /// The same place with another value, for a layer that rewrites the tree.
     pub(crate) fn with(&self, value: Value) -> Self {
-        Self { span: self.span, value: Arc::new(value), size: self.size }
+        Self { mark: self.mark, ..Self::new(self.span, value) }
+    }
+
+    /// A node made by a layer that puts trees together.
+    pub(crate) fn new(span: Span, value: Value) -> Self {
+        let mut size = Size { nodes: 1, bytes: 0, height: 0 };
+        match &value {
+            Value::Scalar(text, _) => size.bytes = text.len(),
+            Value::Sequence(items) => {
+                size.height = 1;
+                items.iter().for_each(|item| size.contain(item.size));
+            }
+            Value::Mapping(entries) => {
+                size.height = 1;
+                entries.values().for_each(|entry| size.contain(entry.value.size));
+            }
+        }
+        Self { span, value: Arc::new(value), mark: Mark::None, size }
+    }
+
+    pub(crate) fn as_mapping(&self) -> Option<&Mapping> {
+        match &*self.value {
+            Value::Mapping(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The text of a single value that is not null.
+    pub(crate) fn as_text(&self) -> Option<&str> {
+        match &*self.value {
+            Value::Scalar(text, style) if !self.is_null() && *style != Style::Broken => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether both say the same, wherever they stand.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        match (&*self.value, &*other.value) {
+            (Value::Scalar(a, _), Value::Scalar(b, _)) => a == b && self.is_null() == other.is_null(),
+            (Value::Sequence(a), Value::Sequence(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b))
+            }
+            (Value::Mapping(a), Value::Mapping(b)) => {
+                a.len() == b.len()
+                    && a.iter()
+                        .all(|(key, entry)| b.get(key).is_some_and(|other| entry.value.same(&other.value)))
+            }
+            _ => false,
+        }
     }
 
     pub(crate) fn is_null(&self) -> bool {
@@ -112,7 +204,7 @@ impl Node {
 }
 
 /// Reads one file; `None` when there is no tree, with the reason among the problems.
-pub(crate) fn parse(file: u16, text: &str, problems: &mut Problems) -> Option<Node> {
+pub(crate) fn parse(file: u16, text: &str, budget: &mut Budget, problems: &mut Problems) -> Option<Node> {
     let top = Span { file, line: 1, column: 1 };
     // Before anything looks at it: size is the one check that costs nothing.
     if text.len() > MAX_BYTES {
@@ -126,7 +218,7 @@ pub(crate) fn parse(file: u16, text: &str, problems: &mut Problems) -> Option<No
         problems,
         stack: Vec::new(),
         anchors: HashMap::new(),
-        spent: Size::default(),
+        budget,
         documents: 0,
         root: None,
     };
@@ -168,13 +260,14 @@ struct Builder<'p> {
     stack: Vec<Frame>,
     /// Finished anchored nodes; one that is still open is absent, so a cycle cannot be built.
     anchors: HashMap<usize, Node>,
-    spent: Size,
+    budget: &'p mut Budget,
     documents: usize,
     root: Option<Node>,
 }
 
 struct Frame {
     span: Span,
+    mark: Mark,
     anchor: usize,
     size: Size,
     kind: Open,
@@ -221,7 +314,7 @@ impl Builder<'_> {
                 self.deliver(node)
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let tagged_text = self.tag(tag, span)?;
+                let (tagged_text, mark) = self.tag(tag, span)?;
                 let one_line = at.start.line() == at.end.line();
                 let style = match style {
                     ScalarStyle::Plain if !tagged_text && (one_line || text.is_empty()) => Style::Plain,
@@ -230,7 +323,7 @@ impl Builder<'_> {
                 };
                 let size = Size { nodes: 1, bytes: text.len(), height: 0 };
                 let value = Arc::new(Value::Scalar(text.into(), style));
-                self.complete(anchor, Node { span, value, size })
+                self.complete(anchor, Node { span, value, mark, size })
             }
             Event::SequenceStart(anchor, tag) => self.open(anchor, tag, span, Open::Sequence(Vec::new())),
             Event::MappingStart(anchor, tag) => {
@@ -250,7 +343,7 @@ impl Builder<'_> {
                 };
                 self.complete(
                     frame.anchor,
-                    Node { span: frame.span, value: Arc::new(value), size: frame.size },
+                    Node { span: frame.span, value: Arc::new(value), mark: frame.mark, size: frame.size },
                 )
             }
         }
@@ -261,17 +354,15 @@ impl Builder<'_> {
         None
     }
 
-    /// Whether the tag says that the scalar is text; `None` when there may be no such tag.
-    fn tag(&mut self, tag: Option<Cow<'_, Tag>>, span: Span) -> Option<bool> {
-        let Some(tag) = tag else { return Some(false) };
+    /// Whether the tag says that the scalar is text, and what it says about merging; `None` when
+    /// there may be no such tag.
+    fn tag(&mut self, tag: Option<Cow<'_, Tag>>, span: Span) -> Option<(bool, Mark)> {
+        let Some(tag) = tag else { return Some((false, Mark::None)) };
         match (tag.is_yaml_core_schema(), tag.suffix.as_str()) {
-            (true, "str") => Some(true),
-            (true, "int" | "float" | "bool" | "null" | "seq" | "map") => Some(false),
-            (false, "reset" | "override") => {
-                let message =
-                    format!("the tag !{} is not supported yet: it needs several files", show(&tag.suffix));
-                self.fail(Code::NotSupported, span, message, "Write the merged result into one file")
-            }
+            (true, "str") => Some((true, Mark::None)),
+            (true, "int" | "float" | "bool" | "null" | "seq" | "map") => Some((false, Mark::None)),
+            (false, "reset") => Some((false, Mark::Reset)),
+            (false, "override") => Some((false, Mark::Override)),
             _ => {
                 let message = format!("the tag {} means nothing in a Compose file", show(&tag.to_string()));
                 self.fail(
@@ -285,11 +376,11 @@ impl Builder<'_> {
     }
 
     fn open(&mut self, anchor: usize, tag: Option<Cow<'_, Tag>>, span: Span, kind: Open) -> Option<()> {
-        self.tag(tag, span)?;
+        let (_, mark) = self.tag(tag, span)?;
         if self.stack.len() >= MAX_DEPTH {
             return self.too_deep(span);
         }
-        self.stack.push(Frame { span, anchor, size: Size { nodes: 1, bytes: 0, height: 1 }, kind });
+        self.stack.push(Frame { span, mark, anchor, size: Size { nodes: 1, bytes: 0, height: 1 }, kind });
         self.charge(Size { nodes: 1, ..Size::default() }, span)
     }
 
@@ -304,11 +395,9 @@ impl Builder<'_> {
     }
 
     fn charge(&mut self, size: Size, span: Span) -> Option<()> {
-        self.spent.nodes += size.nodes;
-        self.spent.bytes += size.bytes;
-        if self.spent.nodes > MAX_NODES || self.spent.bytes > MAX_TEXT {
+        if !self.budget.take(size) {
             let message = format!(
-                "the file holds more than {MAX_NODES} values or {MAX_TEXT} bytes of text once its aliases are expanded"
+                "the file, with those that belong to it, holds more than {MAX_NODES} values or {MAX_TEXT} bytes of text once its aliases are expanded"
             );
             return self.fail(Code::Limit, span, message, "Use fewer aliases, or aliases to smaller parts");
         }

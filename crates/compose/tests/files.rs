@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use lattice_compose::{Options, Source, load, normalize_project_name};
+use lattice_compose::{NoFiles, Options, Source, load, normalize_project_name};
 
 fn variables(name: &str) -> Option<String> {
     match name {
@@ -30,18 +30,19 @@ fn corpus() {
         let stem = path.file_stem().unwrap().to_str().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let fallback = normalize_project_name("My Folder");
-        let options = Options { name: None, fallback_name: Some(&fallback), variables: &variables };
-        let outcome = match load(&[Source { name: "compose.yaml", text: text.as_bytes() }], &options) {
-            Ok(loaded) => {
-                let warnings: String = loaded.warnings.iter().map(|w| format!("{w}\n")).collect();
-                format!(
-                    "stack {}\n{warnings}{}",
-                    loaded.name,
-                    serde_json::to_string_pretty(&loaded.spec).unwrap()
-                )
-            }
-            Err(errors) => errors.to_string(),
-        };
+        let options = Options { fallback_name: Some(&fallback), ..Options::new(&variables) };
+        let outcome =
+            match load(&[Source { name: "compose.yaml", text: text.as_bytes() }], &options, &NoFiles) {
+                Ok(loaded) => {
+                    let warnings: String = loaded.warnings.iter().map(|w| format!("{w}\n")).collect();
+                    format!(
+                        "stack {}\n{warnings}{}",
+                        loaded.name,
+                        serde_json::to_string_pretty(&loaded.spec).unwrap()
+                    )
+                }
+                Err(errors) => errors.to_string(),
+            };
         let mut settings = insta::Settings::clone_current();
         settings.set_snapshot_path(&folder);
         settings.set_prepend_module_to_snapshot(false);
@@ -58,9 +59,10 @@ fn the_examples_load_as_they_are_and_with_nothing_to_say() {
     let mut loaded = 0;
     for file in files {
         let text = std::fs::read(&file).unwrap();
-        let options = Options { name: None, fallback_name: None, variables: &|_| None };
+        let options = Options::new(&|_| None);
         let source = Source { name: "compose.yaml", text: &text };
-        let stack = load(&[source], &options).unwrap_or_else(|errors| panic!("{}: {errors}", file.display()));
+        let stack = load(&[source], &options, &NoFiles)
+            .unwrap_or_else(|errors| panic!("{}: {errors}", file.display()));
         assert!(stack.warnings.is_empty(), "{}: {:?}", file.display(), stack.warnings);
         loaded += 1;
     }

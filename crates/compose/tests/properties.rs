@@ -3,13 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use lattice_compose::{ComposeErrors, Loaded, MAX_PROBLEMS, Options, Source, load, parse_env};
+use lattice_compose::{ComposeErrors, Loaded, MAX_PROBLEMS, NoFiles, Options, Source, load, parse_env};
 use proptest::prelude::*;
 
 fn read(text: &[u8]) -> Result<Loaded, ComposeErrors> {
-    let variables = |name: &str| name.len().is_multiple_of(2).then(|| "value $X ${Y".to_owned());
-    let options = Options { name: None, fallback_name: Some("test"), variables: &variables };
-    load(&[Source { name: "c.yaml", text }], &options)
+    let variables = |name: &str| {
+        (name.len().is_multiple_of(2) && !name.starts_with("COMPOSE_")).then(|| "value $X ${Y".to_owned())
+    };
+    let options = Options { fallback_name: Some("test"), ..Options::new(&variables) };
+    load(&[Source { name: "c.yaml", text }], &options, &NoFiles)
 }
 
 /// Whatever comes out is in order.
@@ -98,8 +100,8 @@ proptest! {
     fn variables_arrive_as_they_are(value in "[^\0]{0,40}", default in "[a-z$]{0,5}") {
         let text = format!("services:\n  a:\n    image: b\n    environment:\n      V: 'a${{NAME:-{}}}z'\n", default.replace('$', "$$"));
         let variables = |name: &str| (name == "NAME").then(|| value.clone());
-        let options = Options { name: None, fallback_name: Some("test"), variables: &variables };
-        let loaded = load(&[Source { name: "c.yaml", text: text.as_bytes() }], &options).unwrap();
+        let options = Options { fallback_name: Some("test"), ..Options::new(&variables) };
+        let loaded = load(&[Source { name: "c.yaml", text: text.as_bytes() }], &options, &NoFiles).unwrap();
         let web = loaded.spec.workloads.into_values().next().unwrap();
         let expected = if value.is_empty() { format!("a{default}z") } else { format!("a{value}z") };
         prop_assert_eq!(&web.environment["V"], &expected);

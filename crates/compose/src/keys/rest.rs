@@ -1,0 +1,236 @@
+//! The keys outside of services, and the list of all tables.
+
+use super::Fate::{Harmless, Honoured, Partly, Refused};
+use super::{Table, service::*};
+
+const REMOTE: &str = "the node keeps volumes on its own disk";
+
+pub(crate) const TOP: Table = Table {
+    at: "",
+    keys: &[
+        ("configs", Honoured("files that travel with the deployment")),
+        ("include", Honoured("other files, with their own folders and variables")),
+        ("models", Refused("Lattice runs no models by itself", "Run a model server as a service")),
+        ("name", Honoured("the stack's name")),
+        ("networks", Honoured("see below")),
+        ("secrets", Honoured("see below")),
+        ("services", Honoured("see below")),
+        ("version", Harmless("it is obsolete, and Compose does not read it either")),
+        ("volumes", Honoured("see below")),
+        ("x-lattice", Honoured("no key of it is known here yet")),
+    ],
+};
+
+pub(crate) const INCLUDE: Table = Table {
+    at: "include[]",
+    keys: &[
+        (
+            "env_file",
+            Honoured("variables for the included files; `.env` in their folder where nothing is said"),
+        ),
+        ("path", Honoured("one file, or several that are merged")),
+        ("project_directory", Honoured("what its paths are relative to")),
+    ],
+};
+
+pub(crate) const VOLUME: Table = Table {
+    at: "volumes.*",
+    keys: &[
+        ("driver", Partly("`local`; other drivers are refused: the node keeps volumes on its own disk")),
+        (
+            "driver_opts",
+            Refused(
+                REMOTE,
+                "Remove it; for remote storage use a client inside a service, for memory `tmpfs` on the service",
+            ),
+        ),
+        (
+            "external",
+            Refused(
+                "a volume belongs to its stack, and one that exists elsewhere would be replaced by an empty one",
+                "Remove it for a new volume, and bring the data in: `lattice exec -i SERVICE tar x < data.tar`",
+            ),
+        ),
+        ("labels", Honoured("kept with the volume")),
+        ("name", Harmless("a volume is called by its key, within its stack; no other stack shares it")),
+    ],
+};
+
+pub(crate) const NETWORK: Table = Table {
+    at: "networks.*",
+    keys: &[
+        ("attachable", Harmless("nothing outside of the stack attaches to its networks")),
+        (
+            "driver",
+            Partly(
+                "`bridge` and `overlay` are the stack's own network; `macvlan`, `ipvlan`, `host` reach into the owner's LAN and are refused",
+            ),
+        ),
+        ("driver_opts", Harmless("the node builds the network")),
+        ("enable_ipv4", Partly("`true`")),
+        ("enable_ipv6", Harmless("services reach each other by name, over IPv4")),
+        (
+            "external",
+            Refused(
+                "a network belongs to its stack, so that no stack can reach into another",
+                "Remove it, and put services that talk to each other into one stack (`include` brings other files in), or publish a port",
+            ),
+        ),
+        ("internal", Honoured("no way out")),
+        ("ipam", Harmless("the node picks free addresses")),
+        ("labels", Honoured("kept with the network")),
+        ("name", Harmless("a network is called by its key, within its stack")),
+    ],
+};
+
+pub(crate) const SECRET: Table = Table {
+    at: "secrets.*",
+    keys: &[
+        (
+            "driver",
+            Refused(
+                "secrets are kept by Lattice alone",
+                "Use `file` or `environment`, or `external: true` for one that was set by `lattice secret set`",
+            ),
+        ),
+        (
+            "driver_opts",
+            Refused(
+                "secrets are kept by Lattice alone",
+                "Use `file` or `environment`, or `external: true` for one that was set by `lattice secret set`",
+            ),
+        ),
+        ("environment", Honoured("the value of a variable where you deploy")),
+        ("external", Honoured("set before by `lattice secret set NAME`")),
+        ("file", Honoured("read where you deploy")),
+        ("labels", Harmless("secrets have no labels")),
+        (
+            "name",
+            Honoured(
+                "its name in the project; `STACK_KEY` where nothing is said, the key for an external one",
+            ),
+        ),
+        (
+            "template_driver",
+            Refused("values are delivered as they are", "Fill the template in before, and use `file`"),
+        ),
+    ],
+};
+
+pub(crate) const CONFIG: Table = Table {
+    at: "configs.*",
+    keys: &[
+        ("content", Honoured("the text itself, variables expanded")),
+        ("environment", Honoured("the value of a variable where you deploy")),
+        (
+            "external",
+            Refused(
+                "configs are not kept outside of a stack",
+                "Give its text by `file` or `content`; what is confidential belongs under `secrets`",
+            ),
+        ),
+        ("file", Honoured("a file or folder, read where you deploy")),
+        ("labels", Harmless("configs have no labels")),
+        ("name", Harmless("a config is called by its key, within its stack")),
+        (
+            "template_driver",
+            Refused(
+                "texts are delivered as they are",
+                "Fill the template in before, and use `file` or `content`",
+            ),
+        ),
+    ],
+};
+
+pub(crate) const LATTICE: Table =
+    Table { at: "services.*.x-lattice", keys: &[("pool", Honoured("the pool whose nodes may run it"))] };
+pub(crate) const LATTICE_ELSEWHERE: Table = Table { at: "x-lattice", keys: &[] };
+
+/// Parts of refused or harmless keys: known, so that the walk over the specification is whole.
+const REFUSED_WITH_PARENT: &[Table] = &[
+    Table {
+        at: "services.*.blkio_config",
+        keys: &[
+            ("device_read_bps", PARENT),
+            ("device_read_iops", PARENT),
+            ("device_write_bps", PARENT),
+            ("device_write_iops", PARENT),
+            ("weight", PARENT),
+            ("weight_device", PARENT),
+        ],
+    },
+    Table {
+        at: "services.*.credential_spec",
+        keys: &[("config", PARENT), ("file", PARENT), ("registry", PARENT)],
+    },
+    Table { at: "services.*.develop", keys: &[("watch", Harmless("as `develop`"))] },
+    Table {
+        at: "services.*.devices[]",
+        keys: &[("permissions", PARENT), ("source", PARENT), ("target", PARENT)],
+    },
+    Table { at: "services.*.models.*", keys: &[("endpoint_var", PARENT), ("model_var", PARENT)] },
+    Table { at: "secrets.*.external", keys: &[("name", Honoured("the old place of `name`"))] },
+    Table { at: "services.*.provider", keys: &[("options", PARENT), ("type", PARENT)] },
+    Table {
+        at: "models.*",
+        keys: &[("context_size", PARENT), ("model", PARENT), ("name", PARENT), ("runtime_flags", PARENT)],
+    },
+    Table {
+        at: "networks.*.ipam",
+        keys: &[
+            ("config", Harmless("as `ipam`")),
+            ("driver", Harmless("as `ipam`")),
+            ("options", Harmless("as `ipam`")),
+        ],
+    },
+];
+
+const PARENT: super::Fate = Refused("it belongs to a key that is refused", "See there");
+
+pub(crate) static TABLES: &[Table] = &[
+    TOP,
+    INCLUDE,
+    SERVICE,
+    BUILD,
+    BUILD_SECRET,
+    DEPENDENCY,
+    DEPLOY,
+    RESOURCES,
+    LIMITS_TABLE,
+    RESERVATIONS,
+    DEVICE,
+    PLACEMENT,
+    PREFERENCE,
+    RESTART_POLICY,
+    UPDATE_CONFIG,
+    ROLLBACK_CONFIG,
+    ENV_FILE,
+    EXTENDS,
+    GPU,
+    HEALTHCHECK,
+    LOGGING,
+    SERVICE_NETWORK,
+    PORT,
+    SERVICE_SECRET,
+    SERVICE_CONFIG,
+    ULIMIT,
+    MOUNT,
+    MOUNT_BIND,
+    MOUNT_VOLUME,
+    MOUNT_TMPFS,
+    MOUNT_IMAGE,
+    LATTICE,
+    VOLUME,
+    NETWORK,
+    SECRET,
+    CONFIG,
+    REFUSED_WITH_PARENT[0],
+    REFUSED_WITH_PARENT[1],
+    REFUSED_WITH_PARENT[2],
+    REFUSED_WITH_PARENT[3],
+    REFUSED_WITH_PARENT[4],
+    REFUSED_WITH_PARENT[5],
+    REFUSED_WITH_PARENT[6],
+    REFUSED_WITH_PARENT[7],
+    REFUSED_WITH_PARENT[8],
+];
