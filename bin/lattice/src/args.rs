@@ -96,6 +96,8 @@ pub(crate) enum Command {
     Node(NodeCommand),
     /// Deploy a Compose file as a stack, and follow it until it runs.
     Deploy(DeployArgs),
+    /// Show a Compose file as it is understood: files merged, variables filled in, secrets hidden.
+    Config(ConfigArgs),
     /// Run one image as a stack of its own.
     Run(RunArgs),
     /// Jobs: services that end by themselves, and what their runs came to.
@@ -275,21 +277,50 @@ pub(crate) struct ReasonArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DeployArgs {
-    /// The Compose file [default: compose.yaml, compose.yml, docker-compose.yaml or
-    /// docker-compose.yml in this folder].
-    #[arg(short, long = "file", value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    /// The stack's name [default: the file's `name`, else the folder's name].
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+    /// Build the images of services that have `build` (the default).
+    #[arg(long, overrides_with = "no_build")]
+    pub(crate) build: bool,
+    /// Build nothing: take the `image` of each service.
     #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// A file with variables [default: .env beside the Compose file].
-    #[arg(long = "env-file", value_name = "FILE")]
-    pub(crate) env_files: Vec<PathBuf>,
+    pub(crate) no_build: bool,
     /// Only say what would change.
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+}
+
+/// A Compose project.
+#[derive(Debug, Args)]
+pub(crate) struct ProjectArgs {
+    /// The Compose file, or several, each on top of the one before [default: COMPOSE_FILE, else
+    /// compose.yaml, compose.yml, docker-compose.yaml or docker-compose.yml in this folder or one
+    /// above, with its override file]. `-` is standard input.
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The stack's name [default: COMPOSE_PROJECT_NAME, else the file's `name`, else the folder's name].
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A file with variables [default: .env in the project's folder].
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub(crate) env_files: Vec<PathBuf>,
+    /// A profile whose services take part; `*` is all [default: COMPOSE_PROFILES].
+    #[arg(long = "profile", value_name = "PROFILE")]
+    pub(crate) profiles: Vec<String>,
+    /// The project's folder [default: that of the first Compose file].
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) project_directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(flatten)]
+    pub(crate) project: ProjectArgs,
+    /// Build nothing: take the `image` of each service.
+    #[arg(long)]
+    pub(crate) no_build: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -622,7 +653,7 @@ mod tests {
             panic!("another command")
         };
         assert_eq!(
-            (deploy.files.len(), deploy.wait.no_wait, deploy.wait.timeout),
+            (deploy.project.files.len(), deploy.wait.no_wait, deploy.wait.timeout),
             (2, true, Duration::from_secs(90))
         );
         let Command::Scale(scale) = parse("lattice scale shop/web=3 db=0").unwrap().command else {

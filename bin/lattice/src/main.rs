@@ -12,6 +12,7 @@ mod context;
 mod error;
 mod parse;
 mod progress;
+mod project;
 mod resolve;
 mod show;
 mod table;

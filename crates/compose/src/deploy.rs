@@ -195,7 +195,7 @@ impl Reader<'_> {
                         let message =
                             "not supported: the control plane runs no workloads, so no node is a manager";
                         let hint = "Remove it; choose nodes by `node.labels.KEY == VALUE` or `x-lattice: {pool: NAME}`";
-                        self.error(Code::NotSupported, span, &at, message, hint);
+                        self.error(Code::NotSupported, span, at, message, hint);
                         continue;
                     }
                     _ => {}
@@ -384,7 +384,7 @@ impl Reader<'_> {
         if named && !capabilities.iter().any(|(name, _)| matches!(name.as_str(), "gpu" | "nvidia-compute")) {
             let message = "not supported: devices other than GPUs belong to the node's owner";
             let hint = "Write `capabilities: [gpu]` for a GPU, or remove it";
-            self.error(Code::NotSupported, item.span, &path, message, hint);
+            self.error(Code::NotSupported, item.span, path, message, hint);
             return None;
         }
         request.capabilities =

@@ -341,6 +341,14 @@ impl<'a> Gather<'a> {
             }
             return None;
         }
+        let remote =
+            |text: &str| text.contains("://") || text.starts_with("git@") || text.starts_with("oci:");
+        if let Some((_, at)) = paths.iter().find(|(text, _)| remote(text)) {
+            let message = "not supported: files are not fetched from the network";
+            let hint = "Fetch it first, look at it, and include your copy";
+            self.problems.error(Code::NotSupported, *at, keys, message, hint);
+            return None;
+        }
         let paths: Vec<(String, Span)> =
             paths.into_iter().map(|(text, at)| (join(&base, &text, folder), at)).collect();
         let directory = directory.unwrap_or_else(|| parent(&paths[0].0));
@@ -358,12 +366,6 @@ impl<'a> Gather<'a> {
         let inner = self.include_environment(&directory, env_files, &base, environment, keys);
         let mut parsed = Vec::new();
         for (path, at) in paths {
-            if path.contains("://") || path.starts_with("git@") || path.starts_with("oci:") {
-                let message = "not supported: files are not fetched from the network";
-                let hint = "Fetch it first, look at it, and include your copy";
-                self.problems.error(Code::NotSupported, at, keys, message, hint);
-                return None;
-            }
             let info = FileInfo { base: directory.clone(), environment: inner };
             parsed.push(self.open(&path, info, at, keys)?);
         }

@@ -32,6 +32,12 @@ const ABOUT: [&str; 22] = [
     "HASHER",
 ];
 
+/// Whether a variable looks as if it held a secret, wherever its value comes from: for what is
+/// shown to people.
+pub fn looks_secret(name: &str, value: &str) -> bool {
+    is_secret(name, value, true)
+}
+
 /// `literal`: the value stands in the file and does not come from a variable.
 pub(crate) fn is_secret(name: &str, value: &str, literal: bool) -> bool {
     let value = value.trim();

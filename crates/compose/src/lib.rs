@@ -46,6 +46,7 @@ mod yaml;
 pub use build::{Build, BuildSecret};
 pub use dotenv::{EnvFile, parse_env};
 pub use files::{FileFault, Files, Found, NoFiles, Text};
+pub use guess::looks_secret;
 pub use keys::{KeyNote, key_notes};
 pub use load::{
     Loaded, Options, SecretSource, Source, TreeContent, TreeSource, load, normalize_project_name,

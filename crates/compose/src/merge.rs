@@ -89,9 +89,9 @@ pub(crate) fn merge(
         Rule::Pairs => union(&pairs(base), &pairs(over)),
         Rule::Names => deep(&names(base), &names(over), path, budget)?,
         Rule::Set => append(&listed(base), &listed(over), |a, b| a.same(b)),
-        Rule::Ports => append_by(base, over, |item| ports::identity(item)),
-        Rule::Mounts => append_by(base, over, |item| mount_target(item)),
-        Rule::Grants => append_by(base, over, |item| grant_target(item)),
+        Rule::Ports => append_by(base, over, ports::identity),
+        Rule::Mounts => append_by(base, over, mount_target),
+        Rule::Grants => append_by(base, over, grant_target),
         Rule::Build => deep(&built(base), &built(over), path, budget)?,
         Rule::Logging => {
             let driver =

@@ -452,7 +452,7 @@ impl Reader<'_> {
                         self.error(
                             Code::Invalid,
                             span,
-                            &at,
+                            at,
                             message,
                             "Write an IP address, such as `1.1.1.1`",
                         );

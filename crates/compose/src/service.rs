@@ -178,7 +178,8 @@ impl Reader<'_> {
                 let hint = "Deploy without --no-build, or write `image: NAME:TAG`";
                 self.error(Code::Invalid, entry.key, path.key("build"), message, hint);
             }
-            None if !entries.contains_key("image") && !entries.contains_key("provider") => {
+            // What could not be extended was said.
+            None if !["image", "provider", "extends"].iter().any(|key| entries.contains_key(*key)) => {
                 let hint = "Write `image: NAME:TAG`, or `build: ./folder`";
                 self.error(Code::Invalid, at, path, "the service has neither `image` nor `build`", hint);
             }

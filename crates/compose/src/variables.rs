@@ -32,7 +32,7 @@ impl Reader<'_> {
                 {
                     if key.contains(['=', '\0']) || value.contains('\0') {
                         let message = "a variable in it has a character that no program can be given";
-                        self.error(Code::Invalid, span, &at, message, "Remove the NUL or `=`");
+                        self.error(Code::Invalid, span, at, message, "Remove the NUL or `=`");
                         continue;
                     }
                     spec.environment.insert(key, value);
@@ -67,7 +67,7 @@ impl Reader<'_> {
                 "Keep it under the top-level `secrets`, name it under the service's `secrets`, and write `{}_FILE: /run/secrets/NAME` if the image knows that",
                 show(first)
             );
-            self.problems.warn(Code::Secret, *span, &at, message, hint);
+            self.problems.warn(Code::Secret, *span, at, message, hint);
         }
     }
 

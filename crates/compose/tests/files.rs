@@ -4,7 +4,63 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
-use lattice_compose::{NoFiles, Options, Source, load, normalize_project_name};
+mod support;
+
+use lattice_compose::{Files, Loaded, NoFiles, Options, Source, load, normalize_project_name};
+use support::Disk;
+
+/// What a project's folder has beside its Compose file, for `tests/corpus`.
+fn disk() -> Disk {
+    Disk::of(&[
+        (".env", "DB_PASSWORD=postgres\nDB_USERNAME=postgres\nDB_DATABASE_NAME=immich\n"),
+        (".env.production", "LOCAL_DOMAIN=example.com\nSECRET_KEY_BASE='a$b'\n"),
+        ("Caddyfile", "example.com"),
+        ("Dockerfile", "FROM scratch"),
+        ("alertmanager/config.yml", "route: {}"),
+        ("backend/Dockerfile", "FROM node"),
+        (
+            "common/services.yaml",
+            "services:\n  web:\n    image: nginx\n    env_file: web.env\n    volumes: [\"./html:/html:ro\"]\n",
+        ),
+        ("common/web.env", "FROM=common\n"),
+        ("common/html/index.html", "hello"),
+        ("dags/example.py", ""),
+        ("db.env", "POSTGRES_PASSWORD=x\nPOSTGRES_DB=nextcloud\nPOSTGRES_USER=nextcloud\n"),
+        ("db/password.txt", "hush"),
+        ("elasticsearch/Dockerfile", "FROM es"),
+        ("elasticsearch/config/elasticsearch.yml", ""),
+        ("frontend/Dockerfile", "FROM node"),
+        ("frontend/src/index.js", ""),
+        ("ghost.env", "mail__transport=SMTP\n"),
+        ("grafana/config.monitoring", "GF_SECURITY_ADMIN_USER=admin\n"),
+        ("grafana/provisioning/datasources/a.yml", ""),
+        (
+            "infra/compose.yaml",
+            "services:\n  redis:\n    image: redis:${REDIS_TAG:-7}\n    env_file: redis.env\n",
+        ),
+        ("infra/.env", "REDIS_TAG=6\n"),
+        ("infra/redis.env", "WHERE=infra\n"),
+        ("kibana/Dockerfile", "FROM kibana"),
+        ("kibana/config/kibana.yml", ""),
+        ("mail/compose.yaml", "services:\n  smtp:\n    image: postfix:${MAIL_TAG}\n    ports: [\"25:25\"]\n"),
+        ("mail/override.yaml", "services:\n  smtp:\n    ports: !override [\"2525:25\"]\n"),
+        ("mail/vars.env", "MAIL_TAG=3\n"),
+        ("mosquitto/config/mosquitto.conf", ""),
+        ("my.cnf", ""),
+        ("n8n/backup/credentials/a.json", ""),
+        ("nginx.conf", ""),
+        ("prometheus/prometheus.yml", ""),
+        ("proxy/Dockerfile", "FROM nginx"),
+        ("secrets/root.txt", "hush"),
+        ("setup/Dockerfile", "FROM bash"),
+        ("setup/entrypoint.sh", ""),
+        ("site/index.html", ""),
+        ("volumes/api/kong.yml", ""),
+        ("volumes/db/roles.sql", ""),
+        ("volumes/logs/vector.yml", ""),
+        ("web/Dockerfile", "FROM nginx"),
+    ])
+}
 
 fn variables(name: &str) -> Option<String> {
     match name {
@@ -12,43 +68,64 @@ fn variables(name: &str) -> Option<String> {
         "LOG_LEVEL" => Some("debug".into()),
         "EMPTY" => Some(String::new()),
         "REPLICAS" => Some("4".into()),
+        "PWD" => Some("/home/me/project".into()),
         _ => None,
     }
 }
 
-#[test]
-fn corpus() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files");
+fn outcome(text: &str, disk: &dyn Files) -> String {
+    let fallback = normalize_project_name("My Folder");
+    let options = Options {
+        fallback_name: Some(&fallback),
+        folder: Some("/home/me/project"),
+        ..Options::new(&variables)
+    };
+    match load(&[Source { name: "compose.yaml", text: text.as_bytes() }], &options, disk) {
+        Ok(loaded) => {
+            let Loaded { name, spec, builds, trees, secrets, warnings } = loaded;
+            let mut text = format!("stack {name}\n");
+            warnings.iter().for_each(|w| text.push_str(&format!("{w}\n")));
+            builds
+                .iter()
+                .for_each(|(service, build)| text.push_str(&format!("build {service}: {build:?}\n")));
+            trees.iter().for_each(|tree| text.push_str(&format!("{tree:?}\n")));
+            secrets.iter().for_each(|secret| text.push_str(&format!("{secret:?}\n")));
+            text + &serde_json::to_string_pretty(&spec).unwrap()
+        }
+        Err(errors) => errors.to_string(),
+    }
+}
+
+fn snapshots(folder: &str, least: usize, disk: &dyn Files) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut files: Vec<_> = std::fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
         .collect();
     files.sort();
-    assert!(files.len() >= 10, "the corpus is missing");
+    assert!(files.len() >= least, "the corpus is missing");
     for path in files {
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let fallback = normalize_project_name("My Folder");
-        let options = Options { fallback_name: Some(&fallback), ..Options::new(&variables) };
-        let outcome =
-            match load(&[Source { name: "compose.yaml", text: text.as_bytes() }], &options, &NoFiles) {
-                Ok(loaded) => {
-                    let warnings: String = loaded.warnings.iter().map(|w| format!("{w}\n")).collect();
-                    format!(
-                        "stack {}\n{warnings}{}",
-                        loaded.name,
-                        serde_json::to_string_pretty(&loaded.spec).unwrap()
-                    )
-                }
-                Err(errors) => errors.to_string(),
-            };
+        let outcome = outcome(&std::fs::read_to_string(&path).unwrap(), disk);
         let mut settings = insta::Settings::clone_current();
         settings.set_snapshot_path(&folder);
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
         settings.bind(|| insta::assert_snapshot!(stem, outcome));
     }
+}
+
+/// One subject each.
+#[test]
+fn files_by_subject() {
+    snapshots("tests/files", 10, &NoFiles);
+}
+
+/// Files as people have them, in a folder where all that they name is there.
+#[test]
+fn files_of_every_day() {
+    snapshots("tests/corpus", 35, &disk());
 }
 
 #[test]

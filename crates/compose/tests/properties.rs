@@ -3,8 +3,25 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod support;
+
 use lattice_compose::{ComposeErrors, Loaded, MAX_PROBLEMS, NoFiles, Options, Source, load, parse_env};
 use proptest::prelude::*;
+use std::sync::LazyLock;
+use support::Disk;
+
+/// Every file of the corpora, in lines.
+static LINES: LazyLock<Vec<Vec<String>>> = LazyLock::new(|| {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut paths: Vec<_> = ["files", "corpus"]
+        .iter()
+        .flat_map(|name| std::fs::read_dir(folder.join(name)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        .collect();
+    paths.sort();
+    paths.iter().map(|p| std::fs::read_to_string(p).unwrap().lines().map(str::to_owned).collect()).collect()
+});
 
 fn read(text: &[u8]) -> Result<Loaded, ComposeErrors> {
     let variables = |name: &str| {
@@ -83,6 +100,60 @@ proptest! {
             }
         }
         sound(&bytes)?;
+    }
+
+    /// Lines of files as people have them, exchanged, indented anew and put on top of each other;
+    /// what they name is there and is such a file too.
+    #[test]
+    fn files_out_of_the_lines_of_others(
+        picks in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..6u8), 1..12),
+        base in any::<prop::sample::Index>(),
+        keep in 0..100usize,
+    ) {
+        let mut lines = LINES[base.index(LINES.len())].clone();
+        lines.truncate(lines.len().min(keep + 5));
+        for (file, line, kind) in picks {
+            let other = &LINES[file.index(LINES.len())];
+            let piece = &other[line.index(other.len())];
+            let at = line.index(lines.len() + 1);
+            match kind {
+                0 => lines.insert(at, piece.clone()),
+                1 => lines.insert(at, format!("  {piece}")),
+                2 => lines.insert(at, piece.trim_start().to_owned()),
+                3 if at < lines.len() => lines[at] = piece.clone(),
+                4 if at < lines.len() => drop(lines.remove(at)),
+                _ => lines.insert(at, format!("    extends: {{file: other.yaml, service: {}}}", piece.trim().trim_end_matches(':'))),
+            }
+        }
+        let text = lines.join("\n");
+        let other = LINES[keep % LINES.len()].join("\n");
+        let disk = Disk::of(&[
+            ("other.yaml", &text),
+            ("common/services.yaml", &other),
+            ("db.env", &other),
+            (".env", &text),
+            ("infra/compose.yaml", &other),
+            ("Dockerfile", ""),
+        ]);
+        let variables = |name: &str| (!name.starts_with("COMPOSE_") && name.len() % 2 == 1).then(|| "value".to_owned());
+        let options = Options { fallback_name: Some("test"), ..Options::new(&variables) };
+        let sources = [Source { name: "a.yaml", text: text.as_bytes() }, Source { name: "b.yaml", text: other.as_bytes() }];
+        for sources in [&sources[..1], &sources[..]] {
+            match load(sources, &options, &disk) {
+                Ok(loaded) => {
+                    for warning in loaded.warnings {
+                        prop_assert!(warning.line >= 1 && warning.column >= 1 && !warning.file.is_empty(), "{warning}");
+                    }
+                }
+                Err(errors) => {
+                    prop_assert!(!errors.0.is_empty());
+                    for p in errors.0 {
+                        prop_assert!(p.line >= 1 && p.column >= 1 && !p.file.is_empty(), "{p:?}");
+                        prop_assert!(!p.to_string().chars().any(char::is_control), "{p:?}");
+                    }
+                }
+            }
+        }
     }
 
     /// `$$` is one `$`, and nothing else is touched.

@@ -9,6 +9,7 @@ use crate::{
     context::Context,
     error::{CliError, FAILED, INTERRUPTED},
     parse,
+    project::{Project, build, local_node, planned},
     table::{Style, clean},
     terminal::{self, note},
 };
@@ -16,26 +17,18 @@ use anyhow::Context as _;
 use lattice_api::{
     Change, ChangeKind, ChangedThing, DeployQuery, DeployRequest, DeployResult, RunRequest, StackDetail,
 };
-use lattice_compose::{Loaded, Options, Source, load, normalize_project_name, parse_env};
+use lattice_compose::{Loaded, normalize_project_name};
 use lattice_model::{
     Duration, NetworkName, StackKey, StackName,
-    spec::{Attachment, RestartPolicy, WorkloadSpec},
+    spec::{Attachment, Constraint, NodeAttribute, RestartPolicy, WorkloadSpec},
 };
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{ErrorKind, Read},
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
-
-/// What a Compose file is called where nobody says.
-const FILES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 /// `lattice deploy`.
 pub(crate) async fn deploy(ctx: &Context, args: DeployArgs) -> anyhow::Result<ExitCode> {
-    let (loaded, source) = read(&args)?;
-    let key = StackKey { project: ctx.project_or_default(), stack: loaded.name };
+    let Project { mut loaded, source, folder } = Project::read(&args.project, !args.no_build)?;
+    let key = StackKey { project: ctx.project_or_default(), stack: loaded.name.clone() };
+    let parts = Parts::prepare(ctx, &key, &mut loaded, &folder, args.dry_run).await?;
     let request = DeployRequest { spec: loaded.spec, source: Some(source) };
     let result = ctx.client.deploy(&key, &DeployQuery { dry_run: args.dry_run }, &request).await?;
     let plan = plan(&result, terminal::colours(&std::io::stderr()));
@@ -44,12 +37,75 @@ pub(crate) async fn deploy(ctx: &Context, args: DeployArgs) -> anyhow::Result<Ex
         if ctx.is_json() {
             ctx.json(&result)?;
         } else {
-            terminal::data(plan.as_bytes())?;
+            terminal::data(format!("{}{plan}", parts.0).as_bytes())?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     terminal::note_raw(plan.as_bytes());
     finish(ctx, &key, &result, &args.wait).await
+}
+
+/// What was done before the deployment, or in a dry run would be: a line for each.
+struct Parts(String);
+
+impl Parts {
+    /// Builds images and sets secrets; in a dry run it only says so.
+    async fn prepare(
+        ctx: &Context,
+        key: &StackKey,
+        loaded: &mut Loaded,
+        folder: &Path,
+        dry_run: bool,
+    ) -> anyhow::Result<Self> {
+        let mut lines = String::new();
+        let would = if dry_run { "would be " } else { "" };
+        if !loaded.trees.is_empty() {
+            let names: Vec<String> = loaded.trees.iter().map(|tree| format!("{:?}", tree.content)).collect();
+            return Err(CliError::Failed(format!(
+                "files cannot travel with a deployment yet: {}; put them into an image, or keep data in a named volume",
+                names.join(", ")
+            ))
+            .into());
+        }
+        let node = if loaded.builds.is_empty() { None } else { Some(local_node().await?) };
+        for (service, how) in &loaded.builds {
+            let image = if dry_run {
+                planned(&key.stack, service)
+            } else {
+                let (folder, stack, service, how) =
+                    (folder.to_owned(), key.stack.clone(), service.clone(), how.clone());
+                let built = tokio::task::spawn_blocking(move || build(&folder, &stack, &service, &how));
+                built.await.context("the build ended early")??.image
+            };
+            let _ = writeln!(lines, "  {service}: {image} {would}built from {}", shown(&how.context));
+            if let (Some(workload), Some(node)) = (loaded.spec.workloads.get_mut(service), node) {
+                workload.image = image;
+                workload.placement.constraints.push(Constraint {
+                    attribute: NodeAttribute::Id,
+                    equal: true,
+                    value: node.to_string(),
+                });
+            }
+        }
+        for secret in std::mem::take(&mut loaded.secrets) {
+            let _ = writeln!(lines, "  secret {} {would}set from {}", secret.name, secret.from);
+            if !dry_run {
+                ctx.client.set_secret(&key.project, &secret.name, secret.value).await?;
+            }
+        }
+        if !dry_run {
+            terminal::note_raw(clean_lines(&lines).as_bytes());
+        }
+        Ok(Self(clean_lines(&lines)))
+    }
+}
+
+fn shown(path: &str) -> &str {
+    if path.is_empty() { "." } else { path }
+}
+
+fn clean_lines(text: &str) -> String {
+    text.lines().map(|line| format!("{}\n", clean(line))).collect()
 }
 
 /// `lattice run`.
@@ -108,106 +164,6 @@ fn made_up_name(image: &str, random: u32) -> anyhow::Result<StackName> {
     let base: String = normalize_project_name(base).chars().take(40).collect();
     let base = if base.is_empty() { "run".into() } else { base };
     Ok(StackName::new(format!("{base}-{:04x}", random & 0xffff))?)
-}
-
-/// Reads the files that a deployment is made from; shows warnings.
-fn read(args: &DeployArgs) -> anyhow::Result<(Loaded, String)> {
-    let paths = if args.files.is_empty() { vec![find()?] } else { args.files.clone() };
-    let mut texts = Vec::new();
-    for path in &paths {
-        texts.push((path.display().to_string(), bounded(path)?));
-    }
-    let sources: Vec<_> = texts.iter().map(|(name, text)| Source { name, text }).collect();
-    let folder = std::path::absolute(&paths[0])?.parent().map(Path::to_path_buf).unwrap_or_default();
-    let environment = |name: &str| std::env::var(name).ok();
-    let variables = env_files(args, &folder, &environment)?;
-    let lookup = |name: &str| environment(name).or_else(|| variables.get(name).cloned());
-    let fallback = folder.file_name().map(|name| normalize_project_name(&name.to_string_lossy()));
-    let options = Options {
-        name: args.name.as_deref(),
-        fallback_name: fallback.as_deref().filter(|name| !name.is_empty()),
-        variables: &lookup,
-    };
-    let text_of = |name: &str| {
-        texts.iter().find(|(file, _)| file == name).and_then(|(_, text)| std::str::from_utf8(text).ok())
-    };
-    match load(&sources, &options) {
-        Ok(loaded) => {
-            for warning in &loaded.warnings {
-                note(
-                    &text_of(&warning.file).map_or_else(|| warning.to_string(), |text| warning.render(text)),
-                );
-            }
-            let source = texts.iter().map(|(_, text)| String::from_utf8_lossy(text)).collect::<Vec<_>>();
-            Ok((loaded, source.join("\n---\n")))
-        }
-        Err(errors) => {
-            let count = errors.0.len();
-            note(&errors.render(text_of));
-            note("");
-            let things = if count == 1 { "1 problem".into() } else { format!("{count} problems") };
-            Err(CliError::Failed(format!("the Compose file has {things}; nothing was deployed")).into())
-        }
-    }
-}
-
-/// Variables of `--env-file`, later ones first; else of `.env` beside the Compose file, if there is one.
-fn env_files(
-    args: &DeployArgs,
-    folder: &Path,
-    environment: &dyn Fn(&str) -> Option<String>,
-) -> anyhow::Result<BTreeMap<String, String>> {
-    let implied = folder.join(".env");
-    let paths: Vec<&Path> = if !args.env_files.is_empty() {
-        args.env_files.iter().map(PathBuf::as_path).collect()
-    } else if implied.exists() {
-        vec![&implied]
-    } else {
-        Vec::new()
-    };
-    let mut variables = BTreeMap::new();
-    for path in paths {
-        let (name, text) = (path.display().to_string(), bounded(path)?);
-        match parse_env(Source { name: &name, text: &text }, environment) {
-            Ok(file) => {
-                for warning in &file.warnings {
-                    note(&warning.to_string());
-                }
-                variables.extend(file.values);
-            }
-            Err(errors) => {
-                // Without source lines: they may hold secrets.
-                note(&errors.to_string());
-                return Err(CliError::Failed(format!("{name} cannot be read; nothing was deployed")).into());
-            }
-        }
-    }
-    Ok(variables)
-}
-
-fn find() -> Result<PathBuf, CliError> {
-    FILES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or_else(|| CliError::NotFound {
-        what: "Compose file",
-        name: FILES[0].into(),
-        hint: "name one with -f, or go to its folder".into(),
-    })
-}
-
-/// A file up to one byte more than a Compose file may have, so that the loader sees that it is too large.
-fn bounded(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let read =
-        File::open(path).and_then(|f| f.take(lattice_compose::MAX_BYTES as u64 + 1).read_to_end(&mut text));
-    match read {
-        Ok(_) => Ok(text),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(CliError::NotFound {
-            what: "file",
-            name: path.display().to_string(),
-            hint: "check the path".into(),
-        }
-        .into()),
-        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
-    }
 }
 
 /// What a deployment changes, as people read it.

@@ -1,5 +1,6 @@
 //! What each command does, a file per subject.
 
+mod config;
 mod deploy;
 mod events;
 mod exec;
@@ -36,10 +37,19 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Man(args) => return manual::man(&args).map(|()| ExitCode::SUCCESS),
         other => other,
     };
+    // Needs no server.
+    if let Command::Config(args) = command {
+        config::config(&global, &args)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let ctx = Context::new(&global)?;
     match command {
         // These returned above.
-        Command::Up(_) | Command::Server(_) | Command::Completion { .. } | Command::Man(_) => {}
+        Command::Up(_)
+        | Command::Server(_)
+        | Command::Completion { .. }
+        | Command::Man(_)
+        | Command::Config(_) => {}
         Command::Status => status::status(&ctx).await?,
         Command::Token(command) => token::join(&ctx, command).await?,
         Command::ApiToken(command) => token::api(&ctx, command).await?,

@@ -193,6 +193,7 @@ pub(crate) static TABLES: &[Table] = &[
     SERVICE,
     BUILD,
     BUILD_SECRET,
+    BUILD_ULIMIT,
     DEPENDENCY,
     DEPLOY,
     RESOURCES,

@@ -529,7 +529,8 @@ const GRANT: &[(&str, super::Fate)] = &[
     ("uid", Honoured("the file's owner")),
 ];
 
-pub(crate) const ULIMIT: Table = Table {
-    at: "services.*.ulimits.*",
-    keys: &[("hard", Honoured("-1 is none")), ("soft", Honoured("-1 is none"))],
-};
+pub(crate) const ULIMIT: Table = Table { at: "services.*.ulimits.*", keys: SOFT_AND_HARD };
+pub(crate) const BUILD_ULIMIT: Table = Table { at: "services.*.build.ulimits.*", keys: SOFT_AND_HARD };
+
+const SOFT_AND_HARD: &[(&str, super::Fate)] =
+    &[("hard", Honoured("-1 is none")), ("soft", Honoured("-1 is none"))];
