@@ -111,6 +111,8 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Run a command inside a container.
     Exec(ExecArgs),
+    /// Copy files into a container, or out of it.
+    Cp(CpArgs),
     /// Let stopped services or whole stacks run again.
     Start(TargetsArgs),
     /// Stop services or whole stacks, and keep their containers and data.
@@ -487,6 +489,14 @@ pub(crate) struct ExecArgs {
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CpArgs {
+    /// From where: a file or folder here, SERVICE:/PATH in a container, or - for a tar archive on standard input.
+    pub(crate) from: String,
+    /// To where: SERVICE:/PATH in a container, a file or folder here, or - for a tar archive on standard output.
+    pub(crate) to: String,
 }
 
 #[derive(Debug, Args)]

@@ -9,8 +9,8 @@ use lattice_link::{
     client::BulkDialer,
     code,
     message::{
-        BulkEnd, BulkFrame, ExecRequest, LogsRequest, OpenStream, StreamRequest, TerminalSize as Size,
-        channel,
+        BulkEnd, BulkFrame, Copying, ExecRequest, FilesRequest, LogsRequest, OpenStream, StreamRequest,
+        TerminalSize as Size, channel,
     },
 };
 use lattice_model::{AllocationId, container::ContainerId};
@@ -30,6 +30,8 @@ use tracing::{debug, info, warn};
 const MAX_STREAMS: usize = 24;
 /// How long the other side may take to read the end of a stream.
 const LINGER: Duration = Duration::from_secs(30);
+/// Parts of an archive that wait for the engine to take them.
+const ARCHIVE_PARTS: usize = 4;
 /// What waits to be told that there are too many.
 const MAX_REFUSALS: usize = 8;
 
@@ -107,6 +109,7 @@ impl Streams {
         let end = match request {
             StreamRequest::Logs(request) => self.logs(request, &send, &mut recv).await?,
             StreamRequest::Exec(request) => self.exec(request, &send, &mut recv).await?,
+            StreamRequest::Files(request) => self.files(request, &send, &mut recv).await?,
         };
         send.close(end).await?;
         linger(recv).await;
@@ -145,7 +148,77 @@ impl Streams {
         tokio::select! {
             end = pump(output, send) => Ok(end?.unwrap_or(BulkEnd::Done)),
             // The other side says nothing in a stream of logs; when it goes, so do they.
-            end = async { loop { match recv.recv().await { Ok(Some(BulkFrame::Close(_)) | None) => return Ok(BulkEnd::Done), Ok(Some(_)) => {}, Err(error) => return Err(error) } } } => end,
+            end = gone(recv) => end,
+        }
+    }
+
+    async fn files(
+        &self,
+        request: FilesRequest,
+        send: &BulkSender,
+        recv: &mut BulkReceiver,
+    ) -> Result<BulkEnd, LinkError> {
+        let FilesRequest { allocation, path, copy } = request;
+        let container = match self.container(allocation).await {
+            Ok(container) => container,
+            Err(end) => return Ok(end),
+        };
+        info!(%allocation, ?copy, "files are copied");
+        match copy {
+            Copying::Look => match self.runtime.is_folder(&container, &path).await {
+                Ok(None) => Ok(BulkEnd::Exit(1)),
+                Ok(Some(folder)) => {
+                    let word: &[u8] = if folder { b"folder" } else { b"file" };
+                    send.data(channel::STDOUT, Bytes::from_static(word)).await?;
+                    Ok(BulkEnd::Exit(0))
+                }
+                Err(error) => Ok(refused(&error)),
+            },
+            Copying::Out => {
+                let files = match self.runtime.read_files(&container, &path).await {
+                    Ok(files) => files,
+                    Err(RuntimeError::NotFound { .. }) => return Ok(BulkEnd::Exit(1)),
+                    Err(error) => return Ok(refused(&error)),
+                };
+                let output =
+                    files.map(|read| read.map(|bytes| LogChunk { stream: LogStream::Stdout, bytes })).boxed();
+                tokio::select! {
+                    end = pump(output, send) => Ok(end?.unwrap_or(BulkEnd::Exit(0))),
+                    end = gone(recv) => end,
+                }
+            }
+            Copying::In => {
+                let (bytes, archive) = mpsc::channel(ARCHIVE_PARTS);
+                let archive = futures::stream::unfold(archive, async |mut archive| {
+                    archive.recv().await.map(|bytes| (bytes, archive))
+                });
+                let written = self.runtime.write_files(&container, &path, archive.boxed());
+                // An archive that breaks off is cut short: the engine refuses it as damaged.
+                let given = async {
+                    loop {
+                        match recv.recv().await {
+                            Ok(Some(BulkFrame::Data { channel: channel::STDIN, bytes: part })) => {
+                                if bytes.send(part).await.is_err() {
+                                    break;
+                                }
+                            }
+                            Ok(Some(BulkFrame::End(channel::STDIN) | BulkFrame::Close(_)) | None)
+                            | Err(_) => break,
+                            Ok(Some(_)) => {}
+                        }
+                    }
+                    drop(bytes);
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! {
+                    done = written => Ok(match done {
+                        Ok(()) => BulkEnd::Exit(0),
+                        Err(RuntimeError::NotFound { .. }) => BulkEnd::Exit(1),
+                        Err(error) => refused(&error),
+                    }),
+                    () = given => Ok(BulkEnd::Done),
+                }
+            }
         }
     }
 
@@ -215,6 +288,15 @@ impl Streams {
             },
             // The other side went away: dropping the command's ends closes them.
             gone = given => gone.map(|()| BulkEnd::Done),
+        }
+    }
+}
+
+/// Waits until the other side goes away.
+async fn gone(recv: &mut BulkReceiver) -> Result<BulkEnd, LinkError> {
+    loop {
+        if let Some(BulkFrame::Close(_)) | None = recv.recv().await? {
+            return Ok(BulkEnd::Done);
         }
     }
 }

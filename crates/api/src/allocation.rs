@@ -213,6 +213,32 @@ pub struct ExecStart {
     /// The terminal's size at the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<TerminalSize>,
+    /// Copy files instead of running a command: nothing of the above counts then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesStart>,
+}
+
+/// Files to copy into or out of a container, running or not, as a tar archive on the channels of
+/// standard input and output. The exit code is 0, or 1 when nothing is at the path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FilesStart {
+    /// An absolute path inside the container.
+    pub path: String,
+    /// What to do there.
+    pub copy: CopyFiles,
+}
+
+/// What to do with files of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CopyFiles {
+    /// Unpack the archive that comes on standard input in this folder.
+    In,
+    /// Send what is there on standard output; names begin with the path's last part.
+    Out,
+    /// Say on standard output what is there: `folder` or `file`.
+    Look,
 }
 
 /// The size of a terminal in characters.

@@ -280,6 +280,31 @@ pub enum StreamRequest {
     Logs(LogsRequest),
     /// A command in a container: [`channel::STDIN`] down, output up.
     Exec(ExecRequest),
+    /// Files of a container as a tar archive: by [`channel::STDIN`] down, or by [`channel::STDOUT`] up.
+    Files(FilesRequest),
+}
+
+/// Files to copy into or out of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesRequest {
+    /// Of which allocation.
+    pub allocation: AllocationId,
+    /// An absolute path inside the container.
+    pub path: String,
+    /// What to do there.
+    pub copy: Copying,
+}
+
+/// What to do with files of a container. Each ends with an exit code: 0, or 1 when nothing is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Copying {
+    /// Unpack what comes in this folder.
+    In,
+    /// Send what is there.
+    Out,
+    /// Say what is there: `folder` or `file`.
+    Look,
 }
 
 /// What to read of a container's output.

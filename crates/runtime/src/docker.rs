@@ -26,6 +26,7 @@ mod client;
 mod create;
 mod exec;
 mod fault;
+mod files;
 mod pull;
 mod stream;
 mod wire;

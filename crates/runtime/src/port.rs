@@ -3,7 +3,7 @@
 //! Everything is safe to repeat: what is there already, or already gone, is not an error.
 //! Rejected: one call that "ensures" a container, since that would decide.
 
-use crate::error::Result;
+use crate::error::{Result, RuntimeError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -117,8 +117,40 @@ pub trait Runtime: Send + Sync + 'static {
     /// Runs a command in a running container, under the container's own restrictions.
     async fn exec(&self, id: &ContainerId, config: ExecConfig) -> Result<ExecSession>;
 
+    /// Whether a path of a container, running or not, is a folder; `None` when nothing is there.
+    async fn is_folder(&self, id: &ContainerId, path: &str) -> Result<Option<bool>> {
+        let _ = path;
+        Err(no_files(id))
+    }
+
+    /// A file or folder of a container, running or not, as a tar archive whose names begin with
+    /// the last part of `path`. `NotFound` when nothing is there.
+    async fn read_files(&self, id: &ContainerId, path: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let _ = path;
+        Err(no_files(id))
+    }
+
+    /// Unpacks a tar archive in a folder of a container, running or not. `NotFound` when there is
+    /// no such folder, `Refused` when it is read-only.
+    async fn write_files(
+        &self,
+        id: &ContainerId,
+        folder: &str,
+        archive: BoxStream<'static, Bytes>,
+    ) -> Result<()> {
+        let (_, _) = (folder, archive);
+        Err(no_files(id))
+    }
+
     /// What a running container uses now. `NotFound` when it is gone.
     async fn usage(&self, id: &ContainerId) -> Result<Usage>;
+}
+
+fn no_files(id: &ContainerId) -> RuntimeError {
+    RuntimeError::Refused {
+        what: format!("files of container {}", id.0),
+        message: "this engine copies no files".to_owned(),
+    }
 }
 
 /// What a container engine is.

@@ -46,6 +46,7 @@ pub(crate) async fn exec(ctx: &Context, args: ExecArgs) -> anyhow::Result<ExitCo
         env,
         user: args.user,
         size: if args.tty { terminal::size() } else { None },
+        files: None,
     };
     let (sender, mut receiver) = ctx.client.exec(&target.id.to_string(), &start).await?.split();
     let mode = if args.tty && args.interactive { Some(Mode::raw()?) } else { None };

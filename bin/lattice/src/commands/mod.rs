@@ -1,6 +1,7 @@
 //! What each command does, a file per subject.
 
 mod config;
+mod copy;
 mod deploy;
 mod events;
 mod exec;
@@ -60,6 +61,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Top(args) => return top::top(&ctx, args).await,
         Command::Ps(args) => ps::ps(&ctx, args).await?,
         Command::Logs(args) => return logs::logs(&ctx, args).await,
+        Command::Cp(args) => return copy::cp(&ctx, args).await,
         Command::Exec(args) => return exec::exec(&ctx, args).await,
         Command::Start(args) => return workload::each(&ctx, &args, workload::Verb::Start).await,
         Command::Stop(args) => return workload::each(&ctx, &args, workload::Verb::Stop).await,

@@ -7,7 +7,7 @@ use super::{
     create,
     exec::DockerExec,
     fault::fault,
-    pull, stream,
+    files, pull, stream,
     wire::{Wire, query_value},
     words,
 };
@@ -505,6 +505,27 @@ impl Runtime for Docker {
         let plain = self.is_plain(id, response.headers()).await?;
         let (bytes, socket) = (stream::body_bytes(response.into_body()), self.wire().socket().to_owned());
         Ok(if plain { stream::plain(bytes, socket) } else { stream::frames(bytes, socket) })
+    }
+
+    async fn is_folder(&self, id: &ContainerId, path: &str) -> Result<Option<bool>> {
+        files::is_folder(self, id, path).await
+    }
+
+    async fn read_files(
+        &self,
+        id: &ContainerId,
+        path: &str,
+    ) -> Result<BoxStream<'static, Result<bytes::Bytes>>> {
+        files::read(self, id, path).await
+    }
+
+    async fn write_files(
+        &self,
+        id: &ContainerId,
+        folder: &str,
+        archive: BoxStream<'static, bytes::Bytes>,
+    ) -> Result<()> {
+        files::write(self, id, folder, archive).await
     }
 
     async fn exec(&self, id: &ContainerId, config: ExecConfig) -> Result<ExecSession> {

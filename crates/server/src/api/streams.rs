@@ -27,13 +27,17 @@ use axum::{
 };
 use futures::{SinkExt, StreamExt, stream::SplitSink};
 use lattice_api::{
-    CHANNEL_STDERR, CHANNEL_STDIN, CHANNEL_STDOUT, ErrorBody, ErrorCode, ExecClientMessage,
-    ExecServerMessage, ExecStart, LogLine, LogQuery, LogRecord, LogStream, MAX_EXEC_FRAME, exec_frame,
+    CHANNEL_STDERR, CHANNEL_STDIN, CHANNEL_STDOUT, CopyFiles, ErrorBody, ErrorCode, ExecClientMessage,
+    ExecServerMessage, ExecStart, FilesStart, LogLine, LogQuery, LogRecord, LogStream, MAX_EXEC_FRAME,
+    exec_frame,
 };
 use lattice_identity::{Object, Permission};
 use lattice_link::{
     BulkSender, Refusal,
-    message::{BulkEnd, BulkFrame, ExecRequest, LogsRequest, StreamRequest, TerminalSize, channel},
+    message::{
+        BulkEnd, BulkFrame, Copying, ExecRequest, FilesRequest, LogsRequest, StreamRequest, TerminalSize,
+        channel,
+    },
 };
 use lattice_model::Timestamp;
 use lattice_store::Transaction;
@@ -232,29 +236,43 @@ async fn converse(
             return Err(invalid("the first message does not say what to run", "send an ExecStart as text"));
         }
     };
-    if start.argv.is_empty() {
+    if start.argv.is_empty() && start.files.is_none() {
         return Err(invalid("there is no command", "give at least one word"));
     }
-    let ExecStart { argv, tty, stdin, env, user, size } = start;
+    let ExecStart { argv, tty, stdin, env, user, size, files } = start;
     let snapshot = core.snapshot();
     let row = find(&snapshot, &allocation.to_string())?;
-    // Only the program: its arguments may hold what must not be written down.
-    let details =
-        format!("{} with {} arguments", argv[0].chars().take(100).collect::<String>(), argv.len() - 1);
-    let audit = who.audit("allocation.exec", format!("{}#{}", row.workload, row.slot), &details);
+    let short = |text: &str| text.chars().take(100).collect::<String>();
+    let (action, details) = match &files {
+        Some(FilesStart { path, copy: CopyFiles::In }) => ("allocation.copy_in", short(path)),
+        Some(FilesStart { path, copy: _ }) => ("allocation.copy_out", short(path)),
+        // Only the program: its arguments may hold what must not be written down.
+        None => ("allocation.exec", format!("{} with {} arguments", short(&argv[0]), argv.len() - 1)),
+    };
+    let audit = who.audit(action, format!("{}#{}", row.workload, row.slot), &details);
     let written = core.store.apply(Transaction::new([rows::create(&audit)])).await;
     written.map_err(|error| crate::state::core::store_refusal(&error))?;
-    let request = ExecRequest {
-        allocation,
-        command: argv,
-        tty,
-        stdin,
-        size: size.map(|size| (size.cols, size.rows)),
-        user,
-        workdir: None,
-        env,
+    let request = match files {
+        Some(FilesStart { path, copy }) => {
+            let copy = match copy {
+                CopyFiles::In => Copying::In,
+                CopyFiles::Out => Copying::Out,
+                CopyFiles::Look => Copying::Look,
+            };
+            StreamRequest::Files(FilesRequest { allocation, path, copy })
+        }
+        None => StreamRequest::Exec(ExecRequest {
+            allocation,
+            command: argv,
+            tty,
+            stdin,
+            size: size.map(|size| (size.cols, size.rows)),
+            user,
+            workdir: None,
+            env,
+        }),
     };
-    let (up, mut down) = open(core, row.node, StreamRequest::Exec(request)).await?.split();
+    let (up, mut down) = open(core, row.node, request).await?.split();
     let (mut to_client, mut from_client) = socket.split();
     // Both ways at once: a command that waits for its output to be read does not read its input.
     let output = async {

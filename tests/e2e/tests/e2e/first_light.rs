@@ -100,6 +100,8 @@ fn up_deploy_and_every_command() {
     logs(&up);
     stop_start_restart(&up);
     scale_and_run(&up);
+    jobs(&up);
+    files(&up);
     interrupted_and_up_again(&mut up);
     removal(&up);
 
@@ -217,6 +219,45 @@ fn scale_and_run(up: &Up) {
         if table.stdout.contains("failed (3)") { Ok(()) } else { Err(table.stdout) }
     });
     let _ = up.lattice(&["rm", "bad"]).ok();
+}
+
+/// A job ends with its exit code, is removed unless it is to be kept, and its runs are remembered.
+fn jobs(up: &Up) {
+    let image = lattice_e2e::BUSYBOX;
+    let said = up.lattice(&["job", "run", "--name", "once", image, "sh", "-c", "echo out; exit 5"]).ended(5);
+    assert_eq!(said.stdout, "out\n", "{said}");
+    is_waited_for(up, "a job that was not to be kept is gone", |all| {
+        all.iter().all(|a| a.workload.as_str() != "once")
+    });
+    let said = up.lattice(&["job", "run", "--keep", "--name", "kept", image, "sh", "-c", "echo good"]).ok();
+    assert_eq!(said.stdout, "good\n", "{said}");
+    let _ = up.lattice(&["job", "rerun", "kept"]).ok();
+    let _ = up.lattice(&["job", "ls"]).ok().says(&["kept/kept", "completed"]);
+    let runs: Vec<lattice_api::JobRunView> =
+        up.lattice(&["job", "history", "kept", "-o", "json"]).ok().json();
+    assert_eq!(runs.iter().map(|run| run.exit_code).collect::<Vec<_>>(), [Some(0), Some(0)], "{runs:#?}");
+    assert!(runs[0].ended_at <= runs[1].started_at, "{runs:#?}");
+    let _ = up.lattice(&["job", "rerun", "shop/web"]).failed().says(&["is no job"]);
+    let _ = up.lattice(&["rm", "kept"]).ok();
+}
+
+/// Files go in and come out as they were, also of a container that does not run.
+fn files(up: &Up) {
+    let folder = up.home().join("files");
+    std::fs::create_dir_all(folder.join("tree/deep")).unwrap();
+    let bytes: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(folder.join("tree/deep/file"), &bytes).unwrap();
+    let here = |name: &str| folder.join(name).display().to_string();
+    let _ = up.lattice(&["cp", &here("tree"), "shop/web:/tmp"]).ok();
+    let size = up.lattice(&["exec", "shop/web", "sh", "-c", "wc -c < /tmp/tree/deep/file"]).ok();
+    assert_eq!(size.text().trim(), bytes.len().to_string());
+    let _ = up.lattice(&["stop", "shop/web"]).ok();
+    let _ = up.lattice(&["cp", "shop/web:/tmp/tree", &here("back")]).ok();
+    assert_eq!(std::fs::read(folder.join("back/deep/file")).unwrap(), bytes);
+    let _ = up.lattice(&["start", "shop/web"]).ok();
+    let _ = up.lattice(&["cp", "shop/web:/nothing", &here("x")]).ended(3).says(&["/nothing"]);
+    let _ = up.lattice(&["cp", &here("tree"), &here("y")]).ended(2);
+    is_waited_for(up, "web serves again", |all| all.iter().all(AllocationView::is_serving));
 }
 
 fn interrupted_and_up_again(up: &mut Up) {
