@@ -27,6 +27,7 @@ use crate::{
     local_api,
     secrets::SecretsDir,
     session::{LinkStatus, Session},
+    trees::Trees,
 };
 use lattice_converge::{
     AllocationRecord, Effect, Folders, Input, Operation, OperationId, Outcome, Reconciler,
@@ -117,10 +118,13 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
     let tasks = TaskTracker::new();
     let (engine_status, engine_seen) = watch::channel(EngineStatus::unknown());
     let (link_status, link_seen) = watch::channel(LinkStatus::new());
+    let trees = Arc::new(Trees::new(paths.trees()));
+    trees.clear_leftovers();
     let executor = Executor {
         node: identity.node,
         runtime: Arc::clone(&runtime),
         secrets: Arc::clone(&secrets),
+        trees: Arc::clone(&trees),
         tickets: tickets.clone(),
         events: events.clone(),
         relist: Arc::clone(&relist),
@@ -151,12 +155,12 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
     let watcher = Watcher {
         node: identity.node,
         runtime: Arc::clone(&runtime),
+        trees: Arc::clone(&trees),
         tickets,
         events: events.clone(),
         relist,
         status: engine_status,
     };
-    spawn(&tasks, &stop, watcher.run());
     let session = Session::new(
         Arc::clone(&disk),
         identity.clone(),
@@ -168,6 +172,9 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
         link_status,
         stop.clone(),
     )?;
+    // Before anything is fetched.
+    trees.reach(session.bulk());
+    spawn(&tasks, &stop, watcher.run());
     let certificate = session.certificate();
     spawn(&tasks, &stop, session.run());
     let desk =
@@ -303,6 +310,7 @@ impl Core {
                 self.step(Input::Listed(listing));
             }
             Event::Policy(policy) => self.step(Input::Policy(policy)),
+            Event::Linked => self.step(Input::Linked),
             Event::RuntimeLost(reason) => self.step(Input::RuntimeLost(reason)),
             Event::Done { ticket, id, mut result, seen } => {
                 if let Some((container, seen)) = seen

@@ -6,6 +6,7 @@ use crate::{
     clock,
     error::chain,
     event::{Event, Tickets},
+    trees::Trees,
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use lattice_converge::Listing;
@@ -50,6 +51,7 @@ impl EngineStatus {
 pub(crate) struct Watcher {
     pub(crate) node: NodeId,
     pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) trees: Arc<Trees>,
     pub(crate) tickets: Tickets,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) relist: Arc<Notify>,
@@ -178,6 +180,8 @@ impl Watcher {
             self.runtime.list_networks(self.node),
             self.runtime.list_volumes(self.node),
         )?;
-        Ok((ticket, Listing { containers, networks, volumes }))
+        let trees = Arc::clone(&self.trees);
+        let trees = tokio::task::spawn_blocking(move || trees.list()).await.unwrap_or_default();
+        Ok((ticket, Listing { containers, networks, volumes, trees }))
     }
 }

@@ -23,6 +23,9 @@ pub enum AgentError {
     /// The queue of reports.
     #[error(transparent)]
     Outbox(#[from] OutboxError),
+    /// Files that travel with a deployment.
+    #[error(transparent)]
+    Tree(#[from] lattice_tree::TreeError),
     /// The text is not a join token.
     #[error(transparent)]
     Token(#[from] TokenParseError),

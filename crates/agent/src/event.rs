@@ -32,6 +32,8 @@ pub(crate) enum Event {
     Listed { ticket: u64, listing: Listing },
     /// The owner's word changed.
     Policy(NodePolicy),
+    /// There is a link to the server again.
+    Linked,
     /// The engine does not answer.
     RuntimeLost(String),
     /// An operation ended, and the container was seen so.

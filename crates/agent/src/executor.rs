@@ -7,11 +7,12 @@ use crate::{
     error::chain,
     event::{Event, Sight, Tickets},
     secrets::SecretsDir,
+    trees::Trees,
 };
 use lattice_converge::{Failure, Operation, OperationId, Outcome};
 use lattice_model::{
     NodeId,
-    container::{ContainerId, ContainerSeen},
+    container::{ContainerConfig, ContainerId, ContainerSeen, MountSource},
 };
 use lattice_runtime::{Runtime, RuntimeError};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub(crate) struct Executor {
     pub(crate) runtime: Arc<dyn Runtime>,
     /// `Err` says why there is no place for secrets.
     pub(crate) secrets: Arc<Result<SecretsDir, AgentError>>,
+    pub(crate) trees: Arc<Trees>,
     pub(crate) tickets: Tickets,
     pub(crate) events: mpsc::Sender<Event>,
     /// Asks for a listing, after something whose outcome is unknown.
@@ -95,9 +97,23 @@ impl Executor {
                 self.runtime.remove_volume(self.node, &name).await.map_err(failure)?;
                 done(self)
             }
+            Operation::FetchTree { tree } => {
+                self.trees.fetch(tree).await.map_err(|error| Failure::Other(chain(&error)))?;
+                done(self)
+            }
+            Operation::RemoveTree { tree } => {
+                let trees = Arc::clone(&self.trees);
+                let removed = tokio::task::spawn_blocking(move || trees.remove(tree)).await;
+                match removed {
+                    Ok(Ok(())) => done(self),
+                    Ok(Err(error)) => Err(Failure::Other(chain(&error))),
+                    Err(error) => Err(Failure::Other(chain(&error))),
+                }
+            }
             Operation::Create { allocation: _, config, files } => {
                 self.write(&files)?;
-                let id = self.runtime.create(&config).await.map_err(failure)?;
+                self.trees.mountable(&config).map_err(Failure::Other)?;
+                let id = self.runtime.create(&config).await.map_err(|error| unseen(&config, error))?;
                 let ticket = self.tickets.take();
                 let seen = ContainerSeen::just_created(id.clone(), *config);
                 Ok((Outcome::Created(id.clone()), Some((id, Some(Box::new(seen)))), ticket))
@@ -138,6 +154,25 @@ impl Executor {
     }
 }
 
+/// An engine in a virtual machine, or with a view of the disk of its own, does not find files that
+/// are there.
+fn unseen(config: &ContainerConfig, error: RuntimeError) -> Failure {
+    let trees = config.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Tree(path) => Some(path),
+        _ => None,
+    });
+    let text = chain(&error);
+    let words =
+        ["bind source path does not exist", "mounts denied", "no such file or directory", "not shared"];
+    let lower = text.to_lowercase();
+    match trees.into_iter().find(|path| text.contains(path.as_str())) {
+        Some(path) if words.iter().any(|word| lower.contains(word)) => Failure::Other(format!(
+            "the container engine does not see {path}, which is there: it runs in a virtual machine or has a view of the disk of its own; share the agent's folder with it, or give the agent a folder that it sees (LATTICE_HOME)"
+        )),
+        _ => failure(error),
+    }
+}
+
 /// The kinds that the reconciler tells apart.
 fn failure(error: RuntimeError) -> Failure {
     let text = chain(&error);
@@ -159,6 +194,8 @@ fn describe(operation: &Operation) -> String {
         Operation::RemoveNetwork { name } => format!("remove network {name}"),
         Operation::CreateVolume { name, .. } => format!("create volume {name}"),
         Operation::RemoveVolume { name } => format!("remove volume {name}"),
+        Operation::FetchTree { tree } => format!("fetch files {}", tree.short()),
+        Operation::RemoveTree { tree } => format!("remove files {}", tree.short()),
         Operation::Create { config, .. } => format!("create {}", config.name),
         Operation::Start { allocation, .. } => format!("start {allocation}"),
         Operation::Stop { allocation, .. } => format!("stop {allocation}"),

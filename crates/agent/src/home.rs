@@ -10,6 +10,7 @@
 //! | `join.sealed` | a join that waits for approval: token and name, sealed | replaced whole |
 //! | `agent.db`, `outbox.db` | see [`crate::disk`] | SQLite |
 //! | `former-nodes` | the nodes that this machine was and left, for `reset` to clean up after | replaced whole |
+//! | `trees/` | files that travelled with deployments, see [`crate::trees`] | renamed when whole |
 //! | `agent.toml` | the owner's word, see [`crate::AgentConfig`] | written by people |
 //! | `agent.sock` | the local API | socket, 0600 |
 //! | `lock` | held while an agent, `join`, `leave` or `reset` runs | `flock` |
@@ -385,6 +386,7 @@ impl Home {
         }
         // It alone says *joined*, so it goes before what a member needs.
         remove_if_there(&paths.identity_file())?;
+        lattice_tree::remove(&paths.trees())?;
         for path in [paths.database(), paths.outbox()] {
             remove_database(&path)?;
         }

@@ -29,6 +29,7 @@ mod secrets;
 mod session;
 mod sockets;
 mod streams;
+mod trees;
 #[cfg(test)]
 mod world;
 

@@ -150,6 +150,7 @@ pub(crate) struct Session {
     status: watch::Sender<LinkStatus>,
     slot: Arc<CertSlot>,
     dialer: Arc<Dialer>,
+    bulk: BulkDialer,
     streams: Arc<Streams>,
     ratchet: AgentRatchet,
     validity: watch::Sender<Option<Validity>>,
@@ -177,7 +178,7 @@ impl Session {
         let trust = Trust::Root(identity.root()?);
         let dialer = Arc::new(certificate::dialer(&identity.servers, trust, Arc::clone(&slot), &config)?);
         let bulk = BulkDialer::new(Arc::clone(&dialer));
-        let streams = Arc::new(Streams::new(bulk, Arc::clone(&runtime), events.clone(), stop));
+        let streams = Arc::new(Streams::new(bulk.clone(), Arc::clone(&runtime), events.clone(), stop));
         let ratchet = AgentRatchet::new(disk.home().ratchet()?);
         let chain = disk.home().certificate()?;
         let mut session = Self {
@@ -191,6 +192,7 @@ impl Session {
             status,
             slot,
             dialer,
+            bulk,
             streams,
             ratchet,
             validity: watch::Sender::new(None),
@@ -206,6 +208,11 @@ impl Session {
 
     pub(crate) fn certificate(&self) -> watch::Receiver<Option<Validity>> {
         self.validity.subscribe()
+    }
+
+    /// The second connection, for whoever fetches something.
+    pub(crate) fn bulk(&self) -> BulkDialer {
+        self.bulk.clone()
     }
 
     fn use_certificate(&mut self, chain: Vec<CertificateDer<'static>>) -> Result<()> {
@@ -307,7 +314,7 @@ impl Session {
         let hello = Hello {
             protocol: PROTOCOL,
             agent_version: crate::VERSION.to_owned(),
-            capabilities: vec!["logs".into(), "exec".into(), "secrets".into()],
+            capabilities: ["logs", "exec", "secrets", "trees"].map(String::from).to_vec(),
             facts: self.machine.facts.clone(),
             capacity: self.machine.capacity(&self.config),
             goal,
@@ -326,6 +333,7 @@ impl Session {
         if let Some(notice) = notice {
             self.notice(&notice);
         }
+        let _ = self.events.send(Event::Linked).await;
         if let Some(next) = ratchet_next.as_ref().map(ratchet_value).transpose()?.flatten() {
             self.move_ratchet(number, next, &io).await?;
         }

@@ -6,6 +6,7 @@ use crate::{
     engine::{EngineStatus, Watcher},
     event::{Event, Freshness, QUEUE, Tickets},
     executor::Executor,
+    trees::Trees,
 };
 use lattice_converge::{AllocationRecord, Effect, Folders, Input, NodePolicy, Outcome, Reconciler};
 use lattice_model::{
@@ -69,10 +70,12 @@ fn process(engine: &Simulated, records: BTreeMap<AllocationId, AllocationRecord>
     let runtime: Arc<dyn Runtime> = Arc::new(engine.clone());
     let (events, inbox) = mpsc::channel(QUEUE);
     let (tickets, relist) = (Tickets::default(), Arc::new(Notify::new()));
+    let trees = Arc::new(Trees::new("/nowhere".into()));
     let executor = Executor {
         node: node(),
         runtime: Arc::clone(&runtime),
         secrets: Arc::new(Err(AgentError::NotJoined)),
+        trees: Arc::clone(&trees),
         tickets: tickets.clone(),
         events: events.clone(),
         relist: Arc::clone(&relist),
@@ -80,7 +83,7 @@ fn process(engine: &Simulated, records: BTreeMap<AllocationId, AllocationRecord>
         stop: CancellationToken::new(),
     };
     let status = watch::channel(EngineStatus::unknown()).0;
-    let watcher = Watcher { node: node(), runtime, tickets, events, relist, status };
+    let watcher = Watcher { node: node(), runtime, trees, tickets, events, relist, status };
     Process {
         reconciler: Reconciler::new(node(), policy, folders, records),
         executor,

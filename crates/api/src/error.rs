@@ -143,6 +143,8 @@ codes! {
     Conflict = "conflict", 409;
     /// What was given to be compared is not what is there, e.g. a key's fingerprint.
     Mismatch = "mismatch", 412;
+    /// A stack names trees that its project has not uploaded; the `path` of each detail is a digest.
+    MissingTrees = "missing_trees", 409;
     /// The body is over its limit.
     TooLarge = "too_large", 413;
     /// Too many requests of this kind at once.

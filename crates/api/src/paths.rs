@@ -85,6 +85,8 @@ routes! {
     SECRETS, secrets(project) = "/v1/projects/{project}/secrets";
     /// `PUT` of the raw value, at most [`MAX_SECRET_BYTES`](crate::MAX_SECRET_BYTES): [`SecretView`](crate::SecretView). `DELETE`: 204.
     SECRET, secret(project, name) = "/v1/projects/{project}/secrets/{name}";
+    /// `HEAD`: 200 where the project has the tree, else 404. `PUT` of its archive, at most 64 MiB: [`TreeView`](crate::TreeView). `digest` is the SHA-256 of the archive.
+    TREE, tree(project, digest) = "/v1/projects/{project}/trees/{digest}";
     /// `GET` ?[`EventQuery`](crate::EventQuery): list of [`EventView`](crate::EventView), oldest first.
     EVENTS, events() = "/v1/events";
     /// `GET` ?[`AuditQuery`](crate::AuditQuery): list of [`AuditView`](crate::AuditView), oldest first.

@@ -7,7 +7,7 @@ use lattice_model::{
     goal::DesiredState,
     report::{AllocationState, Health},
     resource::{Stack, Volume, Workload},
-    spec::{NetworkSpec, StackSpec, WorkloadSpec},
+    spec::{NetworkSpec, StackSpec, TreeDigest, WorkloadSpec},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
@@ -503,6 +503,19 @@ pub struct VolumeQuery {
     /// Only those of stacks with this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<String>,
+}
+
+/// Files that travelled with a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TreeView {
+    /// The project.
+    pub project: ProjectName,
+    /// The SHA-256 of the archive.
+    pub digest: TreeDigest,
+    /// Bytes of the archive.
+    pub bytes: u64,
+    /// When it was uploaded last.
+    pub uploaded_at: Timestamp,
 }
 
 /// A secret, without its value: nothing gives that back.

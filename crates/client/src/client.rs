@@ -19,10 +19,10 @@ use lattice_api::{
     AllocationQuery, AllocationView, ApiTokenCreate, ApiTokenView, ApproveNode, AuditQuery, AuditView,
     DeleteStackQuery, DeployQuery, DeployRequest, DeployResult, EventQuery, EventView, ExecStart,
     JobRunQuery, JobRunView, JoinTokenCreate, JoinTokenView, List, LogQuery, NodeReason, NodeView,
-    RunRequest, Scale, SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated, VolumeQuery,
-    VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
+    RunRequest, Scale, SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated, TreeView,
+    VolumeQuery, VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
 };
-use lattice_model::{ProjectName, SecretName, StackKey, TokenId, WorkloadKey};
+use lattice_model::{ProjectName, SecretName, StackKey, TokenId, WorkloadKey, spec::TreeDigest};
 use serde::{Serialize, de::DeserializeOwned};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ const MAX_BODY: usize = 64 << 20;
 const MAX_ERROR_BODY: usize = 256 << 10;
 /// How long an answer may take; for a stream, its beginning.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long an upload may take, as the server gives it.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(1100);
 
 /// A client of one server. Cheap to clone; holds no connection.
 #[derive(Clone, Debug)]
@@ -282,6 +284,32 @@ impl Client {
         self.empty(Method::DELETE, &paths::secret(project, name)).await
     }
 
+    /// Whether a project has a tree of files.
+    pub async fn has_tree(&self, project: &ProjectName, digest: TreeDigest) -> Result<bool, ClientError> {
+        let path = paths::tree(project, digest);
+        let (response, _connection) = self.exchange(Method::HEAD, &path, None, Bytes::new()).await?;
+        // An answer to HEAD has no body, so a refusal is its status alone.
+        match response.status().as_u16() {
+            200..300 => Ok(true),
+            404 => Ok(false),
+            status => Err(refusal(status, b"")),
+        }
+    }
+
+    /// Uploads a tree of files, named by the SHA-256 of its archive. Takes as long as the network needs.
+    pub async fn put_tree(
+        &self,
+        project: &ProjectName,
+        digest: TreeDigest,
+        archive: impl Into<Bytes>,
+    ) -> Result<TreeView, ClientError> {
+        let patient = self.clone().with_timeout(UPLOAD_TIMEOUT);
+        let path = paths::tree(project, digest);
+        let (response, _connection) =
+            patient.send(Method::PUT, &path, Some("application/x-tar"), archive.into()).await?;
+        self.read(response).await
+    }
+
     /// What happened.
     pub async fn events(&self, query: &EventQuery) -> Result<List<EventView>, ClientError> {
         self.get(&paths::events(), query).await
@@ -342,6 +370,23 @@ impl Client {
         content_type: Option<&'static str>,
         body: Bytes,
     ) -> Result<(Response<Incoming>, Connection), ClientError> {
+        let (response, connection) = self.exchange(method, path, content_type, body).await?;
+        if response.status().is_success() {
+            return Ok((response, connection));
+        }
+        let status = response.status().as_u16();
+        let body = self.in_time(collect(response, MAX_ERROR_BODY)).await?;
+        Err(refusal(status, &body))
+    }
+
+    /// Sends a request on a connection of its own.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&'static str>,
+        body: Bytes,
+    ) -> Result<(Response<Incoming>, Connection), ClientError> {
         let stream = self.endpoint.connect().await?;
         let mut request = Request::builder().method(method).uri(path).header(HOST, self.endpoint.host());
         for (name, value) in self.headers()? {
@@ -359,12 +404,7 @@ impl Client {
                 let _ = driver.await;
             }));
             let response = sender.send_request(request).await.map_err(ClientError::broken)?;
-            if response.status().is_success() {
-                return Ok((response, connection));
-            }
-            let status = response.status().as_u16();
-            let body = collect(response, MAX_ERROR_BODY).await?;
-            Err(refusal(status, &body))
+            Ok((response, connection))
         })
         .await
     }

@@ -210,6 +210,9 @@ impl Case<'_> {
         if let Some(status) = self.trouble() {
             return (Next::Nothing, status);
         }
+        if let Some(fetch) = self.missing_tree() {
+            return fetch;
+        }
         if let Some(why) = self.unmet_dependency().or_else(|| self.missing_surroundings()) {
             return (Next::Nothing, is(AllocationState::Waiting).because(why));
         }
@@ -276,9 +279,27 @@ impl Case<'_> {
         }
     }
 
+    /// The files that travelled with the deployment, where one of its trees is not here.
+    fn missing_tree(&self) -> Option<(Next, AllocationStatus)> {
+        let view = self.reconciler.view.as_ref()?;
+        let mut trees = self.wanted.spec.trees.iter().map(|mount| mount.tree);
+        let tree = trees.find(|tree| !view.trees.contains(tree))?;
+        let fetch = Operation::FetchTree { tree };
+        let status = match self.reconciler.troubles.get(&fetch.subject()) {
+            Some(trouble) if trouble.retry_at > self.now => {
+                is(AllocationState::BackingOff).because(format!("its files are not here: {}", trouble.why))
+            }
+            _ => is(AllocationState::Pulling).because(format!("fetches its files ({})", tree.short())),
+        };
+        Some((Next::Run(fetch), status))
+    }
+
     fn start(&self, seen: &ContainerSeen) -> (Next, AllocationStatus) {
         if self.tracked.renew {
             return (self.remove(seen), is(AllocationState::Starting).because("its container is made anew"));
+        }
+        if let Some(fetch) = self.missing_tree() {
+            return fetch;
         }
         match secret_files(self.id, self.wanted, &self.reconciler.folders.secrets) {
             Ok(files) => {

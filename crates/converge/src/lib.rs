@@ -18,6 +18,7 @@ pub mod policy;
 mod reconciler;
 mod record;
 mod surroundings;
+mod trees;
 mod words;
 
 pub use config::Folders;

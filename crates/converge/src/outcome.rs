@@ -80,6 +80,8 @@ impl Reconciler {
                     view.volumes.retain(|_, other| *other != name);
                 }
             }
+            (Operation::FetchTree { tree }, _) => self.tree_arrived(tree),
+            (Operation::RemoveTree { tree }, _) => self.tree_left(tree),
             (pull @ Operation::Pull { .. }, _) => self.image_arrived(&pull),
             _ => {}
         }

@@ -6,12 +6,14 @@ use crate::{
     outcome::image_of,
     policy::NodePolicy,
     record::AllocationRecord,
+    trees::Trees,
     words::{Effect, Input, Listing, Operation, OperationId},
 };
 use lattice_model::{
     AllocationId, Duration, Goal, GoalAllocation, GoalId, NetworkId, NodeId, Timestamp, VolumeId,
     container::{ContainerId, ContainerSeen, ContainerState, LABEL_NODE},
     report::ReportKind,
+    spec::TreeDigest,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,6 +66,7 @@ pub(crate) struct View {
     pub(crate) containers: BTreeMap<AllocationId, Containers>,
     pub(crate) networks: BTreeMap<NetworkId, String>,
     pub(crate) volumes: BTreeMap<VolumeId, String>,
+    pub(crate) trees: BTreeSet<TreeDigest>,
 }
 
 /// The agent's mind: see the crate's documentation.
@@ -81,6 +84,7 @@ pub struct Reconciler {
     /// Made since the last listing: the next one may have begun before, and lack them.
     pub(crate) made_networks: BTreeMap<NetworkId, String>,
     pub(crate) made_volumes: BTreeMap<VolumeId, String>,
+    pub(crate) trees: Trees,
     told_gone: BTreeSet<AllocationId>,
     /// What was said last about each volume, under this goal.
     pub(crate) told_volumes: BTreeMap<VolumeId, ReportKind>,
@@ -110,6 +114,7 @@ impl Reconciler {
             runtime_lost: false,
             made_networks: BTreeMap::new(),
             made_volumes: BTreeMap::new(),
+            trees: Trees::default(),
             told_gone: BTreeSet::new(),
             told_volumes: BTreeMap::new(),
             next_operation: 0,
@@ -151,6 +156,7 @@ impl Reconciler {
             self.surroundings(&goal, now, &mut effects);
             self.allocations(&goal, now, random, &mut effects);
             self.surplus(&goal, now, &mut effects);
+            self.surplus_trees(&goal, now, &mut effects);
         }
         self.save_changes(&mut effects);
         self.wake(now, &mut effects);
@@ -179,6 +185,8 @@ impl Reconciler {
                     effects.push(Effect::Report(ReportKind::RuntimeLost { reason }));
                 }
             }
+            // What was asked of the server in vain deserves a try at once.
+            Input::Linked => self.retry_trees(now, |_| true),
             Input::Tick => {}
         }
     }
@@ -215,6 +223,11 @@ impl Reconciler {
                 trouble.retry_at = now;
             }
         }
+        let changed = |id: &AllocationId, a: &GoalAllocation| before.allocations.get(id) != Some(a);
+        let changed = goal.allocations.iter().filter(|(id, a)| changed(id, a));
+        let trees: BTreeSet<TreeDigest> =
+            changed.flat_map(|(_, a)| a.spec.trees.iter().map(|mount| mount.tree)).collect();
+        self.retry_trees(now, |tree| trees.contains(tree));
     }
 
     /// Whether a container was made with this volume, so that its absence is the loss of data also
@@ -234,6 +247,7 @@ impl Reconciler {
         let volumes = listing.volumes.into_iter().filter(|v| ours(&v.labels));
         let volumes = volumes.filter_map(|v| Some((v.volume()?, v.name)));
         view.volumes = volumes.chain(std::mem::take(&mut self.made_volumes)).collect();
+        view.trees = self.trees.listed(listing.trees);
         // A listing may be older than an operation under way; what that made is kept until it ends.
         for operation in self.under_way.values() {
             if let Some(id) = operation.allocation()
@@ -441,7 +455,8 @@ impl Reconciler {
         };
         let idle = self.tracked.iter().filter(|(_, t)| t.busy.is_none());
         let pauses = idle.filter_map(|(id, t)| Some(t.record.restart_at(t.ended_at?, timing(id))));
-        let next = troubles.map(|t| t.retry_at).chain(pauses).filter(|at| *at > now).min();
+        let next = troubles.map(|t| t.retry_at).chain(pauses).chain(self.trees.wake());
+        let next = next.filter(|at| *at > now).min();
         effects.extend(next.map(Effect::WakeAt));
     }
 }

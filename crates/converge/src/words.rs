@@ -7,8 +7,9 @@ use lattice_model::{
     container::{ContainerConfig, ContainerId, ContainerSeen, LABEL_ALLOCATION, NetworkSeen, VolumeSeen},
     goal::SecretValue,
     report::ReportKind,
+    spec::TreeDigest,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Names one operation that the shell was asked to carry out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +50,16 @@ pub enum Operation {
     RemoveVolume {
         /// The engine's name.
         name: String,
+    },
+    /// Fetch a tree of files and unpack it.
+    FetchTree {
+        /// Which.
+        tree: TreeDigest,
+    },
+    /// Remove an unpacked tree.
+    RemoveTree {
+        /// Which.
+        tree: TreeDigest,
     },
     /// Make a container.
     Create {
@@ -141,6 +152,8 @@ pub struct Listing {
     pub networks: Vec<NetworkSeen>,
     /// Volumes with this node's label.
     pub volumes: Vec<VolumeSeen>,
+    /// Trees of files that are unpacked whole; these are on the agent's disk and not the engine's.
+    pub trees: BTreeSet<TreeDigest>,
 }
 
 /// What the shell tells the reconciler.
@@ -160,6 +173,8 @@ pub enum Input {
     Done(OperationId, Result<Outcome, Failure>),
     /// The engine does not answer.
     RuntimeLost(String),
+    /// There is a link to the server again.
+    Linked,
     /// It is the time that was asked for.
     Tick,
 }
@@ -207,6 +222,7 @@ impl Operation {
             Self::Pull { image, platform: Some(platform) } => format!("image {image} for {platform}"),
             Self::CreateNetwork { name, .. } | Self::RemoveNetwork { name } => format!("network {name}"),
             Self::CreateVolume { name, .. } | Self::RemoveVolume { name } => format!("volume {name}"),
+            Self::FetchTree { tree } | Self::RemoveTree { tree } => format!("tree {tree}"),
             Self::Create { allocation, .. }
             | Self::Start { allocation, .. }
             | Self::Stop { allocation, .. }

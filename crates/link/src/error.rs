@@ -22,6 +22,8 @@ pub mod code {
     pub const CLOSED: &str = "closed";
     /// Refused below the protocol, by gRPC.
     pub const RPC: &str = "rpc_failed";
+    /// The node's goal names no such tree, or the server does not have it.
+    pub const TREE_UNKNOWN: &str = "tree_unknown";
     /// [`crate::message::Notice`]: the agent is older than the enforced minimum.
     pub const OUTDATED: &str = "outdated";
 }

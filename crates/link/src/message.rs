@@ -6,6 +6,7 @@ use lattice_model::{
     AllocationId, ClusterId, Duration, GoalId, NodeId, NodeName, SealedGoal, Timestamp, TokenId,
     report::{AllocationStatus, Report},
     resource::{Capacity, NodeFacts},
+    spec::TreeDigest,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
@@ -372,6 +373,26 @@ pub struct TerminalSize {
     pub columns: u16,
     /// Rows.
     pub rows: u16,
+}
+
+/// Asks for the archive of a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeRequest {
+    /// Which.
+    pub digest: TreeDigest,
+    /// How many bytes of it are there already.
+    pub offset: u64,
+}
+
+/// One piece of the answer to a [`TreeRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TreePart {
+    /// The first one: the bytes of the whole archive.
+    Size(u64),
+    /// At most [`crate::wire::MAX_BULK`] bytes.
+    Data(Bytes),
+    /// The last one: it is not given, or not any more.
+    Refused(Refusal),
 }
 
 /// One piece of a stream.

@@ -15,8 +15,9 @@ use lattice_link::{
     outbox::{Bound, Outbox},
     proto,
     server::Limits,
+    wire,
 };
-use lattice_model::{GoalId, NodeId, SealedGoal, Timestamp, report::ReportKind};
+use lattice_model::{GoalId, NodeId, SealedGoal, Timestamp, report::ReportKind, spec::TreeDigest};
 use sha2::Digest;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -178,6 +179,39 @@ async fn a_cut_link_is_noticed_on_both_sides() {
     network.blackhole.send_replace(false);
     soon("the link is back", client::connect(&dialer, hello())).await.unwrap();
     server.end().await;
+}
+
+#[tokio::test]
+async fn a_tree_comes_in_pieces_and_goes_on_where_it_broke_off() {
+    let ca = Ca::new();
+    let server = Running::start(&ca, limits()).await;
+    let bulk = BulkDialer::new(Arc::new(dialer(server.addr, ca.client(Some(&ca)))));
+    let digest = TreeDigest::of(&archive());
+    let mut got = Vec::new();
+    let mut reader = soon("a tree", bulk.fetch_tree(TreeRequest { digest, offset: 0 })).await.unwrap();
+    assert_eq!(reader.size(), 300_000);
+    let broke = loop {
+        match soon("bytes", reader.next()).await {
+            Ok(bytes) => got.extend_from_slice(&bytes.unwrap()),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&broke, LinkError::Refused(r) if r.code == code::BUSY), "{broke}");
+    assert_eq!(got.len(), 150_000);
+    let offset = got.len() as u64;
+    let mut reader = bulk.fetch_tree(TreeRequest { digest, offset }).await.unwrap();
+    while let Some(bytes) = soon("bytes", reader.next()).await.unwrap() {
+        assert!(bytes.len() <= wire::MAX_BULK);
+        got.extend_from_slice(&bytes);
+    }
+    assert_eq!(got, archive());
+    let unknown = TreeRequest { digest: TreeDigest::of(b"x"), offset: 0 };
+    let refused = bulk.fetch_tree(unknown).await.map(drop).unwrap_err();
+    assert!(matches!(&refused, LinkError::Refused(r) if r.code == code::TREE_UNKNOWN), "{refused}");
+    let beyond = bulk.fetch_tree(TreeRequest { digest, offset: 1 << 30 }).await.map(drop).unwrap_err();
+    assert!(format!("{beyond:?}").contains("offset"), "{beyond:?}");
+    let stranger = BulkDialer::new(Arc::new(dialer(server.addr, ca.client(None))));
+    assert!(stranger.fetch_tree(TreeRequest { digest, offset: 0 }).await.is_err(), "without a certificate");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

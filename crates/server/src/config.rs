@@ -9,7 +9,7 @@ use crate::{
     error::ConfigError,
 };
 use lattice_identity::ServerAddress;
-use lattice_model::Duration;
+use lattice_model::{Bytes, Duration};
 use lattice_store::PostgresOptions;
 use serde::Deserialize;
 use std::{
@@ -47,6 +47,10 @@ pub struct ServerConfig {
     pub heartbeat: Duration,
     /// How long a server that has just started waits before it calls a node disconnected.
     pub presence_grace: Duration,
+    /// Where uploaded files are kept; in the home unless said. Servers that share a store share it too.
+    pub blobs: Option<PathBuf>,
+    /// How much a project may have uploaded.
+    pub blobs_per_project: Bytes,
     /// Take the store as it is although agents have seen newer goals: after the restore of a
     /// backup. Raises the incarnation, so that agents accept what comes.
     pub accept_older_store: bool,
@@ -88,6 +92,15 @@ struct File {
     #[serde(default)]
     agents: AgentsSection,
     backup: Option<BackupSection>,
+    #[serde(default)]
+    blobs: BlobsSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BlobsSection {
+    path: Option<PathBuf>,
+    per_project: Option<String>,
 }
 
 // No `Debug`: the URL may hold a password.
@@ -153,10 +166,17 @@ impl ServerConfig {
             min_agent_version: None,
             heartbeat: Duration::from_secs(5),
             presence_grace: Duration::from_secs(30),
+            blobs: None,
+            blobs_per_project: Bytes::GIB,
             accept_older_store: false,
             backup: None,
             source: None,
         }
+    }
+
+    /// The folder of uploaded files.
+    pub fn blobs_folder(&self) -> PathBuf {
+        self.blobs.clone().unwrap_or_else(|| self.home.join("blobs"))
     }
 
     /// Reads a configuration file; what it does not say is as in [`ServerConfig::new`].
@@ -176,10 +196,15 @@ impl ServerConfig {
     pub fn parse(text: &str, path: &Path, default_home: &Path) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text)
             .map_err(|source| ConfigError::Invalid { path: path.to_owned(), source: Box::new(source) })?;
-        let File { home, cluster_name, min_agent_version, store, api, agents, backup } = file;
+        let File { home, cluster_name, min_agent_version, store, api, agents, backup, blobs } = file;
         let ApiSection { listen: api_listen, hosts: api_hosts, tls: api_tls } = api;
         let AgentsSection { listen, advertise, heartbeat_secs, presence_grace_secs } = agents;
         let usual = Self::new(home.unwrap_or_else(|| default_home.to_owned()));
+        let per_project = blobs.per_project.as_deref().map(str::parse).transpose();
+        let per_project = per_project.map_err(|_| ConfigError::OutOfRange {
+            key: "blobs.per_project",
+            allowed: "an amount such as \"1g\"",
+        })?;
         let secs = |given: Option<u64>, usual| given.map_or(usual, Duration::from_secs);
         let config = Self {
             store: store.read()?,
@@ -194,6 +219,8 @@ impl ServerConfig {
             presence_grace: secs(presence_grace_secs, usual.presence_grace),
             backup: backup.map(BackupConfig::of).transpose()?,
             source: Some(path.to_owned()),
+            blobs: blobs.path,
+            blobs_per_project: per_project.unwrap_or(usual.blobs_per_project),
             ..Self::new(usual.home)
         };
         config.check()?;

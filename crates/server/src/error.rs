@@ -4,6 +4,21 @@ use lattice_identity::IdentityError;
 use lattice_store::{ApplyError, ImportError, OpenError, PostgresError, StoreError};
 use std::{io, net::SocketAddr, path::PathBuf};
 
+/// An error with all its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        // A transparent error repeats its source's words.
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

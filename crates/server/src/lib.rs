@@ -20,6 +20,7 @@
 pub mod api;
 mod authority;
 mod backups;
+mod blobs;
 mod clock;
 mod config;
 mod controllers;

@@ -15,6 +15,7 @@ use lattice_model::{
     WorkloadKey,
     report::EndedRun,
     resource::{Allocation, Node, Stack, Volume, Workload},
+    spec::TreeDigest,
 };
 use lattice_store::{Key, Kind, Op, Record, Revision};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -75,6 +76,7 @@ stored! {
     JoinTokenRow, "join_token", |row| row.record.id;
     ApiTokenRow, "api_token", |row| row.record.id;
     Secret, "secret", |row| secret_id(&row.project, &row.name), project row.project;
+    TreeRow, "tree", |row| tree_id(&row.project, row.digest), project row.project;
     Event, "event", |row| row.key;
     Audit, "audit", |row| row.key;
     JobRun, "job_run", |row| row.key, project row.workload.project;
@@ -128,6 +130,11 @@ pub(crate) fn read<T: Stored>(record: &Record) -> Result<T, ServerError> {
 /// The id of a secret's row, also the place for which its value is sealed.
 pub(crate) fn secret_id(project: &ProjectName, name: &SecretName) -> String {
     format!("{project}/{name}")
+}
+
+/// The id of a tree's row.
+pub(crate) fn tree_id(project: &ProjectName, digest: TreeDigest) -> String {
+    format!("{project}/{digest}")
 }
 
 /// A node's key and what hangs on it.
@@ -221,6 +228,20 @@ pub(crate) struct Secret {
     pub(crate) updated_by: String,
     /// Base64 of what the master key sealed for `secret/<project>/<name>`.
     pub(crate) sealed: String,
+}
+
+/// A tree of files that a project uploaded; the archive is a blob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TreeRow {
+    pub(crate) project: ProjectName,
+    pub(crate) digest: TreeDigest,
+    /// Of the archive.
+    pub(crate) bytes: u64,
+    pub(crate) uploaded_at: Timestamp,
+    pub(crate) uploaded_by: String,
+    /// Since when nothing of the project names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unused_since: Option<Timestamp>,
 }
 
 /// The cluster's authority, keys sealed.

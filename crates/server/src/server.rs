@@ -7,6 +7,7 @@ use crate::{
     api::{cluster, nodes, principal::Principal, serve, table, tokens},
     authority,
     backups::{Mark, UNFINISHED, refuse_moved, schedule},
+    blobs::FolderBlobs,
     clock,
     config::ServerConfig,
     controllers::{housekeeping, planning, presence, servers},
@@ -214,6 +215,9 @@ async fn load(
     let presented = authority::present(&authority, &slot, &config.certificate_hosts(&advertised))?;
     let listing = store.list_all().await?;
     let snapshot = Snapshot::load(listing.revision, &listing.records)?;
+    let folder = config.blobs_folder();
+    let blobs =
+        FolderBlobs::open(folder.clone()).map_err(|source| ServerError::Home { path: folder, source })?;
     let challenge = ChallengeKey::new(&master.derive("renewal challenge"));
     Ok(Core {
         config,
@@ -224,6 +228,7 @@ async fn load(
         name,
         live: Live::default(),
         master,
+        blobs: Arc::new(blobs),
         authority: RwLock::new(authority),
         slot,
         presented: Mutex::new(presented),

@@ -293,8 +293,7 @@ async fn secrets_reach_the_goal_and_nothing_else() {
     assert_eq!(world.ask("PUT", SHOP, Some(stack.clone())).await.0, 422);
     let stream = tokio::net::UnixStream::connect(world.server().socket()).await.unwrap();
     let (status, _) =
-        send(stream, "PUT", "/v1/projects/default/secrets/pw", &[("host", "x")], "hunter2-value".into())
-            .await;
+        send(stream, "PUT", "/v1/projects/default/secrets/pw", &[("host", "x")], "hunter2-value").await;
     assert_eq!(status, 200);
     world.ok("PUT", SHOP, Some(stack)).await;
     let goal = loop {

@@ -17,16 +17,16 @@ use lattice_link::{
     BulkChannel, Dedup, Refusal, Verdict as Number,
     message::{
         AgentMessage, Approved, Certificate, Heartbeat, Hello, JoinRequest, JoinUpdate, OpenStream,
-        RenewRequest, Reported, Secret, ServerMessage, StreamId, StreamRequest, Welcome,
+        RenewRequest, Reported, Secret, ServerMessage, StreamId, StreamRequest, TreeRequest, Welcome,
     },
-    server::{CertifiedPeer, Gateway, JoinUpdates, LinkServer, Peer, Session},
+    server::{CertifiedPeer, Gateway, JoinUpdates, LinkServer, Peer, Session, TreeBytes},
 };
 use lattice_model::{
     AllocationId, ClusterId, Duration, Goal, GoalAllocation, GoalId, NodeId, SealedGoal, Timestamp, TokenId,
     container::{ContainerSeen, LABEL_ALLOCATION},
     goal::DesiredState,
     report::{AllocationState, AllocationStatus, ReportKind},
-    spec::WorkloadSpec,
+    spec::{TreeDigest, WorkloadSpec},
 };
 use parking_lot::Mutex;
 use std::{
@@ -76,6 +76,8 @@ pub struct Seen {
     pub accepted: Vec<GoalId>,
     pub renewals: usize,
     pub refuse: Option<Refusal>,
+    /// Archives by digest, and how often each was asked for.
+    pub trees: BTreeMap<TreeDigest, (Vec<u8>, usize)>,
     pub connections: u64,
     waiting: HashMap<StreamId, oneshot::Sender<BulkChannel>>,
     session: Option<mpsc::Sender<OpenStream>>,
@@ -239,6 +241,24 @@ impl Gateway for Fake2 {
     async fn bulk(&self, _: CertifiedPeer, stream: StreamId, channel: BulkChannel) {
         let waiting = self.0.seen.lock().waiting.remove(&stream).unwrap();
         let _ = waiting.send(channel);
+    }
+
+    /// The first answer breaks off in the middle.
+    async fn tree(&self, _: CertifiedPeer, request: TreeRequest) -> Result<TreeBytes, Refusal> {
+        let mut seen = self.0.seen.lock();
+        let Some((archive, asked)) = seen.trees.get_mut(&request.digest) else {
+            return Err(Refusal::new("tree_unknown", "there are no such files", "deploy it again"));
+        };
+        *asked += 1;
+        let size = archive.len() as u64;
+        let mut pieces = vec![Ok(archive[request.offset as usize..].to_vec().into())];
+        if *asked == 1 {
+            pieces = vec![
+                Ok(archive[..archive.len() / 2].to_vec().into()),
+                Err(Refusal::new("busy", "the disk is slow", "")),
+            ];
+        }
+        Ok(TreeBytes { size, bytes: stream::iter(pieces).boxed() })
     }
 }
 

@@ -11,13 +11,14 @@ use lattice_model::{
     AllocationId, Bytes, Cpu, Duration, Goal, GoalAllocation, GoalId, GoalNetwork, GoalVolume, NetworkId,
     NodeId, Timestamp, VolumeId,
     container::{
-        ContainerId, ContainerSeen, ContainerState, LABEL_ALLOCATION, LABEL_NODE, NetworkSeen, VolumeSeen,
+        ContainerId, ContainerSeen, ContainerState, LABEL_ALLOCATION, LABEL_NODE, MountSource, NetworkSeen,
+        VolumeSeen,
     },
     goal::DesiredState,
     report::{AllocationState, AllocationStatus, Health, ReportKind},
-    spec::{MountSpec, WorkloadSpec},
+    spec::{MountSpec, TreeDigest, WorkloadSpec},
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub fn node() -> NodeId {
     NodeId::from_random(1)
@@ -90,6 +91,7 @@ pub struct World {
     pub networks: BTreeMap<String, NetworkSeen>,
     pub volumes: BTreeMap<String, VolumeSeen>,
     pub images: Vec<String>,
+    pub trees: BTreeSet<TreeDigest>,
     pub ports_in_use: Vec<u16>,
     pub records: BTreeMap<AllocationId, AllocationRecord>,
     pub kept_goal: Option<(GoalId, Goal)>,
@@ -101,6 +103,7 @@ pub struct World {
     /// Containers end with this code before anybody sees them run.
     pub ends_at_once: Option<i64>,
     pub no_registry: bool,
+    pub no_link: bool,
     given: Option<(GoalId, Goal)>,
     counter: u128,
 }
@@ -114,6 +117,7 @@ impl World {
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
             images: vec!["img".into()],
+            trees: BTreeSet::new(),
             ports_in_use: vec![],
             records: BTreeMap::new(),
             kept_goal: None,
@@ -124,6 +128,7 @@ impl World {
             fail_next: 0,
             ends_at_once: None,
             no_registry: false,
+            no_link: false,
             given: None,
             counter: 0,
         }
@@ -156,6 +161,7 @@ impl World {
             containers: self.containers.values().filter(|c| ours(&c.labels)).cloned().collect(),
             networks: self.networks.values().filter(|n| ours(&n.labels)).cloned().collect(),
             volumes: self.volumes.values().filter(|v| ours(&v.labels)).cloned().collect(),
+            trees: self.trees.clone(),
         }
     }
 
@@ -206,7 +212,19 @@ impl World {
                 self.volumes.insert(name.clone(), VolumeSeen { name, labels });
             }
             Operation::RemoveVolume { name } => drop(self.volumes.remove(&name)),
+            Operation::FetchTree { .. } if self.no_link => {
+                return Err(Failure::Other("there is no link to the server".into()));
+            }
+            Operation::FetchTree { tree } => drop(self.trees.insert(tree)),
+            Operation::RemoveTree { tree } => drop(self.trees.remove(&tree)),
             Operation::Create { config, .. } => {
+                let missing = |mount: &lattice_model::container::ContainerMount| match &mount.source {
+                    MountSource::Tree(path) => {
+                        !self.trees.iter().any(|tree| path.contains(&tree.to_string()))
+                    }
+                    _ => false,
+                };
+                assert!(!config.mounts.iter().any(missing), "files are there before a container mounts them");
                 if !self.images.contains(&config.image) {
                     return Err(Failure::ImageMissing);
                 }
@@ -328,6 +346,8 @@ fn describe(operation: &Operation) -> String {
         Operation::RemoveNetwork { .. } => "remove network".into(),
         Operation::CreateVolume { .. } => "create volume".into(),
         Operation::RemoveVolume { .. } => "remove volume".into(),
+        Operation::FetchTree { .. } => "fetch tree".into(),
+        Operation::RemoveTree { .. } => "remove tree".into(),
         Operation::Create { config, .. } => format!("create {}", config.name.rsplit_once('_').unwrap().0),
         Operation::Start { .. } => "start".into(),
         Operation::Stop { .. } => "stop".into(),

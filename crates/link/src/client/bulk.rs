@@ -3,12 +3,14 @@
 
 use super::{Connection, Dialer};
 use crate::{
-    bulk::{BulkChannel, QUEUE, frames},
+    bulk::{BulkChannel, QUEUE, frames, next},
+    ended::Ended,
     error::{CloseReason, LinkError},
-    message::{BulkFrame, StreamId},
-    proto::bulk_client::BulkClient,
-    wire,
+    message::{BulkFrame, StreamId, TreePart, TreeRequest},
+    proto::{self, bulk_client::BulkClient},
+    wire::{self, WireError},
 };
+use bytes::Bytes;
 use parking_lot::Mutex;
 use std::{
     sync::{Arc, Weak},
@@ -78,6 +80,37 @@ impl BulkDialer {
         }
     }
 
+    /// Fetches the archive of a tree that the node's goal names, from an offset on.
+    ///
+    /// # Errors
+    /// [`LinkError`] when the connection cannot be made or the server does not give it.
+    pub async fn fetch_tree(&self, request: TreeRequest) -> Result<TreeReader, LinkError> {
+        let (connection, guard) = self.connection().await?;
+        let reply = BulkClient::with_origin(connection.clone(), connection.origin.clone())
+            .max_decoding_message_size(wire::MAX_BULK_MESSAGE)
+            .max_encoding_message_size(wire::MAX_BULK_MESSAGE)
+            .fetch_tree(proto::TreeRequest::from(request))
+            .await;
+        let mut parts = match reply {
+            Ok(reply) => reply.into_inner(),
+            Err(status) => return Err(connection.refused(status).await),
+        };
+        let ended = connection.ended.clone();
+        let size = match TreePart::try_from(next(&mut parts, &ended).await?)? {
+            TreePart::Size(size) if size >= request.offset => size,
+            TreePart::Size(_) => {
+                return Err(
+                    WireError::Unexpected { got: "a size below the offset", expected: "a size" }.into()
+                );
+            }
+            TreePart::Refused(refusal) => return Err(LinkError::Refused(refusal)),
+            TreePart::Data(_) => {
+                return Err(WireError::Unexpected { got: "data", expected: "a size" }.into());
+            }
+        };
+        Ok(TreeReader { parts, ended, size, left: size - request.offset, _guard: guard })
+    }
+
     async fn connection(&self) -> Result<(Connection, Guard), LinkError> {
         // One dials, the others wait for it.
         let _dialling = self.dialling.lock().await;
@@ -122,5 +155,49 @@ impl Drop for Guard {
                 state.connection = None;
             }
         });
+    }
+}
+
+/// The bytes of an archive as they come.
+pub struct TreeReader {
+    parts: tonic::Streaming<proto::TreePart>,
+    ended: Ended,
+    size: u64,
+    left: u64,
+    _guard: Guard,
+}
+
+impl std::fmt::Debug for TreeReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TreeReader")
+            .field("size", &self.size)
+            .field("left", &self.left)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TreeReader {
+    /// Bytes of the whole archive.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The next bytes; `None` when all are there.
+    ///
+    /// # Errors
+    /// [`LinkError`] when they broke off; what came before counts, and the rest is asked for anew.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, LinkError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        match TreePart::try_from(next(&mut self.parts, &self.ended).await?)? {
+            TreePart::Data(bytes) if bytes.len() as u64 <= self.left => {
+                self.left -= bytes.len() as u64;
+                Ok(Some(bytes))
+            }
+            TreePart::Refused(refusal) => Err(LinkError::Refused(refusal)),
+            TreePart::Data(_) => Err(WireError::Unexpected { got: "more data", expected: "the end" }.into()),
+            TreePart::Size(_) => Err(WireError::Unexpected { got: "a size", expected: "data" }.into()),
+        }
     }
 }

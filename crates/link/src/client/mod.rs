@@ -10,7 +10,7 @@ mod enroll;
 mod proxy;
 mod session;
 
-pub use bulk::BulkDialer;
+pub use bulk::{BulkDialer, TreeReader};
 pub use connection::Connection;
 pub use dial::{Address, ClientTls, Dialer, InvalidAddress};
 pub use proxy::{InvalidProxy, Proxy};

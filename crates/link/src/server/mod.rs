@@ -18,11 +18,12 @@ pub use session::{Session, SessionReceiver, SessionSender};
 
 use crate::{
     bulk::BulkChannel,
-    error::Refusal,
-    message::{Certificate, Hello, JoinRequest, JoinUpdate, RenewRequest, StreamId},
+    error::{Refusal, code},
+    message::{Certificate, Hello, JoinRequest, JoinUpdate, RenewRequest, StreamId, TreeRequest},
 };
 use admission::Admission;
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use lattice_model::NodeId;
 use rustls::ServerConfig;
@@ -33,6 +34,20 @@ use tracing::{info, warn};
 
 /// What becomes of a request to join, until it is decided.
 pub type JoinUpdates = BoxStream<'static, JoinUpdate>;
+
+/// The archive of a tree, from an offset on.
+pub struct TreeBytes {
+    /// Bytes of the whole archive.
+    pub size: u64,
+    /// Its bytes from the offset on, in pieces of any size; cut to frames on the way.
+    pub bytes: BoxStream<'static, Result<Bytes, Refusal>>,
+}
+
+impl fmt::Debug for TreeBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TreeBytes").field("size", &self.size).finish_non_exhaustive()
+    }
+}
 
 /// The configuration for the next handshake; asked each time, since certificates rotate.
 pub type ServerTls = Arc<dyn Fn() -> Arc<ServerConfig> + Send + Sync>;
@@ -57,6 +72,11 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// A node answers an [`crate::message::OpenStream`]; whether it may is to be checked.
     async fn bulk(&self, peer: CertifiedPeer, stream: StreamId, channel: BulkChannel);
+
+    /// A node wants the archive of a tree; whether its goal names it is to be checked.
+    async fn tree(&self, _peer: CertifiedPeer, _request: TreeRequest) -> Result<TreeBytes, Refusal> {
+        Err(Refusal::new(code::TREE_UNKNOWN, "this server keeps no trees", "update the server"))
+    }
 }
 
 /// The listener for agents.

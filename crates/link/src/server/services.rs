@@ -1,11 +1,11 @@
 //! The generated services over one connection, and which call goes where.
 
-use super::{CertifiedPeer, Peer, Shared, session};
+use super::{CertifiedPeer, Peer, Shared, TreeBytes, session};
 use crate::{
     bulk::{self, BulkChannel, next},
     ended::Ended,
     error::{Refusal, code},
-    message::{BulkFrame, JoinRequest, JoinUpdate, RenewRequest},
+    message::{BulkFrame, JoinRequest, JoinUpdate, RenewRequest, TreePart, TreeRequest},
     proto::{
         self,
         bulk_server::{self, BulkServer},
@@ -15,6 +15,7 @@ use crate::{
     version::{PROTOCOL, negotiate},
     wire::{self, WireError},
 };
+use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
 use hyper::body::Incoming;
 use std::{
@@ -158,6 +159,27 @@ impl control_server::Control for Context {
 #[tonic::async_trait]
 impl bulk_server::Bulk for Context {
     type StreamStream = BoxStream<'static, Result<proto::BulkFrame, Status>>;
+    type FetchTreeStream = BoxStream<'static, Result<proto::TreePart, Status>>;
+
+    async fn fetch_tree(
+        &self,
+        request: Request<proto::TreeRequest>,
+    ) -> Result<Response<Self::FetchTreeStream>, Status> {
+        let peer = self.certified()?;
+        let tree = async {
+            let request = TreeRequest::try_from(request.into_inner())?;
+            self.shared.gateway.tree(peer, request).await
+        };
+        let closing = self.shared.closing.clone();
+        let parts = match tree.await {
+            Err(refusal) => stream::once(async { TreePart::Refused(refusal) }).boxed(),
+            Ok(TreeBytes { size, bytes }) => {
+                let data = bytes.flat_map(|piece| stream::iter(pieces(piece)));
+                stream::once(async move { TreePart::Size(size) }).chain(data).boxed()
+            }
+        };
+        Ok(Response::new(parts.take_until(closing.cancelled_owned()).map(|part| Ok(part.into())).boxed()))
+    }
 
     async fn stream(
         &self,
@@ -181,5 +203,19 @@ impl bulk_server::Bulk for Context {
             let _ = sender.send(BulkFrame::Close(crate::message::BulkEnd::Failed(refusal))).await;
         });
         Ok(Response::new(bulk::frames(queue).map(Ok).boxed()))
+    }
+}
+
+/// Cut to what a frame takes.
+fn pieces(piece: Result<Bytes, Refusal>) -> Vec<TreePart> {
+    match piece {
+        Err(refusal) => vec![TreePart::Refused(refusal)],
+        Ok(mut bytes) => {
+            let mut parts = Vec::with_capacity(bytes.len() / wire::MAX_BULK + 1);
+            while !bytes.is_empty() {
+                parts.push(TreePart::Data(bytes.split_to(bytes.len().min(wire::MAX_BULK))));
+            }
+            parts
+        }
     }
 }

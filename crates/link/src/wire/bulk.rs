@@ -1,10 +1,11 @@
-//! The frames of a stream.
+//! The frames of a stream, and the parts of a tree.
 
 use super::*;
 use crate::{
-    message::{BulkEnd, BulkFrame, StreamId},
-    proto::bulk_frame,
+    message::{BulkEnd, BulkFrame, StreamId, TreePart, TreeRequest},
+    proto::{bulk_frame, tree_part},
 };
+use lattice_model::spec::TreeDigest;
 
 impl From<BulkFrame> for proto::BulkFrame {
     fn from(frame: BulkFrame) -> Self {
@@ -46,6 +47,51 @@ impl TryFrom<proto::BulkFrame> for BulkFrame {
                 (Some(code), None) => BulkEnd::Exit(code),
                 (None, None) => BulkEnd::Done,
             }),
+        })
+    }
+}
+
+impl From<TreeRequest> for proto::TreeRequest {
+    fn from(TreeRequest { digest, offset }: TreeRequest) -> Self {
+        Self { digest: Bytes::copy_from_slice(digest.as_bytes()), offset }
+    }
+}
+
+impl TryFrom<proto::TreeRequest> for TreeRequest {
+    type Error = WireError;
+
+    fn try_from(proto::TreeRequest { digest, offset }: proto::TreeRequest) -> Wire<Self> {
+        let hash = <[u8; 32]>::try_from(&*digest)
+            .map_err(|_| invalid("digest", format_args!("{} bytes are not a SHA-256", digest.len())))?;
+        Ok(Self { digest: TreeDigest::from_sha256(hash), offset })
+    }
+}
+
+impl From<TreePart> for proto::TreePart {
+    fn from(part: TreePart) -> Self {
+        use tree_part::Kind;
+        Self {
+            kind: Some(match part {
+                TreePart::Size(size) => Kind::Size(size),
+                TreePart::Data(bytes) => Kind::Data(bytes),
+                TreePart::Refused(refusal) => Kind::Refused(refusal.into()),
+            }),
+        }
+    }
+}
+
+impl TryFrom<proto::TreePart> for TreePart {
+    type Error = WireError;
+
+    fn try_from(part: proto::TreePart) -> Wire<Self> {
+        use tree_part::Kind;
+        Ok(match some("kind", part.kind)? {
+            Kind::Size(size) => Self::Size(size),
+            Kind::Data(bytes) => {
+                bounded("data", bytes.len(), MAX_BULK)?;
+                Self::Data(bytes)
+            }
+            Kind::Refused(refusal) => Self::Refused(refusal.try_into()?),
         })
     }
 }

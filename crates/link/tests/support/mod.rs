@@ -8,12 +8,14 @@ use futures::{StreamExt, stream};
 use lattice_link::{
     BulkChannel, Dedup, KeepAlive, LinkError, PROTOCOL, Refusal, Verdict,
     client::{Address, ClientTls, Dialer},
+    code,
     message::*,
     server::{
-        CertifiedPeer, ConnectionRegistry, Gateway, JoinUpdates, Limits, LinkServer, Peer, ServerTls, Session,
+        CertifiedPeer, ConnectionRegistry, Gateway, JoinUpdates, Limits, LinkServer, Peer, ServerTls,
+        Session, TreeBytes,
     },
 };
-use lattice_model::{ClusterId, Duration as Span, NodeId, Timestamp, resource::Capacity};
+use lattice_model::{ClusterId, Duration as Span, NodeId, Timestamp, resource::Capacity, spec::TreeDigest};
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
@@ -246,6 +248,22 @@ impl Gateway for Recorder {
         }
         let _ = send.close(BulkEnd::Exit(code)).await;
     }
+
+    async fn tree(&self, _: CertifiedPeer, request: TreeRequest) -> Result<TreeBytes, Refusal> {
+        let archive = archive();
+        if request.digest != TreeDigest::of(&archive) {
+            return Err(Refusal::new(code::TREE_UNKNOWN, "your goal does not name it", ""));
+        }
+        let size = archive.len() as u64;
+        let rest = archive.slice(usize::try_from(request.offset).unwrap().min(archive.len())..);
+        // The first answer breaks off.
+        let broken = request.offset == 0;
+        let pieces = match broken {
+            true => vec![Ok(rest.slice(..150_000)), Err(Refusal::new(code::BUSY, "the disk is slow", ""))],
+            false => vec![Ok(rest)],
+        };
+        Ok(TreeBytes { size, bytes: futures::stream::iter(pieces).boxed() })
+    }
 }
 
 /// A server on loopback.
@@ -376,4 +394,9 @@ pub async fn proxy() -> (SocketAddr, JoinHandle<()>) {
 
 pub fn noise(len: usize) -> Bytes {
     (0..len).map(|n| (n * 31 % 251) as u8).collect::<Vec<_>>().into()
+}
+
+/// What [`Recorder`] gives as a tree.
+pub fn archive() -> Bytes {
+    (0..200_000u32).flat_map(|n| n.to_le_bytes()).take(300_000).collect::<Vec<_>>().into()
 }

@@ -130,6 +130,16 @@ impl TreeDigest {
     pub const fn from_sha256(hash: [u8; 32]) -> Self {
         Self(hash)
     }
+
+    /// The hash.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Its first characters, for people.
+    pub fn short(&self) -> String {
+        hex::encode(&self.0[..6])
+    }
 }
 
 /// Why a text names no tree.

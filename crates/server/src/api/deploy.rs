@@ -6,7 +6,7 @@
 //! containers replaced. Every deployment writes the stack's row at the revision that it saw, so two
 //! of one stack cannot mix.
 
-use super::{diff::differences, error::conflict, validate, views};
+use super::{diff::differences, error::conflict, trees, validate, views};
 use crate::{
     rows::{self, StackSource},
     state::Snapshot,
@@ -16,7 +16,7 @@ use lattice_model::{
     NetworkId, NodeName, OwnerName, PoolName, SealedGoal, StackId, StackKey, Timestamp, VolumeId,
     goal::DesiredState,
     resource::{Approval, Stack, StackNetwork, Volume, Workload},
-    spec::{StackSpec, WorkloadSpec},
+    spec::{StackSpec, TreeDigest, WorkloadSpec},
 };
 use lattice_planner::{Cluster, Row, plan};
 use lattice_store::{MAX_BODY_BYTES, Op};
@@ -40,6 +40,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) spec: &'a StackSpec,
     pub(crate) source: Option<&'a str>,
     pub(crate) owner: OwnerName,
+    /// Trees of it whose archives are not there, whatever the rows say.
+    pub(crate) lost: &'a BTreeSet<TreeDigest>,
     /// Refuse where the stack exists.
     pub(crate) must_be_new: bool,
     pub(crate) now: Timestamp,
@@ -57,7 +59,7 @@ pub(crate) fn decide(
     ask: &Ask<'_>,
     random: &mut dyn FnMut() -> u128,
 ) -> Result<Deployment, ErrorBody> {
-    let Ask { key, spec, source, owner, must_be_new, now } = ask;
+    let Ask { key, spec, source, owner, lost, must_be_new, now } = ask;
     let mut problems = validate::problems(spec);
     if problems.is_empty() {
         problems = impossible(snapshot, key, spec);
@@ -76,6 +78,7 @@ pub(crate) fn decide(
         )
         .with_details(problems));
     }
+    let kept = trees::require(snapshot, &key.project, spec, lost)?;
     let old = snapshot.cluster.stacks.get(*key);
     if *must_be_new && old.is_some() {
         return Err(conflict(
@@ -86,7 +89,7 @@ pub(crate) fn decide(
     let mut making = Making {
         snapshot,
         after: snapshot.cluster.clone(),
-        ops: Vec::new(),
+        ops: kept,
         changes: Vec::new(),
         warnings: Vec::new(),
         random,

@@ -32,6 +32,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// How long a request may take to be answered; for a stream, its beginning.
 const PATIENCE: Duration = Duration::from_secs(55);
+/// The same for an upload: 64 MiB at half a megabit a second.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(1100);
 /// The most refused attempts that are written down, one in so many milliseconds.
 const DENIED_EVERY: i64 = 200;
 
@@ -133,7 +135,10 @@ pub(crate) async fn enter(
         return ApiError(body).into_response();
     }
     request.extensions_mut().insert(Asker(asker));
-    match tokio::time::timeout(PATIENCE, next.run(request)).await {
+    // An upload is slow where the network is; what falls silent is ended by its handler.
+    let uploads = request.method() == Method::PUT && request.uri().path().contains("/trees/");
+    let patience = if uploads { UPLOAD_PATIENCE } else { PATIENCE };
+    match tokio::time::timeout(patience, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
             let text = "the request took too long and was given up; it may have happened all the same";

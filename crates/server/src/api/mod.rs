@@ -26,6 +26,7 @@ pub(crate) mod stacks;
 pub(crate) mod streams;
 pub(crate) mod table;
 pub(crate) mod tokens;
+pub(crate) mod trees;
 pub(crate) mod validate;
 pub(crate) mod views;
 pub(crate) mod watch;

@@ -5,7 +5,7 @@ use super::{
     error::{ApiError, conflict, not_found, refuse},
     extract::{Body, Names, Query},
     principal::Principal,
-    views,
+    trees, views,
 };
 use crate::{
     clock,
@@ -119,7 +119,8 @@ async fn carry_out(
     must_be_new: bool,
     dry_run: bool,
 ) -> Result<DeployResult, ErrorBody> {
-    let ask = Ask { key, spec, source, owner: who.owner(), must_be_new, now: clock::now() };
+    let lost = &trees::lost(core, spec).await?;
+    let ask = Ask { key, spec, source, owner: who.owner(), lost, must_be_new, now: clock::now() };
     let done = core
         .commit(|snapshot| {
             let mut deployment = decide(snapshot, &ask, &mut clock::random_bits)?;

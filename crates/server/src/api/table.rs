@@ -21,7 +21,7 @@ use super::{
     allocations, backups, cluster,
     error::ApiError,
     guard::{self, Access},
-    jobs, nodes, secrets, stacks, streams, tokens, watch, workloads,
+    jobs, nodes, secrets, stacks, streams, tokens, trees, watch, workloads,
 };
 use crate::state::Core;
 use axum::{
@@ -30,7 +30,7 @@ use axum::{
     http::Method,
     middleware,
     response::{IntoResponse, Response},
-    routing::{MethodRouter, delete, get, post, put},
+    routing::{MethodRouter, delete, get, head, post, put},
 };
 use lattice_api::{self as api, ErrorBody, ErrorCode, paths};
 use lattice_identity::Permission as P;
@@ -161,6 +161,8 @@ pub(crate) fn table() -> Vec<Route> {
         look(on(P::SecretLook, guard::project), paths::SECRETS, "list_secrets", "Secrets of a project, without their values.", get(secrets::list)).lists::<api::SecretView>(),
         Route { takes: Content::Other("application/octet-stream", None), ..change(on(P::SecretChange, guard::project), put_, paths::SECRET, "set_secret", "Sets a secret to the raw bytes of the body.", put(secrets::set)).gives::<api::SecretView>().limit(api::MAX_SECRET_BYTES) },
         change(on(P::SecretChange, guard::project), delete_, paths::SECRET, "delete_secret", "Deletes a secret that nothing uses.", delete(secrets::remove)),
+        change(on(P::StackChange, guard::project), Method::HEAD, paths::TREE, "has_tree", "Whether a project has a tree of files: 404 where not.", head(trees::look)),
+        Route { takes: Content::Other("application/x-tar", None), ..change(on(P::StackChange, guard::project), Method::PUT, paths::TREE, "put_tree", "Uploads a tree of files that a stack of the project will name.", put(trees::upload)).gives::<api::TreeView>() },
         look(list(P::StackLook), paths::EVENTS, "list_events", "What happened, oldest first.", get(cluster::events)).query::<api::EventQuery>().lists::<api::EventView>(),
         look(on(P::AuditLook, guard::cluster), paths::AUDIT, "list_audit", "Who changed what, oldest first.", get(cluster::audit)).query::<api::AuditQuery>().lists::<api::AuditView>(),
         look(on(P::ClusterLook, guard::cluster), paths::BACKUP, "backup_status", "How the backups are doing that the server makes by itself.", get(backups::status)).gives::<api::BackupStatus>(),

@@ -83,7 +83,7 @@ impl Service<'_> {
             stop_grace_period,
             platform,
             pull: _,
-            trees: _,
+            trees,
             process,
             sandbox,
             naming,
@@ -120,6 +120,7 @@ impl Service<'_> {
             ("secrets", secrets.len()),
             ("networks", networks.len()),
             ("labels", labels.len()),
+            ("trees", trees.len()),
         ] {
             if count > MAX_ENTRIES {
                 self.say(at, format!("{count} are too many; at most {MAX_ENTRIES}"));
@@ -337,6 +338,19 @@ impl Service<'_> {
             }
             if !targets.insert(mount.target.trim_end_matches('/').to_owned()) {
                 self.say("mounts", format!("two things are mounted on {:?}", short(&mount.target)));
+            }
+        }
+        for tree in &workload.trees {
+            let target = short(&tree.target);
+            if !good_target(&tree.target) {
+                self.say("trees", format!("{target:?} is not an absolute path that can be mounted on"));
+            }
+            if !targets.insert(tree.target.trim_end_matches('/').to_owned()) {
+                self.say("trees", format!("two things are mounted on {target:?}"));
+            }
+            let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+            if !tree.path.is_empty() && (bad_text(&tree.path) || !tree.path.split('/').all(plain)) {
+                self.say("trees", format!("{:?} is not a path within a tree", short(&tree.path)));
             }
         }
         for secret in &workload.secrets {

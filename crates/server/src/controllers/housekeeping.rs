@@ -2,7 +2,7 @@
 
 use crate::{
     authority, clock,
-    controllers::presence,
+    controllers::{presence, trees},
     rows::{self, Audit, Event, JobRun},
     state::Core,
 };
@@ -50,6 +50,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             trim_audit(&core).await;
             trim_runs(&core).await;
             authority::keep_in_time(&core).await;
+            trees::sweep(&core).await;
         }
         let head = core.snapshot().revision;
         if head > CHANGES

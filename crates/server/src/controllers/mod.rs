@@ -5,7 +5,8 @@
 //! - [`goals`]: what a node is told;
 //! - [`presence`]: what is known about nodes after a start;
 //! - [`servers`]: which other servers of the store live;
-//! - [`housekeeping`]: bounds of what grows, and certificates in time.
+//! - [`housekeeping`]: bounds of what grows, and certificates in time;
+//! - [`trees`]: uploaded files that nothing names any more.
 //!
 //! Each is a loop that is woken by changes and by time, and can be stopped anywhere: what it does
 //! next follows from the store alone.
@@ -16,5 +17,6 @@ pub(crate) mod leader;
 pub(crate) mod planning;
 pub(crate) mod presence;
 pub(crate) mod servers;
+pub(crate) mod trees;
 
 pub(crate) use leader::LEASE as LEADER;

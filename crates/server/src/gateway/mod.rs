@@ -4,7 +4,8 @@
 //! - [`renew`]: a node comes back by its key, after any absence;
 //! - [`session`]: a node's session, from Hello to Goodbye;
 //! - [`reports`]: what nodes say happened, exactly once;
-//! - [`streams`]: logs and commands, asked for by the API and answered by the agent.
+//! - [`streams`]: logs and commands, asked for by the API and answered by the agent;
+//! - [`trees`]: files that travelled with a deployment, for the nodes that mount them.
 //!
 //! An agent is believed about itself alone: a session is of the node that its certificate names,
 //! and whatever it says about another node's allocation or volume is refused and told.
@@ -14,6 +15,7 @@ mod renew;
 pub(crate) mod reports;
 pub(crate) mod session;
 pub(crate) mod streams;
+mod trees;
 
 pub(crate) use join::{claim_name, key_claim, name_claim};
 
@@ -22,8 +24,8 @@ use async_trait::async_trait;
 use lattice_identity::{Fingerprint, PeerIdentity, ca::NODE_VALIDITY, peer_node};
 use lattice_link::{
     BulkChannel, Refusal,
-    message::{BulkEnd, Certificate, Hello, JoinRequest, RenewRequest, StreamId},
-    server::{CertifiedPeer, Gateway, JoinUpdates, Peer, Session},
+    message::{BulkEnd, Certificate, Hello, JoinRequest, RenewRequest, StreamId, TreeRequest},
+    server::{CertifiedPeer, Gateway, JoinUpdates, Peer, Session, TreeBytes},
 };
 use lattice_model::{
     NodeId,
@@ -52,17 +54,28 @@ impl Gateway for AgentGateway {
         session::serve(Arc::clone(&self.0), peer, hello, session).await
     }
 
+    async fn tree(&self, peer: CertifiedPeer, request: TreeRequest) -> Result<TreeBytes, Refusal> {
+        let node = self.certified(&peer)?;
+        trees::give(&self.0, node, request).await
+    }
+
     async fn bulk(&self, peer: CertifiedPeer, stream: StreamId, channel: BulkChannel) {
-        let admitted =
-            identify(&self.0, &peer).and_then(|who| match self.0.snapshot().cluster.nodes.get(&who.node) {
-                Some(node) => admitted(node, None).map(|()| who.node),
-                None => Err(unknown()),
-            });
-        match admitted {
+        match self.certified(&peer) {
             Ok(node) => self.0.live.streams.answer(node, stream, channel).await,
             Err(refusal) => {
                 let _ = channel.send.close(BulkEnd::Failed(refusal)).await;
             }
+        }
+    }
+}
+
+impl AgentGateway {
+    /// The node of a connection beside its session, if it may be served.
+    fn certified(&self, peer: &CertifiedPeer) -> Result<NodeId, Refusal> {
+        let who = identify(&self.0, peer)?;
+        match self.0.snapshot().cluster.nodes.get(&who.node) {
+            Some(node) => admitted(node, None).map(|()| who.node),
+            None => Err(unknown()),
         }
     }
 }

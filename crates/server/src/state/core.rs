@@ -7,7 +7,7 @@ use super::{
     live::Live,
     snapshot::{Snapshot, Touched},
 };
-use crate::{config::ServerConfig, error::ServerError};
+use crate::{blobs::Blobs, config::ServerConfig, error::ServerError};
 use lattice_api::{ErrorBody, ErrorCode};
 use lattice_identity::{CertSlot, CertificateAuthority, ChallengeKey, MasterKey, ServerAddress};
 use lattice_link::server::ConnectionRegistry;
@@ -37,6 +37,7 @@ pub(crate) struct Core {
     pub(crate) name: String,
     pub(crate) live: Live,
     pub(crate) master: MasterKey,
+    pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) authority: RwLock<CertificateAuthority>,
     pub(crate) slot: Arc<CertSlot>,
     pub(crate) presented: crate::authority::Presented,

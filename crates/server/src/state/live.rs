@@ -37,10 +37,32 @@ pub(crate) struct Live {
     pub(crate) streams: Streams,
     /// Streams of the API.
     pub(crate) open: Arc<OpenStreams>,
+    /// Places for uploads.
+    pub(crate) uploads: Uploads,
     dirty: Mutex<BTreeSet<StackKey>>,
     plan: Notify,
     /// The newest connection of each node whose Hello was judged.
     turns: Mutex<HashMap<NodeId, Arc<tokio::sync::Mutex<u64>>>>,
+}
+
+/// How many uploads come at the same time; one more is told to try again.
+const UPLOADS: usize = 8;
+
+/// Places for uploads.
+pub(crate) struct Uploads(tokio::sync::Semaphore);
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self(tokio::sync::Semaphore::new(UPLOADS))
+    }
+}
+
+impl std::ops::Deref for Uploads {
+    type Target = tokio::sync::Semaphore;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 /// What the planner did last.

@@ -4,7 +4,10 @@
 
 use crate::{
     error::ServerError,
-    rows::{self, ApiTokenRow, Event, JoinTokenRow, NodeIdentity, NodeOutbox, NodeSession, Secret, Stored},
+    rows::{
+        self, ApiTokenRow, Event, JoinTokenRow, NodeIdentity, NodeOutbox, NodeSession, Secret, Stored,
+        TreeRow,
+    },
 };
 use imbl::OrdMap;
 use lattice_model::{
@@ -32,6 +35,8 @@ pub(crate) struct Snapshot {
     pub(crate) api_tokens: OrdMap<TokenId, Row<ApiTokenRow>>,
     /// By `project/name`.
     pub(crate) secrets: OrdMap<String, Row<Secret>>,
+    /// By `project/digest`.
+    pub(crate) trees: OrdMap<String, Row<TreeRow>>,
     /// By number, with the row's id.
     pub(crate) events: OrdMap<u64, Arc<Event>>,
     volume_keys: OrdMap<VolumeId, VolumeKey>,
@@ -90,6 +95,7 @@ impl Snapshot {
         const JOIN: Kind = JoinTokenRow::KIND;
         const API: Kind = ApiTokenRow::KIND;
         const SECRET: Kind = Secret::KIND;
+        const TREE: Kind = TreeRow::KIND;
         const EVENT: Kind = Event::KIND;
         match record.key.kind {
             NODE => {
@@ -155,6 +161,10 @@ impl Snapshot {
                 let new: Row<Secret> = row(record)?;
                 self.touch_secret(&new, touched);
                 self.secrets.insert(record.key.id.to_string(), new);
+            }
+            TREE => {
+                let new: Row<TreeRow> = row(record)?;
+                self.trees.insert(record.key.id.to_string(), new);
             }
             EVENT => {
                 let new: Row<Event> = row(record)?;
@@ -235,6 +245,7 @@ impl Snapshot {
                     self.touch_secret(&old, touched);
                 }
             }
+            kind if kind == TreeRow::KIND => drop(self.trees.remove(id)),
             kind if kind == Event::KIND => {
                 let mut same =
                     self.events.range(Event::numbers(prior.created)).filter(|(_, event)| event.key == id);

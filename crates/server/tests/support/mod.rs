@@ -139,6 +139,12 @@ impl World {
         send(stream, method, path, &all, body).await
     }
 
+    /// A request on the socket with bytes in its body.
+    pub async fn bytes(&self, method: &str, path: &str, body: impl Into<Bytes>) -> (u16, Value) {
+        let stream = tokio::net::UnixStream::connect(self.server().socket()).await.unwrap();
+        send(stream, method, path, &[("host", "lattice")], body).await
+    }
+
     /// An API token with roles such as `viewer developer@project/shop`.
     pub async fn api_token(&self, roles: &str) -> String {
         let roles = roles.split_whitespace().map(|role| role.parse().unwrap()).collect();
@@ -221,7 +227,7 @@ pub async fn send(
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
-    body: String,
+    body: impl Into<Bytes>,
 ) -> (u16, Value) {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -229,7 +235,7 @@ pub async fn send(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::new(Bytes::from(body))).unwrap();
+    let request = request.body(Full::new(body.into())).unwrap();
     let response = soon("an answer", sender.send_request(request)).await.unwrap();
     let status = response.status().as_u16();
     let bytes = soon("a body", response.into_body().collect()).await.unwrap().to_bytes();
