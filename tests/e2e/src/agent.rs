@@ -1,11 +1,11 @@
 //! A node: an agent with a home of its own, as a process of its own.
 
 use crate::{
-    cluster::clean_environment,
     engine::Engine,
     home::Home,
     process::{Output, Process, tail},
     programs::{program, tied},
+    view::clean_environment,
     wait::PATIENCE,
 };
 use rustix::process::Signal;

@@ -3,7 +3,8 @@
 //!
 //! Enter at [`Cluster`]: a server with a home and ports of its own; [`Cluster::join`] adds an [`Agent`], which reaches
 //! the server by way of a [`Link`] that a test can cut. [`Engine`] is the engine: the machine's own, or a private one
-//! that a test may kill. [`Output`] is what a command line said.
+//! that a test may kill. [`Bed`] is a cluster of several nodes, each a machine of its own that a test may cut off, freeze
+//! or kill. [`Output`] is what a command line said.
 //!
 //! Tests run beside each other and beside other containers of the machine: each cluster has random ports and its own
 //! node ids, and what it leaves is found by the label `lattice.node` with those ids alone. Processes are ended by the
@@ -16,6 +17,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::result_large_err)]
 
 mod agent;
+mod bed;
 mod cluster;
 mod engine;
 mod home;
@@ -25,9 +27,11 @@ mod past;
 mod process;
 mod programs;
 mod up;
+mod view;
 mod wait;
 
 pub use agent::Agent;
+pub use bed::{Bed, Found};
 pub use cluster::{Cluster, Options};
 pub use engine::{BUSYBOX, Engine, POSTGRES};
 pub use home::Home;
@@ -37,4 +41,5 @@ pub use past::expired_certificate;
 pub use process::{Output, Process};
 pub use programs::{program, root as repository};
 pub use up::Up;
+pub use view::View;
 pub use wait::{PATIENCE, eventually, until};

@@ -2,12 +2,12 @@
 
 use crate::{
     agent::node_of,
-    cluster::clean_environment,
     engine::Engine,
     home::Home,
     net::free_port,
     process::{Output, Process, tail},
     programs::{program, tied},
+    view::clean_environment,
     wait::{PATIENCE, until},
 };
 use rustix::process::Signal;
