@@ -63,7 +63,7 @@ impl Bed {
         said.stdout.trim().to_owned()
     }
 
-    /// Every running container of a stack, on every node that is on: what engines show, whatever the server believes.
+    /// Every running container of a stack of the project `default`, on every node that is on: what engines show, whatever the server believes.
     ///
     /// # Panics
     /// When an engine does not answer.
@@ -71,7 +71,7 @@ impl Bed {
     pub fn running(&self, stack: &str) -> Vec<Found> {
         let mut found = Vec::new();
         for node in self.nodes().iter().filter(|node| node.power() == Power::On) {
-            let filter = format!("label=lattice.stack={stack}");
+            let filter = format!("label=lattice.stack=default/{stack}");
             let ids = self.docker(node.name(), &["ps", "--quiet", "--no-trunc", "--filter", &filter]);
             for id in ids.lines() {
                 let list = self.docker(node.name(), &["container", "inspect", id]);

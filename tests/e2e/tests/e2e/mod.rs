@@ -10,6 +10,7 @@ mod identity;
 mod killed;
 mod kit;
 mod local_api;
+mod nodes;
 mod stranger;
 mod untouched;
 
