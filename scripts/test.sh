@@ -63,12 +63,19 @@ if find crates bin tests -name '*.rs' -path '*/src/*' -print0 | xargs -0 awk '
   cargo test --doc --workspace --locked --quiet
 fi
 
+# The stories of people again, with the control plane's store in PostgreSQL; the crates' own suites run on both always.
 if [ "$mode" = full ]; then
   section "tests, the long ones included"
   cargo nextest run --workspace --locked --profile full --run-ignored all
+  section "end to end on PostgreSQL"
+  LATTICE_TEST_STORE=postgres cargo nextest run --workspace --locked --profile full --run-ignored all \
+    -E 'package(lattice-e2e)'
 else
   section "tests"
   cargo nextest run --workspace --locked
+  section "end to end on PostgreSQL, the stories of kills and deployments"
+  LATTICE_TEST_STORE=postgres cargo nextest run --workspace --locked \
+    -E 'package(lattice-e2e) & test(/e2e::(killed|changes|cut)::/)'
 fi
 section_end
 say "==> all passed ($SECONDS s)"

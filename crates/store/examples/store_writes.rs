@@ -1,12 +1,15 @@
-//! The benchmark `store-writes/sqlite`: acknowledged compare-and-swap writes a second, with 100
+//! The benchmarks `store-writes/sqlite` and `store-writes/postgres`: acknowledged compare-and-swap writes a second, with 100
 //! concurrent writers, 2 KiB bodies, 100,000 existing rows and one watcher, on a real disk.
 //!
-//! Usage: `store_writes [SECONDS [FOLDER]]`; the folder (default: the program's own) has to be on
-//! a disk that really syncs. Prints one JSON line to stdout.
+//! Usage: `store_writes [SECONDS [FOLDER | postgres://…]]`; the folder (default: the program's own)
+//! has to be on a disk that really syncs, the database has to be empty. Prints one JSON line to
+//! stdout.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use lattice_store::{Key, Kind, Op, Revision, SqliteOptions, SqliteStore, Store, Transaction};
+use lattice_store::{
+    Key, Kind, Op, PostgresOptions, PostgresStore, Revision, SqliteOptions, SqliteStore, Store, Transaction,
+};
 use std::{
     path::PathBuf,
     sync::Arc,
@@ -24,10 +27,19 @@ async fn main() -> Result<(), Failure> {
     let mut args = std::env::args().skip(1);
     let seconds: u64 = args.next().map_or(Ok(10), |text| text.parse())?;
     let beside = std::env::current_exe()?.parent().map(PathBuf::from);
-    let folder = args.next().map(PathBuf::from).or(beside).ok_or("no folder to write in")?;
-    let folder = tempfile::tempdir_in(folder)?;
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(folder.path().join("store.db"), SqliteOptions::default())?);
+    let place = args.next();
+    let mut folder = None;
+    let (name, store): (_, Arc<dyn Store>) = match place {
+        Some(url) if url.starts_with("postgres") => {
+            ("store-writes/postgres", Arc::new(PostgresStore::open(&PostgresOptions::new(url)).await?))
+        }
+        place => {
+            let parent = place.map(PathBuf::from).or(beside).ok_or("no folder to write in")?;
+            let folder = folder.insert(tempfile::tempdir_in(parent)?);
+            let path = folder.path().join("store.db");
+            ("store-writes/sqlite", Arc::new(SqliteStore::open(path, SqliteOptions::default())?))
+        }
+    };
 
     let body: Arc<str> = format!("{{\"text\":\"{}\"}}", "x".repeat(2048 - 11)).into();
     for at in (0..ROWS).step_by(1000) {
@@ -85,7 +97,7 @@ async fn main() -> Result<(), Failure> {
         .into());
     }
     eprintln!("{writes} writes, the slowest {slowest:?}, all of them watched");
-    println!("{{\"name\":\"store-writes/sqlite\",\"value\":{rate:.0},\"unit\":\"writes/s\"}}");
+    println!("{{\"name\":\"{name}\",\"value\":{rate:.0},\"unit\":\"writes/s\"}}");
     Ok(())
 }
 

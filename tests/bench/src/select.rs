@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(names("agent-footprint/rss"), ["agent-footprint/rss"]);
         assert_eq!(names("deploy-latency"), ["deploy-latency/median", "deploy-latency/p95"]);
         assert_eq!(names("deploy-latency/"), ["deploy-latency/median", "deploy-latency/p95"]);
-        assert_eq!(names("store"), ["store-writes/sqlite"]);
+        assert_eq!(names("store"), ["store-writes/postgres", "store-writes/sqlite"]);
         assert!(names("no-such-thing").is_empty());
         assert!(Selection::of(Some("")).unwrap().is_all() && Selection::of(None).unwrap().is_all());
         let selection = Selection::of(Some("agent-footprint/cpu")).unwrap();

@@ -12,6 +12,8 @@ use crate::{
     wait::{PATIENCE, until},
 };
 use lattice_api::{AllocationView, Status};
+use lattice_postgres_kit::Postgres;
+use lattice_store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, Store};
 use rustix::process::Signal;
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -22,8 +24,10 @@ use std::{
 /// What differs from the usual cluster of the tests.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// The server's home; a fresh one where absent.
+    /// The server's home; a fresh one where absent. One that is given holds the store, too.
     pub home: Option<Home>,
+    /// Whether there is to be a second server on the same database ([`Cluster::start_second`]).
+    pub second: bool,
     /// The engine that agents use; the machine's where absent.
     pub engine: Option<Engine>,
 }
@@ -39,6 +43,28 @@ pub struct Cluster {
     api: SocketAddr,
     view: View,
     home: Home,
+    second: Option<Second>,
+    // Goes last: the servers use it.
+    postgres: Option<Postgres>,
+}
+
+/// Another server of the cluster.
+#[derive(Debug)]
+struct Second {
+    server: Option<Process>,
+    home: Home,
+    api: SocketAddr,
+    agents: SocketAddr,
+}
+
+/// Whether the control planes of the tests have their store in a PostgreSQL of their own:
+/// `LATTICE_TEST_STORE=postgres`. Else it is `sqlite`.
+fn wants_postgres() -> bool {
+    match std::env::var("LATTICE_TEST_STORE").as_deref() {
+        Ok("postgres") => true,
+        Ok("sqlite" | "") | Err(_) => false,
+        Ok(other) => panic!("LATTICE_TEST_STORE is sqlite or postgres, not {other:?}"),
+    }
 }
 
 impl Cluster {
@@ -55,19 +81,36 @@ impl Cluster {
     /// A running server with something different.
     pub fn with(options: Options) -> Self {
         let engine = Arc::new(options.engine.unwrap_or_else(Engine::shared));
+        let in_database = options.second || options.home.is_none() && wants_postgres();
+        let postgres = in_database.then(Postgres::start);
+        let store =
+            postgres.as_ref().map(|it| format!("[store]\nurl = \"{}\"\n", it.url())).unwrap_or_default();
         let home = options.home.unwrap_or_default();
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let (api, agents) = (loopback(free_port()), loopback(free_port()));
         let link = Link::to(agents);
+        let second = options.second.then(|| Second {
+            server: None,
+            home: Home::new(),
+            api: loopback(free_port()),
+            agents: loopback(free_port()),
+        });
         // Agents know the server by the link alone, in tokens and for ever after.
-        let config = format!(
-            "cluster_name = \"e2e\"\n[api]\nlisten = \"{api}\"\n[agents]\nlisten = \"{agents}\"\n\
-             advertise = [\"{}\"]\nheartbeat_secs = 1\npresence_grace_secs = 5\n",
-            link.address()
-        );
-        std::fs::write(home.join("server.toml"), config).expect("the configuration");
+        let mut known = format!("\"{}\"", link.address());
+        known.extend(second.iter().map(|second| format!(", \"{}\"", second.agents)));
+        let config = |api: SocketAddr, agents: SocketAddr| {
+            format!(
+                "cluster_name = \"e2e\"\n{store}[api]\nlisten = \"{api}\"\n[agents]\nlisten = \"{agents}\"\n\
+                 advertise = [{known}]\nheartbeat_secs = 1\npresence_grace_secs = 5\n"
+            )
+        };
+        std::fs::write(home.join("server.toml"), config(api, agents)).expect("the configuration");
+        if let Some(second) = &second {
+            std::fs::write(second.home.join("server.toml"), config(second.api, second.agents))
+                .expect("the configuration");
+        }
         let view = View::new(home.path());
-        let mut cluster = Self { server: None, link, engine, api, view, home };
+        let mut cluster = Self { server: None, link, engine, api, view, home, second, postgres };
         cluster.start_server();
         cluster
     }
@@ -91,6 +134,61 @@ impl Cluster {
             }
         });
         self.server = Some(server);
+    }
+
+    /// Starts the second server, as a person would: with the master key of the first.
+    ///
+    /// # Panics
+    /// When there is none, or it does not start.
+    pub fn start_second(&mut self) {
+        let key = |home: &Home| home.join("server/master.key");
+        {
+            let second = self.second.as_ref().expect("a second server");
+            std::fs::create_dir_all(second.home.join("server")).expect("its folder");
+            std::fs::copy(key(&self.home), key(&second.home)).expect("the master key");
+        }
+        self.turn();
+        let first = self.server.take();
+        self.start_server();
+        let started = self.server.take();
+        self.turn();
+        self.server = first;
+        self.second.as_mut().expect("a second server").server = started;
+    }
+
+    /// From now on the second server is the one that is meant; the first one was killed.
+    ///
+    /// # Panics
+    /// When the first one still runs, or there is no second.
+    pub fn turn_to_second(&mut self) {
+        assert!(self.server.is_none(), "the first server runs");
+        self.turn();
+        self.server = self.second.as_mut().expect("a second server").server.take();
+    }
+
+    /// Lets home and address change places with the other server's.
+    fn turn(&mut self) {
+        let second = self.second.as_mut().expect("a second server");
+        std::mem::swap(&mut self.home, &mut second.home);
+        std::mem::swap(&mut self.api, &mut second.api);
+        self.view = View::new(self.home.path());
+    }
+
+    /// The store, while the server is stopped.
+    ///
+    /// # Panics
+    /// When it does not open.
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        match &self.postgres {
+            Some(postgres) => {
+                let options = PostgresOptions::new(postgres.url());
+                Arc::new(self.block_on(PostgresStore::open(&options)).expect("the server's store"))
+            }
+            None => {
+                let path = self.home.join("server/store.db");
+                Arc::new(SqliteStore::open(path, SqliteOptions::default()).expect("the server's store"))
+            }
+        }
     }
 
     /// kill -9 of the server.

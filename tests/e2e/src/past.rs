@@ -4,7 +4,7 @@ use crate::{agent::Agent, cluster::Cluster};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use lattice_identity::{CertificateAuthority, ExportedAuthority, MasterKey, NodeKey, ca::NODE_VALIDITY};
 use lattice_model::{Duration, Timestamp};
-use lattice_store::{Key, Kind, SqliteOptions, SqliteStore, Store};
+use lattice_store::{Key, Kind};
 use std::{
     path::{Path, PathBuf},
     time::SystemTime,
@@ -17,8 +17,7 @@ use std::{
 /// When server or agent keep their state in another way than this knows.
 pub fn expired_certificate(cluster: &Cluster, agent: &Agent, days: u64) {
     let server = cluster.home().join("server");
-    let store =
-        SqliteStore::open(only(&server, ".db"), SqliteOptions::default()).expect("the server's store");
+    let store = cluster.store();
     let record = cluster.block_on(store.get(&Key::new(Kind::new("authority"), "ca"))).expect("the store");
     let record = record.expect("the cluster has an authority");
     let stored: ExportedAuthority = serde_json::from_str(&record.body).expect("an authority");

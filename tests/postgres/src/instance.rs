@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// What differs from a usual instance.
 #[derive(Debug, Default)]
 pub struct Options {
+    /// Where its folder is made; `/tmp` where absent. A benchmark wants a disk that really syncs.
+    pub parent: Option<PathBuf>,
     /// Lines of `postgresql.conf`.
     pub settings: Vec<String>,
     /// Lines at the head of `pg_hba.conf`; behind them everybody on loopback is trusted.
@@ -47,7 +49,8 @@ impl Postgres {
     /// # Panics
     /// When it does not start, with its log.
     pub fn with(options: &Options) -> Self {
-        let folder = tempfile::Builder::new().prefix("lp-").tempdir_in("/tmp").expect("a folder in /tmp");
+        let parent = options.parent.as_deref().unwrap_or(Path::new("/tmp"));
+        let folder = tempfile::Builder::new().prefix("lp-").tempdir_in(parent).expect("a folder of its own");
         if let Some(user) = other_user() {
             let owner = format!("{user}:");
             run(Command::new("chown").arg(owner).arg(folder.path()));

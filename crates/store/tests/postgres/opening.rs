@@ -25,6 +25,7 @@ async fn passwords_and_certificates_are_checked_and_not_told() {
     let certificate =
         CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &ours).unwrap();
     let postgres = Postgres::with(&Options {
+        parent: None,
         settings: ["ssl = on", "ssl_cert_file = 'own.crt'", "ssl_key_file = 'own.key'"]
             .map(String::from)
             .into(),

@@ -1,8 +1,9 @@
 //! `store-writes`: acknowledged compare-and-swap writes a second, as the example `store_writes` of `lattice-store`
 //! measures them: 100 writers at once, bodies of 2 KiB, 100,000 rows, one watcher, on a real disk.
 //!
-//! The reference is SQLite alone on the same disk with the same rows, one compare-and-swap update per transaction,
-//! WAL and `synchronous=FULL`: what a store that does not batch could reach at best.
+//! The reference is the database alone on the same disk with the same rows, one compare-and-swap update per
+//! transaction on one connection (SQLite: WAL and `synchronous=FULL`; PostgreSQL: `fsync` and `synchronous_commit`):
+//! what a store that does not batch could reach at best.
 
 use crate::{
     benchmark::{Benchmark, Figure, Outcome, Target},
@@ -12,8 +13,10 @@ use crate::{
 };
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
+use lattice_postgres_kit::{Options, Postgres};
 use rusqlite::{Connection, params};
 use std::{
+    ffi::OsStr,
     path::Path,
     process::Stdio,
     time::{Duration, Instant},
@@ -23,50 +26,104 @@ use tokio::process::Command;
 const SECONDS: u64 = 10;
 const ALONE: Duration = Duration::from_secs(5);
 const ROWS: u64 = 100_000;
+const SQLITE: &str = "store-writes/sqlite";
+const POSTGRES: &str = "store-writes/postgres";
 
 pub(super) struct StoreWrites;
 
 #[async_trait]
 impl Benchmark for StoreWrites {
     fn about(&self) -> &'static str {
-        "acknowledged writes of the embedded store, against SQLite alone"
+        "acknowledged writes of the store, against its database alone"
     }
 
     fn figures(&self) -> &'static [Figure] {
-        &[Figure { name: "store-writes/sqlite", unit: "writes/s", target: Target::AtLeast(10_000.0) }]
+        &[
+            Figure { name: SQLITE, unit: "writes/s", target: Target::AtLeast(10_000.0) },
+            Figure { name: POSTGRES, unit: "writes/s", target: Target::AtLeast(5_000.0) },
+        ]
     }
 
-    async fn measure(&self, lab: &Lab, _: &Wanted) -> anyhow::Result<Outcome> {
-        say("SQLite alone");
-        let folder = lab.folder().to_owned();
-        let alone = tokio::task::spawn_blocking(move || sqlite_alone(&folder.join("alone.db"))).await??;
-        let manifest =
-            std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
-        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.current_dir(manifest).kill_on_drop(true).stdin(Stdio::null()).stderr(Stdio::inherit());
-        command.args([
-            "run",
-            "--release",
-            "--locked",
-            "--quiet",
-            "-p",
-            "lattice-store",
-            "--example",
-            "store_writes",
-        ]);
-        command.arg("--").arg(SECONDS.to_string()).arg(lab.folder());
-        say("the store (its example is built first)");
-        let output = command.stdout(Stdio::piped()).output().await.context("cargo could not be started")?;
-        if !output.status.success() {
-            bail!("the example store_writes failed ({})", output.status);
-        }
-        let row: serde_json::Value = serde_json::from_slice(&output.stdout)
-            .context("the example store_writes did not print one row")?;
-        let rate = row["value"].as_f64().context("the example store_writes printed no value")?;
+    async fn measure(&self, lab: &Lab, wanted: &Wanted) -> anyhow::Result<Outcome> {
         let mut outcome = Outcome::default();
-        outcome.compare("store-writes/sqlite", rate, alone);
+        if wanted.has(SQLITE) {
+            say("SQLite alone");
+            let folder = lab.folder().to_owned();
+            let alone = tokio::task::spawn_blocking(move || sqlite_alone(&folder.join("alone.db"))).await??;
+            outcome.compare(SQLITE, with_store(lab.folder().as_os_str()).await?, alone);
+        }
+        if wanted.has(POSTGRES) {
+            say("PostgreSQL alone");
+            // Not below the target folder, which its user may not be able to reach; and `/tmp` may be in memory.
+            let options = Options { parent: Some("/var/tmp".into()), ..Options::default() };
+            let postgres = tokio::task::block_in_place(|| Postgres::with(&options));
+            let alone = postgres_alone(&postgres.url()).await?;
+            outcome.compare(POSTGRES, with_store(postgres.url().as_ref()).await?, alone);
+            tokio::task::block_in_place(|| drop(postgres));
+        }
         Ok(outcome)
     }
+}
+
+/// What the example `store_writes` measures at a place.
+async fn with_store(place: &OsStr) -> anyhow::Result<f64> {
+    let manifest =
+        std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").to_owned());
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(manifest).kill_on_drop(true).stdin(Stdio::null()).stderr(Stdio::inherit());
+    command.args([
+        "run",
+        "--release",
+        "--locked",
+        "--quiet",
+        "-p",
+        "lattice-store",
+        "--features",
+        "postgres",
+    ]);
+    command.args(["--example", "store_writes", "--"]).arg(SECONDS.to_string()).arg(place);
+    say("the store (its example is built first)");
+    let output = command.stdout(Stdio::piped()).output().await.context("cargo could not be started")?;
+    if !output.status.success() {
+        bail!("the example store_writes failed ({})", output.status);
+    }
+    let row: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("the example store_writes did not print one row")?;
+    row["value"].as_f64().context("the example store_writes printed no value")
+}
+
+/// Transactions a second of one compare-and-swap update each, on one connection.
+async fn postgres_alone(url: &str) -> anyhow::Result<f64> {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+    let connection = tokio::spawn(connection);
+    client
+        .batch_execute(
+            "create table alone (id text primary key, revision bigint not null, body text not null);
+             insert into alone select lpad(n::text, 8, '0'), 0, repeat('x', 2048) from generate_series(0, 99999) n;
+             vacuum analyze alone; checkpoint",
+        )
+        .await?;
+    let update = client
+        .prepare("update alone set revision = revision + 1, body = $1 where id = $2 and revision = $3")
+        .await?;
+    let body = "x".repeat(2048);
+    let mut revisions = vec![0_i64; ROWS as usize];
+    let (begun, mut writes) = (Instant::now(), 0_u64);
+    while begun.elapsed() < ALONE {
+        let row = (writes * 7_919) % ROWS;
+        let revision = &mut revisions[row as usize];
+        let changed = client.execute(&update, &[&body, &format!("{row:08}"), &*revision]).await?;
+        if changed != 1 {
+            bail!("row {row} was not at revision {revision}");
+        }
+        *revision += 1;
+        writes += 1;
+    }
+    let rate = writes as f64 / begun.elapsed().as_secs_f64();
+    client.batch_execute("drop table alone").await?;
+    drop(client);
+    connection.await??;
+    Ok(rate)
 }
 
 /// Transactions a second of one compare-and-swap update each.

@@ -11,6 +11,7 @@ mod killed;
 mod kit;
 mod local_api;
 mod nodes;
+mod replicas;
 mod stranger;
 mod untouched;
 
