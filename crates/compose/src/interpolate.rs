@@ -270,8 +270,7 @@ impl Walk<'_, '_, '_> {
             Ok(Expanded { text: new, unset }) => {
                 for (name, at) in unset {
                     let message = format!("the variable {} is not set; it becomes empty", show(&name));
-                    let hint =
-                        "Set it in the environment or in `.env`, or write a default: `${NAME:-default}`";
+                    let hint = "Set it in the environment or in `.env`, or write a default: `${NAME:-default}`; write `$$` where a dollar sign is meant";
                     self.problems.warn(
                         Code::Variable,
                         place(node.span, text, style, at),

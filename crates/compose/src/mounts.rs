@@ -158,28 +158,24 @@ impl Reader<'_> {
                     format!("`{shown}` belongs to the devices of a node, and those to its owner"),
                     "Remove it; ask for a GPU by `gpus: all`, and for shared memory by `shm_size`",
                 ),
-                j if [
-                    "/",
-                    "/proc",
-                    "/sys",
-                    "/etc",
-                    "/var/lib/docker",
-                    "/var/log",
-                    "/lib/modules",
-                    "/boot",
-                    "/root",
-                ]
-                .contains(&j)
-                    || j.starts_with("/proc/")
-                    || j.starts_with("/sys/")
-                    || j.starts_with("/etc/")
-                    || j.starts_with("/var/") =>
+                j if ["/", "/proc", "/sys", "/run", "/var/run", "/boot", "/lib/modules"].contains(&j)
+                    || ["/proc/", "/sys/", "/run/", "/var/run/"]
+                        .iter()
+                        .any(|folder| j.starts_with(folder)) =>
                 {
                     (
-                        format!("`{shown}` belongs to the computer that somebody lends"),
-                        "Remove it; for data use a named volume: `- data:/path`, and `data:` under the top-level `volumes`. What a node does is shown by `lattice node show`",
+                        format!("`{shown}` shows the computer that somebody lends"),
+                        "Remove it; what nodes and containers do is shown by `lattice node show` and `lattice top`",
                     )
                 }
+                j if j == "/etc" || j.starts_with("/etc/") => (
+                    format!("`{shown}` belongs to the computer that somebody lends"),
+                    "Copy what is needed into the project's folder and mount it from there: `- ./FILE:/path:ro`",
+                ),
+                j if j == "/var" || j.starts_with("/var/") || j == "/root" => (
+                    format!("`{shown}` belongs to the computer that somebody lends"),
+                    "Use a named volume for data: `- data:/path`, and `data:` under the top-level `volumes`",
+                ),
                 j if j.starts_with('~') || j.starts_with("..") => (
                     format!(
                         "`{shown}` is outside of the project's folder, which is all that travels with a deployment"
@@ -234,12 +230,8 @@ impl Reader<'_> {
             match option {
                 "ro" => read_only = true,
                 "rw" => read_only = false,
-                // Labels and hints for the host's file system: the files travel as a copy.
-                "z" | "Z" | "cached" | "delegated" | "consistent" | "private" | "rprivate" if host => {}
-                "z" | "Z" | "cached" | "delegated" | "consistent" => {
-                    let message = format!("the mount option `{option}` has no effect on a named volume");
-                    self.problems.warn(Code::Ignored, span, path, message, "Remove it");
-                }
+                // Labels and hints for the host's file system, of which there is none here.
+                "z" | "Z" | "cached" | "delegated" | "consistent" | "private" | "rprivate" => {}
                 // Said by the bind, when it is outside of the folder.
                 "shared" | "rshared" | "slave" | "rslave"
                     if host && is_outside(&self.resolve(span, source)) => {}

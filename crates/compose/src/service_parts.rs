@@ -254,7 +254,14 @@ impl Reader<'_> {
                 let test = self.texts(node, path)?;
                 match (test.first().map(String::as_str), test.len()) {
                     (Some("NONE"), 1) | (Some("CMD-SHELL"), 2) | (Some("CMD"), 2..) => Some(test),
-                    _ => self.expected(node, path, "a list that begins with CMD, CMD-SHELL or NONE", HINT),
+                    (first, _) => {
+                        let first = show(first.unwrap_or_default());
+                        let message = format!(
+                            "the list begins with `{first}`, and has to begin with CMD, CMD-SHELL or NONE and go on"
+                        );
+                        self.error(Code::Invalid, node.span, path, message, HINT);
+                        None
+                    }
                 }
             }
             _ => self.expected(node, path, "a test", HINT),

@@ -64,7 +64,7 @@ impl Reader<'_> {
             let message =
                 format!("{}{more} {verb}, and who may see the stack sees the environment", names.join(", "));
             let hint = format!(
-                "Keep it under the top-level `secrets`, name it under the service's `secrets`, and write `{}_FILE: /run/secrets/NAME` if the image knows that",
+                "Put it into a file, declare that under the top-level `secrets`, name it under the service's `secrets`, and write `{}_FILE: /run/secrets/NAME` if the image knows that",
                 show(first)
             );
             self.problems.warn(Code::Secret, *span, at, message, hint);

@@ -100,11 +100,8 @@ fn places_and_words() {
             "c.yaml:4:33: services.s.depends_on.s.condition: expected a condition",
         ),
         ("depends_on: [none]", "c.yaml:4:18: services.s.depends_on[0]: there is no service `none`"),
-        ("healthcheck: {test: []}", "c.yaml:4:25: services.s.healthcheck.test: expected a list that begins"),
-        (
-            "healthcheck: {test: [CMD]}",
-            "c.yaml:4:25: services.s.healthcheck.test: expected a list that begins",
-        ),
+        ("healthcheck: {test: []}", "c.yaml:4:25: services.s.healthcheck.test: the list begins with"),
+        ("healthcheck: {test: [CMD]}", "c.yaml:4:25: services.s.healthcheck.test: the list begins with"),
         ("restart: on-failure:x", "c.yaml:4:14: services.s.restart: expected a restart policy"),
         ("deploy: {mode: spread}", "c.yaml:4:20: services.s.deploy.mode: expected `replicated`, `global`"),
         (

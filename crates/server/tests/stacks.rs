@@ -295,6 +295,11 @@ async fn secrets_reach_the_goal_and_nothing_else() {
     let (status, _) =
         send(stream, "PUT", "/v1/projects/default/secrets/pw", &[("host", "x")], "hunter2-value").await;
     assert_eq!(status, 200);
+    // The same again is nothing new.
+    let stream = tokio::net::UnixStream::connect(world.server().socket()).await.unwrap();
+    send(stream, "PUT", "/v1/projects/default/secrets/pw", &[("host", "x")], "hunter2-value").await;
+    let listed = world.get("/v1/projects/default/secrets").await;
+    assert_eq!(listed["items"][0]["version"], 1, "{listed}");
     world.ok("PUT", SHOP, Some(stack)).await;
     let goal = loop {
         let goal = agent.goal(&mut link).await;

@@ -9,7 +9,7 @@ use crate::{
     context::Context,
     error::{CliError, FAILED, INTERRUPTED},
     parse,
-    project::{Project, build, local_node, planned},
+    project::{Project, build, local_node, pack_all, planned},
     table::{Style, clean},
     terminal::{self, note},
 };
@@ -19,10 +19,10 @@ use lattice_api::{
 };
 use lattice_compose::{Loaded, normalize_project_name};
 use lattice_model::{
-    Duration, NetworkName, StackKey, StackName,
+    Bytes, Duration, NetworkName, SecretName, StackKey, StackName,
     spec::{Attachment, Constraint, NodeAttribute, RestartPolicy, WorkloadSpec},
 };
-use std::{fmt::Write as _, path::Path, process::ExitCode};
+use std::{collections::BTreeSet, fmt::Write as _, path::Path, process::ExitCode};
 
 /// `lattice deploy`.
 pub(crate) async fn deploy(ctx: &Context, args: DeployArgs) -> anyhow::Result<ExitCode> {
@@ -49,7 +49,7 @@ pub(crate) async fn deploy(ctx: &Context, args: DeployArgs) -> anyhow::Result<Ex
 struct Parts(String);
 
 impl Parts {
-    /// Builds images and sets secrets; in a dry run it only says so.
+    /// Builds images, uploads files and sets secrets; in a dry run it only says so.
     async fn prepare(
         ctx: &Context,
         key: &StackKey,
@@ -59,14 +59,6 @@ impl Parts {
     ) -> anyhow::Result<Self> {
         let mut lines = String::new();
         let would = if dry_run { "would be " } else { "" };
-        if !loaded.trees.is_empty() {
-            let names: Vec<String> = loaded.trees.iter().map(|tree| format!("{:?}", tree.content)).collect();
-            return Err(CliError::Failed(format!(
-                "files cannot travel with a deployment yet: {}; put them into an image, or keep data in a named volume",
-                names.join(", ")
-            ))
-            .into());
-        }
         let node = if loaded.builds.is_empty() { None } else { Some(local_node().await?) };
         for (service, how) in &loaded.builds {
             let image = if dry_run {
@@ -87,10 +79,41 @@ impl Parts {
                 });
             }
         }
+        let (place, mut project) = (folder.to_owned(), loaded.clone());
+        let packed =
+            tokio::task::spawn_blocking(move || pack_all(&place, &mut project).map(|p| (p, project)));
+        let (packed, project) = packed.await.context("packing ended early")??;
+        *loaded = project;
+        for (what, tree) in packed {
+            let there = ctx.client.has_tree(&key.project, tree.digest).await?;
+            let (size, short) = (Bytes(tree.summary.bytes), tree.digest.short());
+            let state = if there { "there already".to_owned() } else { format!("{would}uploaded") };
+            let _ = writeln!(lines, "  {what}: {short}, {size}, {state}");
+            match (there, dry_run) {
+                (true, _) => {}
+                (false, false) => drop(ctx.client.put_tree(&key.project, tree.digest, tree.archive).await?),
+                // The server plans with what it has.
+                (false, true) => loaded
+                    .spec
+                    .workloads
+                    .values_mut()
+                    .for_each(|workload| workload.trees.retain(|mount| mount.tree != tree.digest)),
+            }
+        }
+        let known: BTreeSet<SecretName> = if dry_run && !loaded.secrets.is_empty() {
+            ctx.client.secrets(&key.project).await?.items.into_iter().map(|secret| secret.name).collect()
+        } else {
+            BTreeSet::new()
+        };
         for secret in std::mem::take(&mut loaded.secrets) {
             let _ = writeln!(lines, "  secret {} {would}set from {}", secret.name, secret.from);
             if !dry_run {
+                // The same value again changes nothing.
                 ctx.client.set_secret(&key.project, &secret.name, secret.value).await?;
+            } else if !known.contains(&secret.name) {
+                for workload in loaded.spec.workloads.values_mut() {
+                    workload.secrets.retain(|mount| mount.secret != secret.name);
+                }
             }
         }
         if !dry_run {

@@ -20,6 +20,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use lattice_api::{ErrorBody, ErrorCode, List, SecretView};
 use lattice_model::{ProjectName, SecretName};
 use std::sync::Arc;
+use subtle::ConstantTimeEq as _;
 
 fn view(secret: &Secret) -> SecretView {
     let Secret { project, name, version, updated_at, updated_by, sealed: _ } = secret.clone();
@@ -51,6 +52,13 @@ pub(crate) async fn set(
     let done = core
         .commit(|snapshot| {
             let old = snapshot.secrets.get(&id);
+            // The same again is nothing new: a deployment sets what its file names each time, and no
+            // container is to be replaced for it.
+            if let (Some(old), Some(known)) = (old, core.secret(snapshot, &project, &name))
+                && bool::from(known.reveal().ct_eq(&value))
+            {
+                return Ok((Vec::new(), view(old)));
+            }
             let secret = Secret {
                 project: project.clone(),
                 name: name.clone(),
