@@ -141,12 +141,22 @@ codes! {
     Ambiguous = "ambiguous", 409;
     /// The present state does not allow this, e.g. a node that still has allocations.
     Conflict = "conflict", 409;
+    /// The project may not use that much; `details` say of what, with use and limit.
+    QuotaExceeded = "quota_exceeded", 409;
     /// What was given to be compared is not what is there, e.g. a key's fingerprint.
     Mismatch = "mismatch", 412;
     /// A stack names trees that its project has not uploaded; the `path` of each detail is a digest.
     MissingTrees = "missing_trees", 409;
     /// The body is over its limit.
     TooLarge = "too_large", 413;
+    /// A login by code that nobody has approved yet (RFC 8628): ask again after the interval.
+    AuthorizationPending = "authorization_pending", 400;
+    /// A login by code that is asked about too often (RFC 8628): wait longer from now on.
+    SlowDown = "slow_down", 400;
+    /// A login by code that is too old or unknown (RFC 8628): begin anew.
+    ExpiredToken = "expired_token", 400;
+    /// A login by code that a person turned away (RFC 8628).
+    AccessDenied = "access_denied", 400;
     /// Too many requests of this kind at once.
     TooManyRequests = "too_many_requests", 429;
     /// The revision to watch from is no longer kept: list again, then watch from the list's revision.

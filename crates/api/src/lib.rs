@@ -8,6 +8,8 @@
 //! - [`stack`]: stacks, workloads, volumes, secrets, and what a deployment answers;
 //! - [`backup`]: backups of the control plane;
 //! - [`job`]: runs of jobs;
+//! - [`project`]: projects and their quotas;
+//! - [`user`]: people, their roles and logins;
 //! - [`allocation`]: placed instances, their logs, and commands inside of them.
 //!
 //! Every instant is an integer of milliseconds since 1970-01-01T00:00:00Z, every span an integer
@@ -27,7 +29,9 @@ pub mod error;
 pub mod job;
 pub mod node;
 pub mod paths;
+pub mod project;
 pub mod stack;
+pub mod user;
 
 pub use allocation::*;
 pub use backup::*;
@@ -35,4 +39,6 @@ pub use cluster::*;
 pub use error::{ErrorBody, ErrorCode, Problem};
 pub use job::*;
 pub use node::*;
+pub use project::*;
 pub use stack::*;
+pub use user::*;

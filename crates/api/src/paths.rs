@@ -37,6 +37,46 @@ routes! {
     API_TOKENS, api_tokens() = "/v1/api-tokens";
     /// `DELETE`: 204.
     API_TOKEN, api_token(id) = "/v1/api-tokens/{id}";
+    /// `POST` [`Login`](crate::Login): [`SessionCreated`](crate::SessionCreated).
+    LOGIN, login() = "/v1/login";
+    /// `POST` without a body: 204; the session that asks ends.
+    LOGOUT, logout() = "/v1/logout";
+    /// `POST` [`DeviceStart`](crate::DeviceStart): [`DeviceStarted`](crate::DeviceStarted).
+    DEVICE_CODES, device_codes() = "/v1/device-codes";
+    /// `POST` [`DevicePoll`](crate::DevicePoll): [`SessionCreated`](crate::SessionCreated).
+    DEVICE_TOKEN, device_token() = "/v1/device-codes/token";
+    /// `POST` [`DeviceDecision`](crate::DeviceDecision): [`DeviceDecided`](crate::DeviceDecided).
+    DEVICE_DECISION, device_decision() = "/v1/device-codes/decision";
+    /// `GET`, and `POST` of its form: the page on which a person approves a login by code.
+    DEVICE_PAGE, device_page() = "/device";
+    /// `POST` [`InviteCreate`](crate::InviteCreate): [`InviteCreated`](crate::InviteCreated).
+    INVITES, invites() = "/v1/invites";
+    /// `POST` [`InviteAccept`](crate::InviteAccept): [`SessionCreated`](crate::SessionCreated).
+    INVITE_ACCEPT, invite_accept() = "/v1/invites/accept";
+    /// `GET`, and `POST` of its form: the page on which an invited person sets their password.
+    INVITE_PAGE, invite_page() = "/invite";
+    /// `GET`: list of [`UserView`](crate::UserView). `POST` [`UserCreate`](crate::UserCreate): [`UserView`](crate::UserView).
+    USERS, users() = "/v1/users";
+    /// `GET`: [`UserView`](crate::UserView). `DELETE`: 204.
+    USER, user(user) = "/v1/users/{user}";
+    /// `POST` without a body: [`UserView`](crate::UserView).
+    USER_DISABLE, user_disable(user) = "/v1/users/{user}/disable";
+    /// `POST` without a body: [`UserView`](crate::UserView).
+    USER_ENABLE, user_enable(user) = "/v1/users/{user}/enable";
+    /// `PUT` [`PasswordChange`](crate::PasswordChange): 204.
+    USER_PASSWORD, user_password(user) = "/v1/users/{user}/password";
+    /// `POST` [`RolesChange`](crate::RolesChange): [`UserView`](crate::UserView).
+    USER_GRANT, user_grant(user) = "/v1/users/{user}/grant";
+    /// `POST` [`RolesChange`](crate::RolesChange): [`UserView`](crate::UserView).
+    USER_REVOKE, user_revoke(user) = "/v1/users/{user}/revoke";
+    /// `DELETE`: 204; all of the user's sessions end.
+    USER_SESSIONS, user_sessions(user) = "/v1/users/{user}/sessions";
+    /// `GET`: list of [`ProjectView`](crate::ProjectView). `POST` [`ProjectCreate`](crate::ProjectCreate): [`ProjectView`](crate::ProjectView).
+    PROJECTS, projects() = "/v1/projects";
+    /// `GET`: [`ProjectView`](crate::ProjectView). `DELETE`: 204.
+    PROJECT, project(project) = "/v1/projects/{project}";
+    /// `PUT` [`QuotaChange`](crate::QuotaChange): [`ProjectView`](crate::ProjectView).
+    PROJECT_QUOTA, project_quota(project) = "/v1/projects/{project}/quota";
     /// `GET`: list of [`NodeView`](crate::NodeView).
     NODES, nodes() = "/v1/nodes";
     /// `GET`: [`NodeView`](crate::NodeView). `DELETE`: 204. `node` is a name, an id, or an id's first characters.
@@ -149,6 +189,8 @@ mod tests {
     fn templates_are_unique_and_under_v1() {
         let unique: std::collections::BTreeSet<_> = ALL.iter().collect();
         assert_eq!(unique.len(), ALL.len());
-        assert!(ALL.iter().all(|path| path.starts_with("/v1/")));
+        // Pages for people have the address that people type.
+        let page = |path: &&str| [DEVICE_PAGE, INVITE_PAGE].contains(path);
+        assert!(ALL.iter().all(|path| path.starts_with("/v1/") || page(path)));
     }
 }

@@ -13,6 +13,9 @@ pub enum IdentityError {
     /// The operating system gave no randomness.
     #[error("the operating system gave no random bytes; keys cannot be made until it does")]
     Randomness,
+    /// A password could not be hashed.
+    #[error("the password cannot be hashed; is there enough free memory?")]
+    Hashing,
     /// A key file could not be read or written.
     #[error("cannot {action} the key file {path}; check that its folder exists and belongs to this user")]
     KeyFile {

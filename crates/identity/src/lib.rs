@@ -1,5 +1,5 @@
-//! Who is who: the cluster's own authority, node certificates, join and API tokens, the session
-//! ratchet, and secrets at rest. Cryptography and pure decisions; no network, no store.
+//! Who is who, and who may do what: the cluster's own authority, node certificates, tokens, the session
+//! ratchet, users' roles, passwords and sessions, and secrets at rest. Cryptography and pure decisions; no network, no store.
 //!
 //! A port crate: it may read randomness (`getrandom`, the TLS stack) and, in [`keyfile`] alone,
 //! files. Time is always an argument: a [`lattice_model::Timestamp`], or a [`Clock`] where the
@@ -15,6 +15,9 @@
 //!    [`AgentRatchet`]), and [`renewal::decide`] says when to renew;
 //! 6. after any absence the node renews by its registered key ([`challenge`]).
 //!
+//! Of people: [`allows`] says what their roles permit, [`PasswordHash`] knows their passwords, [`session`] has
+//! what a login leaves behind, and [`RateLimiter`] how often somebody may try.
+//!
 //! The one TLS provider is ring, always given explicitly ([`tls::provider`]): nothing here reads
 //! a process-wide default, and aws-lc is not linked.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -25,11 +28,14 @@ pub mod challenge;
 mod error;
 mod fingerprint;
 pub mod keyfile;
+pub mod limit;
 mod node_key;
+pub mod password;
 mod pki;
 pub mod ratchet;
 pub mod renewal;
 mod seal;
+pub mod session;
 pub mod tls;
 pub mod token;
 
@@ -38,13 +44,16 @@ pub use ca::{CertificateAuthority, ExportedAuthority, IssuedCert, ServerCertific
 pub use challenge::{Challenge, ChallengeKey, ChallengeRefused};
 pub use error::IdentityError;
 pub use fingerprint::Fingerprint;
+pub use limit::{Rate, RateLimiter};
 pub use node_key::{NodeKey, verify};
+pub use password::{Password, PasswordHash};
 pub use pki::{CLOCK_SKEW, PeerIdentity, peer_node};
 pub use ratchet::{AgentRatchet, RatchetValue, ServerRatchet, StaleSession, Verdict};
 pub use seal::{KeyId, MasterKey};
+pub use session::{DeviceAnswer, DeviceRecord, InviteRecord, SessionPolicy, SessionRecord, UserCode};
 pub use tls::{CertSlot, Clock, Explanation, TlsError, explain};
 pub use token::{
     ApiToken, ApiTokenRecord, AutoApprove, Cidr, DeviceToken, InviteToken, JoinToken, Presented,
-    ServerAddress, SessionToken, TokenParseError, TokenPolicy, TokenRecord, TokenRefused, TokenSecret,
-    TokenSecretHash,
+    ServerAddress, SessionToken, TokenKind, TokenParseError, TokenPolicy, TokenRecord, TokenRefused,
+    TokenSecret, TokenSecretHash,
 };

@@ -11,6 +11,7 @@ pub mod container;
 pub mod goal;
 pub mod id;
 pub mod name;
+pub mod quota;
 pub mod report;
 pub mod resource;
 pub mod spec;
@@ -24,5 +25,6 @@ pub use name::{
     InvalidName, NetworkName, NodeName, OwnerName, PoolName, ProjectName, SecretName, StackKey, StackName,
     UserName, VolumeKey, VolumeName, WorkloadKey, WorkloadName,
 };
+pub use quota::{Quota, Usage};
 pub use time::{Duration, Timestamp};
 pub use unit::{Bytes, Cpu};

@@ -8,7 +8,7 @@ use crate::{
     backups::{BackupConfig, config::BackupSection},
     error::ConfigError,
 };
-use lattice_identity::ServerAddress;
+use lattice_identity::{ServerAddress, SessionPolicy};
 use lattice_model::{Bytes, Duration};
 use lattice_store::PostgresOptions;
 use serde::Deserialize;
@@ -51,6 +51,8 @@ pub struct ServerConfig {
     pub blobs: Option<PathBuf>,
     /// How much a project may have uploaded.
     pub blobs_per_project: Bytes,
+    /// How long people stay signed in.
+    pub sessions: SessionPolicy,
     /// Take the store as it is although agents have seen newer goals: after the restore of a
     /// backup. Raises the incarnation, so that agents accept what comes.
     pub accept_older_store: bool,
@@ -139,6 +141,8 @@ struct ApiSection {
     #[serde(default)]
     hosts: Vec<String>,
     tls: Option<TlsFiles>,
+    session_idle_secs: Option<u64>,
+    session_secs: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -168,6 +172,10 @@ impl ServerConfig {
             presence_grace: Duration::from_secs(30),
             blobs: None,
             blobs_per_project: Bytes::GIB,
+            sessions: SessionPolicy {
+                idle: Duration::from_secs(7 * 86_400),
+                absolute: Duration::from_secs(30 * 86_400),
+            },
             accept_older_store: false,
             backup: None,
             source: None,
@@ -197,7 +205,13 @@ impl ServerConfig {
         let file: File = toml::from_str(text)
             .map_err(|source| ConfigError::Invalid { path: path.to_owned(), source: Box::new(source) })?;
         let File { home, cluster_name, min_agent_version, store, api, agents, backup, blobs } = file;
-        let ApiSection { listen: api_listen, hosts: api_hosts, tls: api_tls } = api;
+        let ApiSection {
+            listen: api_listen,
+            hosts: api_hosts,
+            tls: api_tls,
+            session_idle_secs,
+            session_secs,
+        } = api;
         let AgentsSection { listen, advertise, heartbeat_secs, presence_grace_secs } = agents;
         let usual = Self::new(home.unwrap_or_else(|| default_home.to_owned()));
         let per_project = blobs.per_project.as_deref().map(str::parse).transpose();
@@ -221,6 +235,10 @@ impl ServerConfig {
             source: Some(path.to_owned()),
             blobs: blobs.path,
             blobs_per_project: per_project.unwrap_or(usual.blobs_per_project),
+            sessions: SessionPolicy {
+                idle: secs(session_idle_secs, usual.sessions.idle),
+                absolute: secs(session_secs, usual.sessions.absolute),
+            },
             ..Self::new(usual.home)
         };
         config.check()?;
@@ -243,6 +261,13 @@ impl ServerConfig {
         }
         if self.presence_grace.0 > 3_600_000 {
             return Err(ConfigError::OutOfRange { key: "agents.presence_grace_secs", allowed: "0 to 3600" });
+        }
+        let sessions = [self.sessions.idle, self.sessions.absolute];
+        if sessions.iter().any(|span| !(60_000..=365 * 86_400_000).contains(&span.0)) {
+            return Err(ConfigError::OutOfRange {
+                key: "api.session_secs or api.session_idle_secs",
+                allowed: "60 to 31536000",
+            });
         }
         if self.cluster_name.is_empty() || self.cluster_name.len() > 63 {
             return Err(ConfigError::OutOfRange { key: "cluster_name", allowed: "1 to 63 characters" });

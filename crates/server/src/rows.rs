@@ -8,11 +8,14 @@
 use crate::{clock, error::ServerError};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use lattice_api::{AuditOutcome, AuditView, EventView, JobRunView};
-use lattice_identity::{ApiTokenRecord, ExportedAuthority, ServerRatchet, TokenRecord};
+use lattice_identity::{
+    ApiTokenRecord, DeviceRecord, ExportedAuthority, InviteRecord, PasswordHash, ServerRatchet,
+    SessionRecord, TokenRecord,
+};
 use lattice_link::Dedup;
 use lattice_model::{
-    AllocationId, NodeId, NodeName, OwnerName, ProjectName, SecretName, StackKey, Timestamp, TokenId,
-    WorkloadKey,
+    AllocationId, Binding, NodeId, NodeName, OwnerName, ProjectName, Quota, SecretName, StackKey, Timestamp,
+    TokenId, UserName, WorkloadKey,
     report::EndedRun,
     resource::{Allocation, Node, Stack, Volume, Workload},
     spec::TreeDigest,
@@ -75,6 +78,11 @@ stored! {
     Allocation, "allocation", |row| row.id, project row.workload.project;
     JoinTokenRow, "join_token", |row| row.record.id;
     ApiTokenRow, "api_token", |row| row.record.id;
+    UserRow, "user", |row| row.name;
+    SessionRow, "session", |row| row.0.id;
+    InviteRow, "invite", |row| row.0.id;
+    DeviceRow, "device_code", |row| row.0.id;
+    ProjectRow, "project", |row| row.name, project row.name;
     Secret, "secret", |row| secret_id(&row.project, &row.name), project row.project;
     TreeRow, "tree", |row| tree_id(&row.project, row.digest), project row.project;
     Event, "event", |row| row.key;
@@ -215,6 +223,53 @@ pub(crate) struct JoinTokenRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ApiTokenRow {
     pub(crate) record: ApiTokenRecord,
+    pub(crate) created_by: String,
+}
+
+/// A person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct UserRow {
+    pub(crate) name: UserName,
+    /// None: only an invitation lets them in.
+    pub(crate) password: Option<PasswordHash>,
+    #[serde(default)]
+    pub(crate) disabled: bool,
+    #[serde(default)]
+    pub(crate) roles: Vec<Binding>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) created_by: String,
+}
+
+/// A session of a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct SessionRow(pub(crate) SessionRecord);
+
+/// An invitation of a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct InviteRow(pub(crate) InviteRecord);
+
+/// A login by code that waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct DeviceRow(pub(crate) DeviceRecord);
+
+/// A project, and what it may use at the most.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProjectRow {
+    pub(crate) name: ProjectName,
+    #[serde(default)]
+    pub(crate) description: String,
+    #[serde(default)]
+    pub(crate) quota: Quota,
+    /// Rises with each change that counts against the quota, so that two cannot pass on the same room.
+    #[serde(default)]
+    pub(crate) turn: u64,
+    /// Somebody asked for its removal: nothing new comes into it.
+    #[serde(default)]
+    pub(crate) deleting: bool,
+    pub(crate) created_at: Timestamp,
     pub(crate) created_by: String,
 }
 

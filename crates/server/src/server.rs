@@ -4,7 +4,7 @@
 //! unknown → listeners → controllers. Down: listeners and sessions say goodbye → controllers → store.
 
 use crate::{
-    api::{cluster, nodes, principal::Principal, serve, table, tokens},
+    api::{cluster, nodes, principal::Principal, projects, serve, table, tokens},
     authority,
     backups::{Mark, UNFINISHED, refuse_moved, schedule},
     blobs::FolderBlobs,
@@ -142,6 +142,10 @@ async fn start_with(
         Mark::clear(&core.config.home);
     }
     servers::present(&core).await;
+    projects::ensure(&core).await.map_err(|refused| {
+        tracing::error!(?refused, "the projects were not written down");
+        ServerError::Stopping
+    })?;
     presence::forget(&core).await;
     core.live.want_plan(snapshot.cluster.stacks.keys().cloned());
     core.live.want_plan(snapshot.cluster.allocations().values().map(|row| row.workload.stack_key()));

@@ -6,7 +6,7 @@
 //! containers replaced. Every deployment writes the stack's row at the revision that it saw, so two
 //! of one stack cannot mix.
 
-use super::{diff::differences, error::conflict, trees, validate, views};
+use super::{diff::differences, error::conflict, projects, trees, validate, views};
 use crate::{
     rows::{self, StackSource},
     state::Snapshot,
@@ -60,6 +60,7 @@ pub(crate) fn decide(
     random: &mut dyn FnMut() -> u128,
 ) -> Result<Deployment, ErrorBody> {
     let Ask { key, spec, source, owner, lost, must_be_new, now } = ask;
+    projects::must_exist(snapshot, &key.project)?;
     let mut problems = validate::problems(spec);
     if problems.is_empty() {
         problems = impossible(snapshot, key, spec);
@@ -97,6 +98,8 @@ pub(crate) fn decide(
     let version = making.stack(key, spec, old, owner, *now);
     making.workloads(key, spec);
     making.volumes(key, spec, *now)?;
+    let room = projects::hold(snapshot, &key.project, &making.after)?;
+    making.ops.push(room);
     if let Some(source) = source {
         if source.len() <= MAX_SOURCE {
             making.ops.push(rows::put(&StackSource { stack: (*key).clone(), source: (*source).to_owned() }));

@@ -24,7 +24,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use lattice_api::{AuditOutcome, ErrorBody, ErrorCode};
-use lattice_identity::{ApiToken, Object, Permission};
+use lattice_identity::{ApiToken, Object, Permission, SessionToken};
 use lattice_model::TokenId;
 use lattice_planner::Row;
 use lattice_store::Transaction;
@@ -40,6 +40,8 @@ const DENIED_EVERY: i64 = 200;
 /// How a route is authorised. Without one no route can be written down.
 #[derive(Clone, Copy)]
 pub(crate) enum Access {
+    /// Anybody at all: it is how people become known. The handler counts their tries.
+    Open,
     /// Whoever is known: it tells or changes what is theirs alone, which the handler sees to.
     Known,
     /// Whoever is known: the handler leaves out what they may not see ([`Principal::may`]).
@@ -55,6 +57,7 @@ impl Access {
     /// As the API's document says it.
     pub(crate) fn describe(self) -> &'static str {
         match self {
+            Self::Open => "open",
             Self::Known => "known",
             Self::Listing(permission) | Self::On(permission, _) | Self::InBody(permission) => {
                 permission.as_str()
@@ -166,9 +169,12 @@ pub(crate) async fn authorise(
 
 async fn judge(core: &Core, access: Access, request: Request) -> Result<Request, ApiError> {
     let (mut parts, body) = request.into_parts();
+    if matches!(access, Access::Open) {
+        return Ok(Request::from_parts(parts, body));
+    }
     let who = asker(&mut parts)?;
     let refused = match access {
-        Access::Known | Access::Listing(_) => None,
+        Access::Open | Access::Known | Access::Listing(_) => None,
         Access::InBody(permission) => {
             (!who.may_somewhere(permission)).then(|| who.refused(permission, &Object::Cluster))
         }
@@ -287,11 +293,19 @@ fn authenticate(core: &Core, peer: PeerInfo, request: &Request) -> Result<Princi
     let Some(bearer) = bearer else { return unauthenticated("the credential is not a bearer token") };
     let now = clock::now();
     let from = address.ip().to_canonical().to_string();
-    let known = match ApiToken::parse(bearer) {
-        Ok(token) => {
+    let known = if SessionToken::looks_like(bearer) {
+        SessionToken::parse(bearer).map(|token| {
+            let known = Principal::of_session(core, &core.snapshot(), &token, from, now);
+            known.map(|who| (token.id(), who))
+        })
+    } else {
+        ApiToken::parse(bearer).map(|token| {
             let known = Principal::of_token(&core.snapshot(), &token, from, now);
             known.map(|who| (token.id(), who))
-        }
+        })
+    };
+    let known = match known {
+        Ok(known) => known,
         Err(error) => return unauthenticated(&error.to_string()),
     };
     match known {

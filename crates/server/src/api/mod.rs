@@ -5,8 +5,9 @@
 //! - [`guard`]: Host and Origin, who asks, whether they may; [`principal`]: who that is;
 //! - [`serve`]: the listeners;
 //! - [`extract`], [`error`]: bodies, queries and names in; refusals out, always as `ErrorBody`;
-//! - one file for each subject: [`cluster`], [`tokens`], [`nodes`], [`stacks`] with [`deploy`],
-//!   [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`], [`secrets`], [`watch`], [`backups`].
+//! - one file for each subject: [`cluster`], [`tokens`], [`users`], [`login`] with [`pages`], [`projects`],
+//!   [`nodes`], [`stacks`] with [`deploy`], [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`],
+//!   [`secrets`], [`watch`], [`backups`].
 
 pub(crate) mod allocations;
 pub(crate) mod backups;
@@ -17,9 +18,12 @@ pub(crate) mod error;
 pub(crate) mod extract;
 pub(crate) mod guard;
 mod jobs;
+pub(crate) mod login;
 pub(crate) mod nodes;
 pub mod openapi;
+pub(crate) mod pages;
 pub(crate) mod principal;
+pub(crate) mod projects;
 pub(crate) mod secrets;
 pub(crate) mod serve;
 pub(crate) mod stacks;
@@ -27,6 +31,7 @@ pub(crate) mod streams;
 pub(crate) mod table;
 pub(crate) mod tokens;
 pub(crate) mod trees;
+pub(crate) mod users;
 pub(crate) mod validate;
 pub(crate) mod views;
 pub(crate) mod watch;

@@ -5,11 +5,13 @@
 
 use super::error::not_seen;
 use crate::{
-    rows::Audit,
+    rows::{Audit, UserRow},
     state::{Core, Snapshot},
 };
 use lattice_api::{Credential, ErrorBody, ErrorCode};
-use lattice_identity::{ApiToken, Object, Permission, TokenRefused, allows, allows_somewhere, may_give};
+use lattice_identity::{
+    ApiToken, Object, Permission, SessionToken, TokenRefused, allows, allows_somewhere, may_give,
+};
 use lattice_model::{Binding, OwnerName, ProjectName, Role, Timestamp, TokenId, UserName};
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ pub(crate) enum Proof {
     Local,
     /// An API token.
     Token(TokenId),
+    /// A session.
+    Session(TokenId),
 }
 
 /// Who asks.
@@ -77,13 +81,50 @@ impl Principal {
     fn token(snapshot: &Snapshot, id: TokenId, from: String, now: Timestamp) -> Option<Self> {
         let record = &snapshot.api_tokens.get(&id)?.record;
         record.good(now).ok()?;
+        let owner = record.owner.as_ref();
+        // What its owner may do at this moment bounds it; without them it is nothing.
+        let ceiling = match owner {
+            Some(owner) => Some(known(snapshot, owner)?.roles.clone().into()),
+            None => None,
+        };
         Some(Self {
-            name: format!("token:{}", record.name),
+            name: owner.map_or_else(
+                || format!("token:{}", record.name),
+                |owner| format!("token:{} of {owner}", record.name),
+            ),
             proof: Proof::Token(id),
             user: record.owner.clone(),
             roles: record.roles.clone().into(),
-            ceiling: None,
+            ceiling,
             expires: record.expires,
+            from,
+        })
+    }
+
+    /// Whoever presents a session's token.
+    pub(crate) fn of_session(
+        core: &Core,
+        snapshot: &Snapshot,
+        token: &SessionToken,
+        from: String,
+        now: Timestamp,
+    ) -> Result<Self, &'static str> {
+        let row = snapshot.logins.get(&token.id()).filter(|row| token.is(&row.0.hash));
+        let used = core.live.token_use.lock().get(&token.id()).copied();
+        let good = row.filter(|row| row.0.good(core.config.sessions, used, now));
+        good.and_then(|_| Self::session(snapshot, token.id(), from, now)).ok_or("the session has ended")
+    }
+
+    fn session(snapshot: &Snapshot, id: TokenId, from: String, now: Timestamp) -> Option<Self> {
+        let record = &snapshot.logins.get(&id)?.0;
+        let user = known(snapshot, &record.user).filter(|_| now < record.expires)?;
+        Some(Self {
+            name: user.name.to_string(),
+            proof: Proof::Session(id),
+            user: Some(user.name.clone()),
+            roles: user.roles.clone().into(),
+            ceiling: None,
+            expires: Some(record.expires),
             from,
         })
     }
@@ -93,6 +134,7 @@ impl Principal {
         match self.proof {
             Proof::Local => Some(self.clone()),
             Proof::Token(id) => Self::token(snapshot, id, self.from.clone(), now),
+            Proof::Session(id) => Self::session(snapshot, id, self.from.clone(), now),
         }
     }
 
@@ -106,6 +148,7 @@ impl Principal {
         match self.proof {
             Proof::Local => (Credential::LocalSocket, None),
             Proof::Token(id) => (Credential::ApiToken, Some(id)),
+            Proof::Session(id) => (Credential::Session, Some(id)),
         }
     }
 
@@ -178,4 +221,9 @@ impl Principal {
         super::guard::denied(core, self, &format!("{} on {object:?}", permission.as_str())).await;
         Err(self.refused(permission, object))
     }
+}
+
+/// A user who is not kept out.
+fn known<'a>(snapshot: &'a Snapshot, name: &UserName) -> Option<&'a UserRow> {
+    snapshot.users.get(name).map(|row| &*row.value).filter(|row| !row.disabled)
 }

@@ -5,10 +5,11 @@ use super::{
     error::{ApiError, conflict, not_found, refuse},
     extract::{Names, Raw},
     principal::Principal,
+    projects,
 };
 use crate::{
     clock,
-    rows::{self, Secret, secret_id},
+    rows::{self, ProjectRow, Secret, secret_id},
     state::Core,
 };
 use axum::{
@@ -51,6 +52,7 @@ pub(crate) async fn set(
     let sealed = BASE64_STANDARD.encode(sealed);
     let done = core
         .commit(|snapshot| {
+            let home = projects::must_exist(snapshot, &project)?;
             let old = snapshot.secrets.get(&id);
             // The same again is nothing new: a deployment sets what its file names each time, and no
             // container is to be replaced for it.
@@ -72,7 +74,8 @@ pub(crate) async fn set(
                 None => rows::create(&secret),
             };
             let audit = who.audit("secret.set", id.clone(), &format!("version {}", secret.version));
-            Ok((vec![write, rows::create(&audit)], view(&secret)))
+            let home = rows::check::<ProjectRow>(&project, Some(home.revision));
+            Ok((vec![write, home, rows::create(&audit)], view(&secret)))
         })
         .await?;
     Ok(Json(done.value))

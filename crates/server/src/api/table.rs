@@ -11,7 +11,8 @@
 //!   out what [`Principal::may`](super::principal::Principal::may) does not allow;
 //! - `Access::InBody(P::StackChange)`: the body names the object, so the handler asks again with
 //!   [`Principal::require`](super::principal::Principal::require);
-//! - `Access::Known`: it is about whoever asks and nobody else.
+//! - `Access::Known`: it is about whoever asks and nobody else, or the handler sees to the rest;
+//! - `Access::Open`: anybody, to become known. The handler counts tries in `Live::gate` before all else.
 //!
 //! A stream takes a place of `Live::open` and ends when the place is cut. What a new permission means for
 //! each role is one table in `identity::access`. `tests/access.rs` tries every route without credential, as
@@ -21,7 +22,7 @@ use super::{
     allocations, backups, cluster,
     error::ApiError,
     guard::{self, Access},
-    jobs, nodes, secrets, stacks, streams, tokens, trees, watch, workloads,
+    jobs, login, nodes, pages, projects, secrets, stacks, streams, tokens, trees, users, watch, workloads,
 };
 use crate::state::Core;
 use axum::{
@@ -116,12 +117,16 @@ impl Route {
     }
 }
 
+/// The most bytes of what anybody may send: enough for the longest password.
+const SMALL: usize = 16 << 10;
+
 /// The table.
 #[rustfmt::skip]
 pub(crate) fn table() -> Vec<Route> {
     let look = |access, path, id, summary, service| Route::new(access, Method::GET, path, id, summary, service);
     let change = |access, method, path, id, summary, service| Route::new(access, method, path, id, summary, service);
     let (on, known, list) = (Access::On, Access::Known, Access::Listing);
+    let (html, form) = (Content::Other("text/html", None), Content::Other("application/x-www-form-urlencoded", None));
     let (post_, put_, delete_) = (Method::POST, Method::PUT, Method::DELETE);
     vec![
         look(known, paths::STATUS, "status", "How the cluster and its server are doing.", get(cluster::status)).gives::<api::Status>(),
@@ -133,6 +138,32 @@ pub(crate) fn table() -> Vec<Route> {
         look(known, paths::API_TOKENS, "list_api_tokens", "API tokens, without their secrets.", get(tokens::list_api)).lists::<api::ApiTokenView>(),
         change(known, post_.clone(), paths::API_TOKENS, "create_api_token", "Makes an API token; it is shown this once.", post(tokens::create_api)).takes::<api::ApiTokenCreate>().gives::<api::TokenCreated>(),
         change(known, delete_.clone(), paths::API_TOKEN, "delete_api_token", "Ends an API token at once.", delete(tokens::delete_api)),
+        change(Access::Open, post_.clone(), paths::LOGIN, "login", "Signs in by password.", post(login::login)).takes::<api::Login>().gives::<api::SessionCreated>().limit(SMALL),
+        change(known, post_.clone(), paths::LOGOUT, "logout", "Ends the session that asks.", post(login::logout)),
+        change(Access::Open, post_.clone(), paths::DEVICE_CODES, "start_device_login", "Begins a login by code (RFC 8628).", post(login::device_start)).takes::<api::DeviceStart>().gives::<api::DeviceStarted>().limit(SMALL),
+        change(Access::Open, post_.clone(), paths::DEVICE_TOKEN, "poll_device_login", "Asks what came of a login by code.", post(login::device_token)).takes::<api::DevicePoll>().gives::<api::SessionCreated>().limit(SMALL),
+        change(known, post_.clone(), paths::DEVICE_DECISION, "decide_device_login", "Lets a login by code in as oneself, or turns it away; only in a session.", post(login::device_decision)).takes::<api::DeviceDecision>().gives::<api::DeviceDecided>().limit(SMALL),
+        Route { gives: html, ..look(Access::Open, paths::DEVICE_PAGE, "device_page", "The page on which a login by code is approved.", get(pages::device)) },
+        Route { gives: html, takes: form, ..change(Access::Open, post_.clone(), paths::DEVICE_PAGE, "device_form", "Its form.", post(pages::device_post)).limit(SMALL) },
+        change(on(P::UserChange, guard::cluster), post_.clone(), paths::INVITES, "create_invite", "Makes an invitation, and the user where there is none; it is shown this once.", post(users::invite)).takes::<api::InviteCreate>().gives::<api::InviteCreated>(),
+        change(Access::Open, post_.clone(), paths::INVITE_ACCEPT, "accept_invite", "Takes an invitation: sets the password and signs in.", post(login::accept_invite)).takes::<api::InviteAccept>().gives::<api::SessionCreated>().limit(SMALL),
+        Route { gives: html, ..look(Access::Open, paths::INVITE_PAGE, "invite_page", "The page on which an invitation is taken.", get(pages::invite)) },
+        Route { gives: html, takes: form, ..change(Access::Open, post_.clone(), paths::INVITE_PAGE, "invite_form", "Its form.", post(pages::invite_post)).limit(SMALL) },
+        look(known, paths::USERS, "list_users", "Users; without the right to see all, oneself.", get(users::list)).lists::<api::UserView>(),
+        change(on(P::UserChange, guard::cluster), post_.clone(), paths::USERS, "create_user", "Makes a user.", post(users::create)).takes::<api::UserCreate>().gives::<api::UserView>(),
+        look(known, paths::USER, "get_user", "One user.", get(users::show)).gives::<api::UserView>(),
+        change(on(P::UserChange, guard::cluster), delete_.clone(), paths::USER, "delete_user", "Removes a user with their sessions and API tokens.", delete(users::remove)),
+        change(on(P::UserChange, guard::cluster), post_.clone(), paths::USER_DISABLE, "disable_user", "Keeps a user out: their sessions and tokens end at once.", post(users::disable)).gives::<api::UserView>(),
+        change(on(P::UserChange, guard::cluster), post_.clone(), paths::USER_ENABLE, "enable_user", "Lets a user in again.", post(users::enable)).gives::<api::UserView>(),
+        change(known, put_.clone(), paths::USER_PASSWORD, "set_password", "Sets one's own password, or as an admin anybody's.", put(users::set_password)).takes::<api::PasswordChange>().limit(SMALL),
+        change(Access::InBody(P::MembersChange), post_.clone(), paths::USER_GRANT, "grant_roles", "Gives a user roles, none beyond one's own.", post(users::grant)).takes::<api::RolesChange>().gives::<api::UserView>(),
+        change(Access::InBody(P::MembersChange), post_.clone(), paths::USER_REVOKE, "revoke_roles", "Takes roles from a user.", post(users::revoke)).takes::<api::RolesChange>().gives::<api::UserView>(),
+        change(known, delete_.clone(), paths::USER_SESSIONS, "end_sessions", "Ends all sessions of oneself, or as an admin of anybody.", delete(users::sign_out)),
+        look(list(P::ProjectLook), paths::PROJECTS, "list_projects", "Projects.", get(projects::list)).lists::<api::ProjectView>(),
+        change(on(P::ProjectChange, guard::cluster), post_.clone(), paths::PROJECTS, "create_project", "Makes a project.", post(projects::create)).takes::<api::ProjectCreate>().gives::<api::ProjectView>(),
+        look(on(P::ProjectLook, guard::project), paths::PROJECT, "get_project", "One project: quotas, use, members.", get(projects::show)).gives::<api::ProjectView>(),
+        change(on(P::ProjectChange, guard::project), delete_.clone(), paths::PROJECT, "delete_project", "Removes a project in which nothing is left.", delete(projects::remove)),
+        change(on(P::ProjectChange, guard::project), put_.clone(), paths::PROJECT_QUOTA, "set_quota", "Sets what a project may use at the most.", put(projects::set_quota)).takes::<api::QuotaChange>().gives::<api::ProjectView>(),
         look(list(P::NodeLook), paths::NODES, "list_nodes", "Every node that asked to join and was not removed.", get(nodes::list)).lists::<api::NodeView>(),
         look(on(P::NodeLook, guard::node), paths::NODE, "get_node", "One node.", get(nodes::show)).gives::<api::NodeView>(),
         change(on(P::NodeChange, guard::node), delete_.clone(), paths::NODE, "delete_node", "Removes a node that has left or never came in; its key is forgotten.", delete(nodes::remove)),

@@ -5,7 +5,7 @@ use super::{
     error::{ApiError, conflict, invalid, not_found, refuse},
     extract::{Body, Names, Query},
     principal::Principal,
-    views,
+    projects, views,
 };
 use crate::{
     rows::{self, Event},
@@ -89,6 +89,11 @@ async fn try_change(
             rows::update(&workload, row.revision),
             rows::create(&who.audit(action, key.to_string(), says)),
         ];
+        if workload.replicas > row.replicas {
+            let mut after = snapshot.cluster.clone();
+            after.put_workload(Row { revision: row.revision, value: Arc::new(workload.clone()) });
+            ops.push(projects::hold(snapshot, &key.project, &after)?);
+        }
         let who = format!("asked by {}", who.name);
         ops.extend(rows::events([Event::new(action, key.to_string(), says).of(&key).because(Some(who))]));
         Ok((ops, ()))

@@ -2,7 +2,7 @@
 
 use crate::{
     authority, clock,
-    controllers::{presence, trees},
+    controllers::{people, presence, trees},
     rows::{self, Audit, Event, JobRun},
     state::Core,
 };
@@ -13,6 +13,8 @@ use std::{sync::Arc, time::Duration};
 const EVERY: Duration = Duration::from_secs(60);
 /// How often events are counted: a node may say much in a minute.
 const OFTEN: Duration = Duration::from_secs(1);
+/// How many of those rounds failed logins are collected before they are written down.
+const FAILURES_EVERY: u32 = 10;
 /// How many events are kept.
 const EVENTS: usize = 5_000;
 /// How many audit entries are kept.
@@ -33,7 +35,7 @@ pub(crate) async fn run(core: Arc<Core>) {
     often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first tick is now, when the server has better things to do.
     timer.tick().await;
-    let mut round = 0u64;
+    let (mut round, mut failures) = (0u64, 0);
     loop {
         tokio::select! {
             () = core.shutdown.cancelled() => return,
@@ -41,11 +43,16 @@ pub(crate) async fn run(core: Arc<Core>) {
                 trim_events(&core).await;
                 // Credentials also end by themselves.
                 core.review();
+                failures = (failures + 1) % FAILURES_EVERY;
+                if failures == 0 {
+                    people::failed_logins(&core).await;
+                }
                 continue;
             }
             _ = timer.tick() => {}
         }
         presence::missed(&core).await;
+        people::tidy(&core).await;
         if round.is_multiple_of(60) {
             trim_audit(&core).await;
             trim_runs(&core).await;

@@ -5,6 +5,7 @@
 //! - [`goals`]: what a node is told;
 //! - [`presence`]: what is known about nodes after a start;
 //! - [`servers`]: which other servers of the store live;
+//! - [`people`]: sessions, invitations and logins by code that are over; logins that failed;
 //! - [`housekeeping`]: bounds of what grows, and certificates in time;
 //! - [`trees`]: uploaded files that nothing names any more.
 //!
@@ -14,6 +15,7 @@
 pub(crate) mod goals;
 pub(crate) mod housekeeping;
 pub(crate) mod leader;
+pub(crate) mod people;
 pub(crate) mod planning;
 pub(crate) mod presence;
 pub(crate) mod servers;

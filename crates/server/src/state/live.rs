@@ -1,6 +1,7 @@
 //! [`Live`]: what only this process knows, and loses without harm.
 
 use super::{
+    gate::Gate,
     open::OpenStreams,
     snapshot::{PendingByStack, Touched},
 };
@@ -35,6 +36,8 @@ pub(crate) struct Live {
     pub(crate) backups: crate::backups::schedule::Memory,
     /// Who waits for an agent's bulk connection.
     pub(crate) streams: Streams,
+    /// What stands before the passwords.
+    pub(crate) gate: Gate,
     /// Streams of the API.
     pub(crate) open: Arc<OpenStreams>,
     /// Places for uploads.

@@ -5,13 +5,13 @@
 use crate::{
     error::ServerError,
     rows::{
-        self, ApiTokenRow, Event, JoinTokenRow, NodeIdentity, NodeOutbox, NodeSession, Secret, Stored,
-        TreeRow,
+        self, ApiTokenRow, DeviceRow, Event, InviteRow, JoinTokenRow, NodeIdentity, NodeOutbox, NodeSession,
+        ProjectRow, Secret, SessionRow, Stored, TreeRow, UserRow,
     },
 };
 use imbl::OrdMap;
 use lattice_model::{
-    AllocationId, NodeId, StackKey, TokenId, VolumeId, VolumeKey,
+    AllocationId, NodeId, ProjectName, StackKey, TokenId, UserName, VolumeId, VolumeKey,
     resource::{Allocation, Node, Stack, Volume, Workload},
 };
 use lattice_planner::{Cluster, Row};
@@ -33,6 +33,12 @@ pub(crate) struct Snapshot {
     pub(crate) by_key: OrdMap<String, NodeId>,
     pub(crate) join_tokens: OrdMap<TokenId, Row<JoinTokenRow>>,
     pub(crate) api_tokens: OrdMap<TokenId, Row<ApiTokenRow>>,
+    pub(crate) users: OrdMap<UserName, Row<UserRow>>,
+    /// Sessions of people.
+    pub(crate) logins: OrdMap<TokenId, Row<SessionRow>>,
+    pub(crate) invites: OrdMap<TokenId, Row<InviteRow>>,
+    pub(crate) devices: OrdMap<TokenId, Row<DeviceRow>>,
+    pub(crate) projects: OrdMap<ProjectName, Row<ProjectRow>>,
     /// By `project/name`.
     pub(crate) secrets: OrdMap<String, Row<Secret>>,
     /// By `project/digest`.
@@ -94,6 +100,11 @@ impl Snapshot {
         const ALLOCATION: Kind = Allocation::KIND;
         const JOIN: Kind = JoinTokenRow::KIND;
         const API: Kind = ApiTokenRow::KIND;
+        const USER: Kind = UserRow::KIND;
+        const LOGIN: Kind = SessionRow::KIND;
+        const INVITE: Kind = InviteRow::KIND;
+        const DEVICE: Kind = DeviceRow::KIND;
+        const PROJECT: Kind = ProjectRow::KIND;
         const SECRET: Kind = Secret::KIND;
         const TREE: Kind = TreeRow::KIND;
         const EVENT: Kind = Event::KIND;
@@ -156,6 +167,27 @@ impl Snapshot {
                 let new: Row<ApiTokenRow> = row(record)?;
                 touched.rights = true;
                 self.api_tokens.insert(new.record.id, new);
+            }
+            USER => {
+                let new: Row<UserRow> = row(record)?;
+                touched.rights = true;
+                self.users.insert(new.name.clone(), new);
+            }
+            LOGIN => {
+                let new: Row<SessionRow> = row(record)?;
+                self.logins.insert(new.0.id, new);
+            }
+            INVITE => {
+                let new: Row<InviteRow> = row(record)?;
+                self.invites.insert(new.0.id, new);
+            }
+            DEVICE => {
+                let new: Row<DeviceRow> = row(record)?;
+                self.devices.insert(new.0.id, new);
+            }
+            PROJECT => {
+                let new: Row<ProjectRow> = row(record)?;
+                self.projects.insert(new.name.clone(), new);
             }
             SECRET => {
                 let new: Row<Secret> = row(record)?;
@@ -239,6 +271,26 @@ impl Snapshot {
                 let Ok(id) = id.parse::<TokenId>() else { return };
                 touched.rights = true;
                 self.api_tokens.remove(&id);
+            }
+            kind if kind == UserRow::KIND => {
+                touched.rights = true;
+                self.users.remove(id);
+            }
+            kind if kind == SessionRow::KIND => {
+                let Ok(id) = id.parse::<TokenId>() else { return };
+                touched.rights = true;
+                self.logins.remove(&id);
+            }
+            kind if kind == InviteRow::KIND => {
+                let Ok(id) = id.parse::<TokenId>() else { return };
+                self.invites.remove(&id);
+            }
+            kind if kind == DeviceRow::KIND => {
+                let Ok(id) = id.parse::<TokenId>() else { return };
+                self.devices.remove(&id);
+            }
+            kind if kind == ProjectRow::KIND => {
+                self.projects.remove(id);
             }
             kind if kind == Secret::KIND => {
                 if let Some(old) = self.secrets.remove(id) {

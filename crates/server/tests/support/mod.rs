@@ -122,7 +122,7 @@ impl World {
         self.tcp_body(method, path, &[("authorization", &bearer)], body).await
     }
 
-    async fn tcp_body(
+    pub async fn tcp_body(
         &self,
         method: &str,
         path: &str,
@@ -150,6 +150,27 @@ impl World {
         let roles = roles.split_whitespace().map(|role| role.parse().unwrap()).collect();
         let request = ApiTokenCreate { name: "test".into(), roles, ttl_ms: None };
         self.server().create_api_token(request).await.unwrap().token
+    }
+
+    /// A user with a password, signed in; gives the session's token.
+    pub async fn session(&self, name: &str, roles: &str) -> String {
+        let roles: Vec<&str> = roles.split_whitespace().collect();
+        let user = json!({ "name": name, "roles": roles, "password": PASSWORD });
+        self.ok("POST", "/v1/users", Some(user)).await;
+        let (status, session) = self.login(name, PASSWORD).await;
+        assert_eq!(status, 200, "{session}");
+        session["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Signs in over TCP.
+    pub async fn login(&self, user: &str, password: &str) -> (u16, Value) {
+        let body = json!({ "user": user, "password": password, "client": "test" }).to_string();
+        self.tcp_body("POST", "/v1/login", &[], body).await
+    }
+
+    /// A request over TCP without credential.
+    pub async fn stranger(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        self.tcp_body(method, path, &[], body.to_string()).await
     }
 
     pub async fn token(&self, auto_approve: bool) -> JoinToken {
@@ -500,5 +521,6 @@ pub fn web(image: &str) -> Value {
     }})
 }
 
+pub const PASSWORD: &str = "correct horse battery staple";
 pub const SHOP: &str = "/v1/projects/default/stacks/shop";
 pub const WEB: &str = "/v1/projects/default/stacks/shop/workloads/web";
