@@ -72,6 +72,18 @@ impl Recipe {
         engine.post(&format!("/containers/{container}/start"), None).await?;
         Ok(Made { container, network })
     }
+
+    /// One more container on a network that is there: its id.
+    pub(super) async fn another(
+        &self,
+        engine: &Engine,
+        network: &str,
+        name: String,
+    ) -> anyhow::Result<String> {
+        let container = engine.create(&name, &self.body(network)).await?;
+        engine.post(&format!("/containers/{container}/start"), None).await?;
+        Ok(container)
+    }
 }
 
 impl Made {

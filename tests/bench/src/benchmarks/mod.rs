@@ -5,6 +5,7 @@ mod api_rates;
 mod deploy_latency;
 mod direct;
 mod restart_latency;
+mod scale;
 mod server_footprint;
 mod store_writes;
 mod swarm;
@@ -18,6 +19,7 @@ pub(crate) const ALL: &[&dyn Benchmark] = &[
     &api_rates::ApiWrites,
     &deploy_latency::DeployLatency,
     &restart_latency::RestartLatency,
+    &scale::Scale50,
     &agent_footprint::AgentFootprint,
     &server_footprint::ServerFootprint,
 ];
