@@ -60,9 +60,12 @@ pub(crate) fn run(name: &str, command: Command) -> Result<ExitCode, TestbedError
             nodes.iter().try_for_each(|name| bed.node(name).map(drop))?;
         }
         Command::Fill { node, leave } => open()?.node(&node)?.fill(leave)?,
-        Command::Freeze { node } => machine(&open()?, &node)?.freeze()?,
-        Command::Thaw { node } => machine(&open()?, &node)?.thaw()?,
-        Command::Kill { node } => machine(&open()?, &node)?.kill()?,
+        Command::Freeze { node } if node == "server" => open()?.server().machine().freeze()?,
+        Command::Freeze { node } => open()?.node(&node)?.freeze()?,
+        Command::Thaw { node } if node == "server" => open()?.server().machine().thaw()?,
+        Command::Thaw { node } => open()?.node(&node)?.thaw()?,
+        Command::Kill { node } if node == "server" => open()?.server().cut_power()?,
+        Command::Kill { node } => open()?.node(&node)?.kill()?,
         Command::Revive { node } if node == "server" => open()?.server().boot()?,
         Command::Revive { node } => open()?.node(&node)?.revive()?,
         Command::Restart { node, what } => restart(&open()?, &node, what)?,

@@ -77,9 +77,7 @@ impl Network {
         let (hub, node) = (self.hub.pid()?.to_string(), machine.pid()?.to_string());
         let interface = port.interface();
         // The kernel takes a dead machine's cable away in its own time.
-        let text =
-            "if [ -e \"/proc/sys/net/ipv4/conf/$1\" ]; then ip link delete \"$1\" 2>/dev/null || true; fi";
-        self.hub.script("unplugging an old cable", text, &[interface.as_ref()])?;
+        self.unplug(port)?;
         // The same address on the wire at each boot, as a real card has.
         let card = format!("02:77:00:00:00:{:02x}", port.0);
         let mut command = rooted("ip");
@@ -93,6 +91,14 @@ impl Network {
         self.hub.script("plugging a cable in", text, &[interface.as_ref()])?;
         let faults = self.faults(port);
         if faults == Faults::default() { Ok(()) } else { self.carry_out(port, &faults) }
+    }
+
+    /// Takes a cable away, where there is one.
+    pub(crate) fn unplug(&self, port: Port) -> Result<()> {
+        let interface = port.interface();
+        let text =
+            "if [ -e \"/proc/sys/net/ipv4/conf/$1\" ]; then ip link delete \"$1\" 2>/dev/null || true; fi";
+        self.hub.script("unplugging a cable", text, &[interface.as_ref()]).map(drop)
     }
 
     fn faults_folder(&self) -> PathBuf {

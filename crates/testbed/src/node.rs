@@ -170,12 +170,14 @@ impl Node {
         self.engine.ready()
     }
 
-    /// Cuts the power: every process of the node ends at once. What the disk has, it keeps.
+    /// Cuts the power: every process of the node ends at once, and no connection is closed. What the disk has, it keeps.
     ///
     /// # Errors
     /// When the node is off already.
     pub fn kill(&self) -> Result<()> {
         self.machine.pid()?;
+        // First, or the kernel would say goodbye in the name of the dead: who loses its power sends nothing.
+        self.network.unplug(self.port)?;
         self.machine.kill()
     }
 

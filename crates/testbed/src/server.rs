@@ -96,6 +96,16 @@ impl Server {
         self.start()
     }
 
+    /// Cuts its machine's power.
+    ///
+    /// # Errors
+    /// When it is off already.
+    pub fn cut_power(&self) -> Result<()> {
+        self.machine.pid()?;
+        self.network.unplug(Port::SERVER)?;
+        self.machine.kill()
+    }
+
     /// Starts the server, and waits until it serves.
     ///
     /// # Errors

@@ -200,7 +200,8 @@ fn machines_freeze_die_and_come_back() {
     assert!(writes().status.success());
 
     // The server's machine is one as well.
-    bed.server().machine().kill().unwrap();
+    bed.server().cut_power().unwrap();
+    assert_eq!(bed.server().machine().power(), Power::Off);
     bed.server().boot().unwrap();
     connected(&bed, "n1");
 
