@@ -23,6 +23,8 @@ pub struct Found {
     pub container: String,
     /// When it was started last, as the engine writes it.
     pub started_at: String,
+    /// Whether it runs.
+    pub running: bool,
 }
 
 impl Bed {
@@ -47,6 +49,22 @@ impl Bed {
         self.testbed.node(name).unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// The server's machine stands still.
+    ///
+    /// # Panics
+    /// When it is off.
+    pub fn freeze_server(&self) {
+        self.testbed.server().machine().freeze().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// It goes on.
+    ///
+    /// # Panics
+    /// When it is off.
+    pub fn thaw_server(&self) {
+        self.testbed.server().machine().thaw().unwrap_or_else(|error| panic!("{error}"));
+    }
+
     /// The nodes.
     pub fn nodes(&self) -> &[Node] {
         self.testbed.nodes()
@@ -63,25 +81,42 @@ impl Bed {
         said.stdout.trim().to_owned()
     }
 
-    /// Every running container of a stack of the project `default`, on every node that is on: what engines show, whatever the server believes.
+    /// Every running container of a stack of the project `default`, on every node that is on.
     ///
     /// # Panics
     /// When an engine does not answer.
     #[track_caller]
     pub fn running(&self, stack: &str) -> Vec<Found> {
+        let mut found = self.containers(stack);
+        found.retain(|found| found.running);
+        found
+    }
+
+    /// The same, those that have ended included: what engines show, whatever the server believes.
+    ///
+    /// # Panics
+    /// When an engine does not answer.
+    #[track_caller]
+    pub fn containers(&self, stack: &str) -> Vec<Found> {
         let mut found = Vec::new();
         for node in self.nodes().iter().filter(|node| node.power() == Power::On) {
             let filter = format!("label=lattice.stack=default/{stack}");
-            let ids = self.docker(node.name(), &["ps", "--quiet", "--no-trunc", "--filter", &filter]);
+            let ids =
+                self.docker(node.name(), &["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]);
             for id in ids.lines() {
-                let list = self.docker(node.name(), &["container", "inspect", id]);
-                let list: Value = serde_json::from_str(&list).expect("JSON");
+                // One that goes between two looks is gone.
+                let Ok(said) = node.engine().docker(&["container", "inspect", id]) else { continue };
+                let list: Value = serde_json::from_str(&said.stdout).unwrap_or_default();
+                if said.code != 0 {
+                    continue;
+                }
                 let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
                 found.push(Found {
                     allocation: word(&list[0]["Config"]["Labels"]["lattice.allocation"]),
                     node: node.name().to_owned(),
                     container: id.to_owned(),
                     started_at: word(&list[0]["State"]["StartedAt"]),
+                    running: list[0]["State"]["Running"] == true,
                 });
             }
         }

@@ -8,7 +8,7 @@ use lattice_testbed::Direction;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Services with two replicas each that need no network, and so may be anywhere.
-fn pairs(names: &[&str]) -> String {
+pub(super) fn pairs(names: &[&str]) -> String {
     let services = names.iter().map(|name| {
         format!(
             r#"  {name}:
@@ -34,8 +34,13 @@ fn six_on_three() -> Bed {
     bed
 }
 
-fn of(found: &[Found], is: impl Fn(&Found) -> bool) -> Vec<Found> {
+pub(super) fn of(found: &[Found], is: impl Fn(&Found) -> bool) -> Vec<Found> {
     found.iter().filter(|found| is(found)).cloned().collect()
+}
+
+/// Whether it is on another node.
+pub(super) fn elsewhere(node: &str) -> impl Fn(&Found) -> bool {
+    move |found| found.node != node
 }
 
 /// Each allocation, and where it runs.
@@ -130,21 +135,19 @@ fn engine_restarted_and_power_cut() {
     let now = back("n1", &before);
     bed.serving("s", 6);
     assert_eq!(places(&now), places(&before), "the same allocations, each where it was");
-    let elsewhere = |found: &Found| found.node != "n1";
-    assert_eq!(of(&now, elsewhere), of(&before, elsewhere), "the others were not touched");
+    assert_eq!(of(&now, elsewhere("n1")), of(&before, elsewhere("n1")), "the others were not touched");
 
     // The power of one goes, in the middle of everything.
     let before = now;
     bed.node("n2").kill().unwrap();
     disconnected(&bed, "n2");
-    let elsewhere = |found: &Found| found.node != "n2";
-    assert_eq!(bed.running("s"), of(&before, elsewhere), "the others run on");
+    assert_eq!(bed.running("s"), of(&before, elsewhere("n2")), "the others run on");
     bed.node("n2").revive().unwrap();
     bed.connected("n2");
     let now = back("n2", &before);
     bed.serving("s", 6);
     assert_eq!(places(&now), places(&before), "the same allocations, each where it was");
-    assert_eq!(of(&now, elsewhere), of(&before, elsewhere), "the others were not touched");
+    assert_eq!(of(&now, elsewhere("n2")), of(&before, elsewhere("n2")), "the others were not touched");
     let all = bed.docker("n2", &["ps", "--all", "--quiet"]);
     assert_eq!(all.lines().count(), 2, "one container for each, the dead ones included: {all}");
 }
