@@ -229,10 +229,12 @@ pub(crate) enum NodeCommand {
     Revoke(ReasonArgs),
     /// Give nodes no new work; what runs stays.
     Cordon(NodesArgs),
-    /// Give nodes new work again.
+    /// Give nodes new work again; ends a drain too.
     Uncordon(NodesArgs),
-    /// Forget nodes that are rejected, revoked or empty.
-    Rm(NodesArgs),
+    /// Empty nodes: they get no new work, and what can run elsewhere moves there.
+    Drain(DrainArgs),
+    /// Forget nodes that are emptied, lost, rejected or revoked.
+    Rm(NodeRmArgs),
 }
 
 #[derive(Debug, Args)]
@@ -246,6 +248,38 @@ pub(crate) struct NodesArgs {
     /// Names, ids, or first characters of ids.
     #[arg(required = true)]
     pub(crate) nodes: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// Names, ids, or first characters of ids.
+    #[arg(required = true)]
+    pub(crate) nodes: Vec<String>,
+    /// After this, nothing waits for its turn or until its successor serves: 5m, 1h.
+    #[arg(long, value_parser = parse::duration, value_name = "SPAN")]
+    pub(crate) deadline: Option<Duration>,
+    /// Follow until all has moved that can.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to follow at the most; the drain itself goes on.
+    #[arg(long, value_parser = parse::duration, default_value = "10m", value_name = "SPAN", requires = "wait")]
+    pub(crate) timeout: Duration,
+    /// Only say what would move where, what would stay, and why.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeRmArgs {
+    /// Names, ids, or first characters of ids.
+    #[arg(required = true)]
+    pub(crate) nodes: Vec<String>,
+    /// Give up the volumes whose data is only there, for ever; asks for the node's name.
+    #[arg(long)]
+    pub(crate) lose_volumes: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

@@ -178,8 +178,11 @@ mod tests {
             replicas: 1,
             desired: DesiredState::Run,
             restart: 0,
+            alike: Vec::new(),
+            settled: 0,
+            rolled_back: None,
         };
-        WorkloadView::of(&row, vec![view], vec![])
+        WorkloadView::of(&row, row.replicas, vec![view], vec![])
     }
 
     fn stack(workloads: Vec<WorkloadView>) -> StackDetail {

@@ -197,6 +197,8 @@ pub(crate) mod tests {
             generation: 1,
             image: "nginx".into(),
             intent,
+            superseded: None,
+            node_lost: false,
             status: AllocationStatus::new(AllocationState::Running),
             placed_at: Timestamp(i64::from(slot)),
             explanation: String::new(),

@@ -56,8 +56,12 @@ pub(crate) fn state(view: &AllocationView) -> Cell {
     if let (true, Some(code)) = (ended || status.state == AllocationState::BackingOff, status.exit_code) {
         text.push_str(&format!(" ({code})"));
     }
-    if view.is_going() {
+    if view.is_lost() {
+        text = "lost".into();
+    } else if view.is_going() {
         text.push_str(", going");
+    } else if view.superseded.is_some() {
+        text.push_str(", making way");
     }
     let (good, bad) = (view.is_serving() || status.state == AllocationState::Completed, status.state);
     if let (false, Some(reason)) = (good, &status.reason) {
@@ -90,6 +94,7 @@ pub(crate) fn node_state(node: &NodeView) -> Cell {
         PresenceState::New => ("never connected", Style::Warn),
         PresenceState::Connected => ("connected", Style::Good),
         PresenceState::Disconnected => ("disconnected", Style::Bad),
+        PresenceState::Lost => ("lost", Style::Bad),
         PresenceState::Unknown => ("unknown", Style::Warn),
     };
     let (text, style) = match node.approval {
@@ -102,6 +107,10 @@ pub(crate) fn node_state(node: &NodeView) -> Cell {
     let more = match node.eligibility {
         Eligibility::Eligible => "",
         Eligibility::Cordoned => ", cordoned",
+        Eligibility::Draining if node.drain.as_ref().is_some_and(lattice_api::DrainView::is_done) => {
+            ", drained"
+        }
+        Eligibility::Draining => ", draining",
         Eligibility::Outdated => ", outdated",
     };
     Cell::new(format!("{text}{more}"), style)

@@ -142,6 +142,8 @@ fn allocation(key: &str, slot: u32, state: AllocationState) -> AllocationView {
         generation: 1,
         image: "nginx".into(),
         intent: Intent::Run,
+        superseded: None,
+        node_lost: false,
         status: AllocationStatus::new(state),
         placed_at: Timestamp(0),
         explanation: "most free memory".into(),
@@ -156,8 +158,11 @@ fn workload(key: &str, allocations: Vec<AllocationView>) -> WorkloadView {
         replicas: u32::try_from(allocations.len()).unwrap(),
         desired: DesiredState::Run,
         restart: 0,
+        alike: Vec::new(),
+        settled: 0,
+        rolled_back: None,
     };
-    WorkloadView::of(&row, allocations, vec![])
+    WorkloadView::of(&row, row.replicas, allocations, vec![])
 }
 
 fn stack(name: &str, workloads: Vec<WorkloadView>, volumes: &[&str]) -> StackDetail {

@@ -72,6 +72,8 @@ fn allocation() -> AllocationView {
         generation: 1,
         image: "nginx".into(),
         intent: Intent::Run,
+        superseded: None,
+        node_lost: false,
         status: AllocationStatus::new(AllocationState::Running),
         placed_at: Timestamp(0),
         explanation: String::new(),

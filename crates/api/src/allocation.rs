@@ -11,7 +11,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use lattice_model::{
     AllocationId, NodeId, NodeName, ProjectName, StackName, Timestamp, WorkloadName,
     report::AllocationStatus,
-    resource::{Allocation, Intent},
+    resource::{Allocation, Intent, Superseded},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,6 +42,12 @@ pub struct AllocationView {
     pub image: String,
     /// Whether it should run, be stopped, or go.
     pub intent: Intent,
+    /// Why another one has its slot; absent where it is the slot's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<Superseded>,
+    /// Whether its node is lost: away for so long that its work was placed elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub node_lost: bool,
     /// What its node reported last, or `unknown` while the node is not heard of.
     pub status: AllocationStatus,
     /// When it was placed.
@@ -64,6 +70,8 @@ impl AllocationView {
             restart: _,
             replaces: _,
             status,
+            superseded,
+            serving_since: _,
             placed_at,
             explanation,
         } = allocation.clone();
@@ -78,6 +86,8 @@ impl AllocationView {
             generation,
             image: spec.image.clone(),
             intent,
+            superseded,
+            node_lost: false,
             status,
             placed_at,
             explanation,
@@ -86,7 +96,13 @@ impl AllocationView {
 
     /// Whether it runs, and no health check says otherwise.
     pub fn is_serving(&self) -> bool {
-        self.intent == Intent::Run && self.status.is_serving()
+        self.intent == Intent::Run && self.superseded.is_none() && self.status.is_serving()
+    }
+
+    /// Whether it counts for nothing: its node is lost, and another one was placed in its stead or it is
+    /// to go when the node is back.
+    pub fn is_lost(&self) -> bool {
+        self.superseded == Some(Superseded::Lost) || (self.node_lost && self.is_going())
     }
 
     /// Whether it is on its way out.

@@ -54,6 +54,9 @@ pub struct NodeCounts {
     pub connected: u32,
     /// Approved, the link is down.
     pub disconnected: u32,
+    /// Approved, the link is down for so long that their work was placed elsewhere.
+    #[serde(default)]
+    pub lost: u32,
     /// Approved, and the link was never up or is not yet known.
     pub unknown: u32,
     /// Ask to join and wait for a decision.

@@ -1,13 +1,13 @@
 //! Nodes: computers, from the request to join to their removal.
 
 use lattice_model::{
-    NodeId, NodeName, OwnerName, PoolName, Timestamp, TokenId,
-    resource::{Approval, Capacity, Eligibility, Node, NodeFacts, Presence},
+    NodeId, NodeName, OwnerName, PoolName, ProjectName, StackName, Timestamp, TokenId, WorkloadName,
+    resource::{Approval, Capacity, Drain, Eligibility, Node, NodeFacts, Presence},
     unit::{Bytes, Cpu},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// A computer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -40,6 +40,9 @@ pub struct NodeView {
     /// Labels by operator and owner.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// How far emptying it has come, while somebody has asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainView>,
     /// What a decision about it can rest on.
     pub evidence: Evidence,
     /// When it asked to join.
@@ -65,6 +68,113 @@ pub struct Evidence {
     /// The join token that it came with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_id: Option<TokenId>,
+}
+
+/// How far emptying a node has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainView {
+    /// Since when.
+    pub since: Timestamp,
+    /// From then on nothing waits for its turn or its successor; absent is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// Replicas that still have to move.
+    pub moving: u32,
+    /// Replicas that stay for good, or wait for room or for their turn.
+    #[serde(default)]
+    pub staying: Vec<StayView>,
+}
+
+impl DrainView {
+    /// Whether all has moved that can.
+    pub fn is_done(&self) -> bool {
+        self.moving == 0
+    }
+}
+
+/// A replica on a node that is emptied, which does not move or not yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StayView {
+    /// The project.
+    pub project: ProjectName,
+    /// The stack.
+    pub stack: StackName,
+    /// The service.
+    pub workload: WorkloadName,
+    /// Which replica, from 1.
+    pub slot: u32,
+    /// Why.
+    pub why: String,
+    /// Whether nothing but a person, or its own end, changes that.
+    pub for_good: bool,
+}
+
+/// Empties a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainNode {
+    /// After so many milliseconds nothing waits for its turn or its successor; never where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// Only say what would move, and where.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What emptying a node does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DrainResult {
+    /// The node.
+    pub node: NodeView,
+    /// Whether nothing was done.
+    pub dry_run: bool,
+    /// What becomes of each replica, as it looks now.
+    pub moves: Vec<DrainMove>,
+}
+
+/// What becomes of a replica on a node that is emptied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainMove {
+    /// The project.
+    pub project: ProjectName,
+    /// The stack.
+    pub stack: StackName,
+    /// The service.
+    pub workload: WorkloadName,
+    /// Which replica, from 1.
+    pub slot: u32,
+    /// What becomes of it.
+    pub fate: DrainFate,
+    /// Where it moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<NodeName>,
+    /// Why there, or why not.
+    pub why: String,
+}
+
+/// What becomes of a replica on a node that is emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainFate {
+    /// It moves.
+    Moves,
+    /// It goes, and nothing takes its place: it runs once on each node.
+    Goes,
+    /// It stays for good: its data is here, or it is a job that is not started again.
+    Stays,
+    /// It stays until there is room.
+    Waits,
+}
+
+/// Query of [`paths::NODE`](crate::paths::NODE) with `DELETE`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteNodeQuery {
+    /// The node's name, typed once more: give up the volumes whose data is only there, for ever. Services
+    /// that use them begin with empty ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lose_volumes: Option<String>,
 }
 
 /// What is set aside on a node.
@@ -102,6 +212,10 @@ pub struct NodeLive {
     pub load: Option<NodeLoad>,
     /// Placed there.
     pub allocations: u32,
+    /// Replicas that have to move while it is emptied.
+    pub moving: u32,
+    /// Replicas that do not, or not yet.
+    pub staying: Vec<StayView>,
     /// From its enrolment.
     pub evidence: Evidence,
     /// Of the certificate signed last.
@@ -125,6 +239,7 @@ impl NodeView {
             capacity,
             facts,
             labels,
+            drain,
             presence,
             joined_at,
         } = node.clone();
@@ -133,6 +248,8 @@ impl NodeView {
             reserved,
             load,
             allocations,
+            moving,
+            staying,
             evidence,
             certificate_expires_at,
             reason,
@@ -152,6 +269,7 @@ impl NodeView {
             allocations,
             facts,
             labels,
+            drain: drain.map(|Drain { since, deadline }| DrainView { since, deadline, moving, staying }),
             evidence,
             joined_at,
             certificate_expires_at,

@@ -6,7 +6,7 @@ use lattice_model::{
     VolumeName, WorkloadName,
     goal::DesiredState,
     report::{AllocationState, Health},
-    resource::{Stack, Volume, Workload},
+    resource::{RolledBack, Stack, Volume, Workload},
     spec::{NetworkSpec, StackSpec, TreeDigest, WorkloadSpec},
 };
 use serde::{Deserialize, Serialize};
@@ -263,6 +263,9 @@ pub struct WorkloadView {
     pub state: WorkloadState,
     /// Counts the restarts that people asked for.
     pub restart: u64,
+    /// A version that failed was taken back: `spec` is a former one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<RolledBack>,
     /// What to run.
     pub spec: WorkloadSpec,
     /// Its instances, those on their way out included.
@@ -273,9 +276,24 @@ pub struct WorkloadView {
 }
 
 impl WorkloadView {
-    /// The view of a row, with its allocations and what finds no node.
-    pub fn of(workload: &Workload, allocations: Vec<AllocationView>, pending: Vec<PendingSlot>) -> Self {
-        let Workload { key, spec, generation, replicas, desired, restart } = workload.clone();
+    /// The view of a row, with how many are wanted, its allocations and what finds no node.
+    pub fn of(
+        workload: &Workload,
+        replicas: u32,
+        allocations: Vec<AllocationView>,
+        pending: Vec<PendingSlot>,
+    ) -> Self {
+        let Workload {
+            key,
+            spec,
+            generation,
+            replicas: _,
+            desired,
+            restart,
+            alike: _,
+            settled: _,
+            rolled_back,
+        } = workload.clone();
         let state = WorkloadState::of(desired, generation, replicas, &allocations, &pending);
         let serving = allocations.iter().filter(|a| a.generation == generation && a.is_serving()).count();
         Self {
@@ -288,6 +306,7 @@ impl WorkloadView {
             serving: u32::try_from(serving).unwrap_or(u32::MAX),
             state,
             restart,
+            rolled_back,
             spec: (*spec).clone(),
             allocations,
             pending,
@@ -336,13 +355,18 @@ impl WorkloadState {
         pending: &[PendingSlot],
     ) -> Self {
         use AllocationState as A;
-        let current: Vec<_> =
-            allocations.iter().filter(|a| a.generation == generation && !a.is_going()).collect();
+        // What is on a node that was lost is out of the count until that is back.
+        let here: Vec<&AllocationView> = allocations.iter().filter(|a| !a.is_lost()).collect();
+        let current: Vec<_> = here
+            .iter()
+            .copied()
+            .filter(|a| a.generation == generation && !a.is_going() && a.superseded.is_none())
+            .collect();
         let count = |wanted: &dyn Fn(&AllocationView) -> bool| current.iter().filter(|a| wanted(a)).count();
         let ended = |a: &AllocationView| matches!(a.status.state, A::Stopped | A::Completed | A::Failed);
         if desired == DesiredState::Stop || replicas == 0 {
-            let all_ended = allocations.iter().all(ended);
-            return if all_ended && (replicas > 0 || allocations.is_empty()) {
+            let all_ended = here.iter().all(|a| ended(a));
+            return if all_ended && (replicas > 0 || here.is_empty()) {
                 Self::Stopped
             } else {
                 Self::Progressing
@@ -361,7 +385,7 @@ impl WorkloadState {
             return Self::Degraded;
         }
         let wanted = replicas as usize;
-        let left_over = allocations.len() > current.len();
+        let left_over = here.len() > current.len();
         let completed = count(&|a| a.status.state == A::Completed);
         let serving = count(&AllocationView::is_serving);
         if serving + completed < wanted || left_over {
@@ -551,6 +575,9 @@ mod tests {
             replicas,
             desired: DesiredState::Run,
             restart: 0,
+            alike: Vec::new(),
+            settled: 0,
+            rolled_back: None,
         }
     }
 
@@ -567,6 +594,8 @@ mod tests {
             restart: 0,
             replaces: None,
             status: AllocationStatus::new(state),
+            superseded: None,
+            serving_since: None,
             placed_at: Timestamp(5),
             explanation: "most free memory".into(),
         };
@@ -577,7 +606,7 @@ mod tests {
     fn a_workload_is_as_its_instances_are() {
         use AllocationState as A;
         let state = |replicas, allocations: Vec<AllocationView>| {
-            WorkloadView::of(&workload(replicas), allocations, vec![]).state
+            WorkloadView::of(&workload(replicas), replicas, allocations, vec![]).state
         };
         assert_eq!(state(1, vec![]), WorkloadState::Progressing);
         assert_eq!(state(1, vec![allocation(1, 2, A::Running)]), WorkloadState::Running);
@@ -594,7 +623,8 @@ mod tests {
 
         let mut stopped = workload(1);
         stopped.desired = DesiredState::Stop;
-        let of = |state| WorkloadView::of(&stopped, vec![allocation(1, 2, state)], vec![]).state;
+        let of =
+            |state| WorkloadView::of(&stopped, stopped.replicas, vec![allocation(1, 2, state)], vec![]).state;
         assert_eq!(of(A::Stopping), WorkloadState::Progressing);
         assert_eq!(of(A::Stopped), WorkloadState::Stopped);
 
@@ -604,13 +634,14 @@ mod tests {
             why: "1 node: memory".into(),
             hint: "add a node".into(),
         };
-        let view = WorkloadView::of(&workload(1), vec![], vec![pending]);
+        let view = WorkloadView::of(&workload(1), 1, vec![], vec![pending]);
         assert_eq!((view.state, view.reason().as_deref()), (WorkloadState::Pending, Some("1 node: memory")));
     }
 
     #[test]
     fn views_and_requests_read_back() {
-        let view = WorkloadView::of(&workload(1), vec![allocation(1, 2, AllocationState::Running)], vec![]);
+        let view =
+            WorkloadView::of(&workload(1), 1, vec![allocation(1, 2, AllocationState::Running)], vec![]);
         let json = serde_json::to_string(&view).unwrap();
         assert_eq!(serde_json::from_str::<WorkloadView>(&json).unwrap(), view);
         assert_eq!(view.serving, 1);

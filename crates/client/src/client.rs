@@ -17,10 +17,11 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use lattice_api::{
     AllocationQuery, AllocationView, ApiTokenCreate, ApiTokenView, ApproveNode, AuditQuery, AuditView,
-    DeleteStackQuery, DeployQuery, DeployRequest, DeployResult, EventQuery, EventView, ExecStart,
-    JobRunQuery, JobRunView, JoinTokenCreate, JoinTokenView, List, LogQuery, NodeReason, NodeView,
-    RunRequest, Scale, SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated, TreeView,
-    VolumeQuery, VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
+    DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult, DrainNode, DrainResult,
+    EventQuery, EventView, ExecStart, JobRunQuery, JobRunView, JoinTokenCreate, JoinTokenView, List,
+    LogQuery, NodeReason, NodeView, RunRequest, Scale, SecretView, StackDetail, StackQuery, StackView,
+    Status, TokenCreated, TreeView, VolumeQuery, VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView,
+    paths,
 };
 use lattice_model::{ProjectName, SecretName, StackKey, TokenId, WorkloadKey, spec::TreeDigest};
 use serde::{Serialize, de::DeserializeOwned};
@@ -158,9 +159,14 @@ impl Client {
         self.bare(Method::POST, &paths::node_uncordon(node)).await
     }
 
-    /// Forgets a node that is rejected, revoked or empty.
-    pub async fn delete_node(&self, node: &str) -> Result<(), ClientError> {
-        self.empty(Method::DELETE, &paths::node(node)).await
+    /// Empties a node, or says what that would do.
+    pub async fn drain_node(&self, node: &str, request: &DrainNode) -> Result<DrainResult, ClientError> {
+        self.json(Method::POST, &paths::node_drain(node), request).await
+    }
+
+    /// Forgets a node that is emptied, lost, rejected or revoked.
+    pub async fn delete_node(&self, node: &str, query: &DeleteNodeQuery) -> Result<(), ClientError> {
+        self.empty(Method::DELETE, &with_query(&paths::node(node), query)?).await
     }
 
     /// Stacks.

@@ -12,9 +12,9 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use lattice_api::{
-    ApproveNode, CHANNEL_STDERR, CHANNEL_STDIN, CHANNEL_STDOUT, ErrorBody, ErrorCode, ExecClientMessage,
-    ExecServerMessage, ExecStart, LogLine, LogQuery, LogRecord, LogStream as Stream, ObjectKind,
-    TerminalSize, WatchEvent, WatchItem, WatchOp, WatchQuery, exec_frame,
+    ApproveNode, CHANNEL_STDERR, CHANNEL_STDIN, CHANNEL_STDOUT, DeleteNodeQuery, ErrorBody, ErrorCode,
+    ExecClientMessage, ExecServerMessage, ExecStart, LogLine, LogQuery, LogRecord, LogStream as Stream,
+    ObjectKind, TerminalSize, WatchEvent, WatchItem, WatchOp, WatchQuery, exec_frame,
 };
 use lattice_client::{ApiToken, Client, ClientError, Endpoint, ExecOutput};
 use std::{convert::Infallible, path::Path, sync::Arc, time::Duration};
@@ -107,7 +107,7 @@ async fn requests_carry_what_they_should() {
     let error = client.approve_node("my laptop", &approve).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::Mismatch));
     assert_eq!(error.to_string(), "the key is another one\nask the owner");
-    client.delete_node("old").await.unwrap();
+    client.delete_node("old", &DeleteNodeQuery::default()).await.unwrap();
     let query = lattice_api::EventQuery {
         after: Some(7),
         limit: Some(3),

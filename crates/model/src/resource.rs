@@ -6,14 +6,20 @@
 use crate::{
     goal::DesiredState,
     id::{AllocationId, NetworkId, NodeId, StackId, VolumeId},
-    name::{NetworkName, NodeName, OwnerName, PoolName, StackKey, VolumeKey, WorkloadKey},
+    name::{
+        NetworkName, NodeName, OwnerName, PoolName, ProjectName, StackKey, VolumeKey, VolumeName,
+        WorkloadKey, WorkloadName,
+    },
     report::AllocationStatus,
-    spec::{NetworkSpec, WorkloadSpec},
+    spec::{NetworkSpec, VolumeSpec, WorkloadSpec},
     time::Timestamp,
     unit::{Bytes, Cpu},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// A computer, as far as planning goes. Its keys and certificates are kept apart, by identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +43,9 @@ pub struct Node {
     /// Labels by operator and owner.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Since when and until when it is emptied, while it is [`Eligibility::Draining`].
+    #[serde(default)]
+    pub drain: Option<Drain>,
     /// Whether the link is up, as of the last transition that was stored.
     pub presence: Presence,
     /// When it asked to join, by the server's clock.
@@ -50,6 +59,32 @@ impl Node {
             && self.eligibility == Eligibility::Eligible
             && self.presence.state == PresenceState::Connected
     }
+
+    /// Whether it does not belong to the cluster, or no longer.
+    pub const fn has_left(&self) -> bool {
+        matches!(self.approval, Approval::Rejected | Approval::Revoked)
+    }
+
+    /// Whether its work is placed elsewhere since nobody hears of it: for so long that it is lost, or
+    /// somebody empties it and does not want to wait.
+    pub fn is_lost(&self) -> bool {
+        match self.presence.state {
+            PresenceState::Lost => true,
+            PresenceState::Disconnected => self.eligibility == Eligibility::Draining,
+            PresenceState::New | PresenceState::Connected | PresenceState::Unknown => false,
+        }
+    }
+}
+
+/// How long a node is emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Drain {
+    /// Since when, by the server's clock.
+    pub since: Timestamp,
+    /// From then on its work moves without waiting for its turn or for successors; `None` is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
 }
 
 /// Whether a node belongs to the cluster.
@@ -78,6 +113,8 @@ pub enum Eligibility {
     Eligible,
     /// What runs stays, nothing new comes.
     Cordoned,
+    /// Nothing new comes, and what can run elsewhere moves there.
+    Draining,
     /// Its agent is older than the enforced minimum: what runs stays, nothing new comes.
     Outdated,
 }
@@ -103,6 +140,8 @@ pub enum PresenceState {
     Connected,
     /// No session; what runs there goes on.
     Disconnected,
+    /// No session for so long that its work is placed elsewhere where its data allows.
+    Lost,
     /// The server has just started and has not waited long enough to know.
     Unknown,
 }
@@ -189,6 +228,30 @@ pub struct Workload {
     pub desired: DesiredState,
     /// Counts the restarts that people asked for.
     pub restart: u64,
+    /// Former generations whose containers are the same as those of this one, so that they stay:
+    /// after a way back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alike: Vec<u64>,
+    /// The last generation of which every replica came up; 0 before the first one has.
+    #[serde(default)]
+    pub settled: u64,
+    /// The planner took a version back that failed; `spec` is a former one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<RolledBack>,
+}
+
+/// That a version failed, and the former one came back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RolledBack {
+    /// The generation that failed.
+    pub from: u64,
+    /// The generation whose specification came back.
+    pub to: u64,
+    /// What failed, in a sentence.
+    pub why: String,
+    /// When, by the server's clock.
+    pub at: Timestamp,
 }
 
 /// A named volume: data, and where it is.
@@ -238,11 +301,28 @@ pub struct Allocation {
     pub replaces: Option<AllocationId>,
     /// The state that the node reported last.
     pub status: AllocationStatus,
+    /// Another one has its slot; `None` where it is the slot's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<Superseded>,
+    /// Since when it serves without a break, by the server's clock; `None` while it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving_since: Option<Timestamp>,
     /// When it was placed, by the server's clock.
     pub placed_at: Timestamp,
     /// Why it was placed there.
     #[serde(default)]
     pub explanation: String,
+}
+
+/// Why another allocation has the slot of one that is still meant to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Superseded {
+    /// Its node is lost. When that is back, the one that serves stays and the other goes.
+    Lost,
+    /// It serves until its successor does.
+    Handover,
 }
 
 /// What an allocation should do.
@@ -256,4 +336,78 @@ pub enum Intent {
     Stop,
     /// Stop, remove the container, and be forgotten once the node has said so.
     Remove,
+}
+
+/// A group of nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Its name.
+    pub name: PoolName,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// For people and programs.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Whether volumes and secrets may go to its nodes, whose owners can read them.
+    pub trusted: bool,
+    /// The projects that may use it; `None` is all.
+    #[serde(default)]
+    pub projects: Option<BTreeSet<ProjectName>>,
+    /// When it was made, by the server's clock.
+    pub created_at: Timestamp,
+}
+
+impl Pool {
+    /// The pool that is always there: trusted, for all projects.
+    pub fn default_pool(now: Timestamp) -> Self {
+        Self {
+            name: PoolName::default_pool(),
+            description: "nodes that were told no other pool".into(),
+            labels: BTreeMap::new(),
+            trusted: true,
+            projects: None,
+            created_at: now,
+        }
+    }
+
+    /// Whether a project may use it.
+    pub fn takes(&self, project: &ProjectName) -> bool {
+        self.projects.as_ref().is_none_or(|projects| projects.contains(project))
+    }
+}
+
+/// A deployment of a stack, kept to come back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackRevision {
+    /// The stack.
+    pub stack: StackKey,
+    /// The stack's version that it was.
+    pub version: u64,
+    /// Which generation of each service it had; their specifications are [`WorkloadRevision`]s.
+    pub workloads: BTreeMap<WorkloadName, u64>,
+    /// How many replicas it said.
+    pub replicas: BTreeMap<WorkloadName, u32>,
+    /// Its networks.
+    pub networks: BTreeMap<NetworkName, NetworkSpec>,
+    /// Its volumes.
+    pub volumes: BTreeMap<VolumeName, VolumeSpec>,
+    /// Who deployed it.
+    pub by: String,
+    /// When, by the server's clock.
+    pub at: Timestamp,
+}
+
+/// What a generation of a service was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadRevision {
+    /// The service.
+    pub key: WorkloadKey,
+    /// Of the service.
+    pub generation: u64,
+    /// What it ran.
+    pub spec: Arc<WorkloadSpec>,
+    /// The networks that its containers were attached to.
+    #[serde(default)]
+    pub networks: BTreeMap<NetworkName, NetworkId>,
 }

@@ -3,8 +3,9 @@
 
 use imbl::{OrdMap, OrdSet};
 use lattice_model::{
-    AllocationId, NodeId, StackKey, VolumeKey, WorkloadKey,
-    resource::{Allocation, Node, Stack, Volume, Workload},
+    AllocationId, NodeId, PoolName, StackKey, VolumeKey, WorkloadKey,
+    resource::{Allocation, Node, Pool, Stack, Volume, Workload, WorkloadRevision},
+    spec::Mode,
 };
 use std::sync::Arc;
 
@@ -40,6 +41,12 @@ pub struct Cluster {
     pub stacks: OrdMap<StackKey, Row<Stack>>,
     /// Every volume.
     pub volumes: OrdMap<VolumeKey, Row<Volume>>,
+    /// Every pool that somebody made; one that is not here is for all, and trusted.
+    pub pools: OrdMap<PoolName, Row<Pool>>,
+    /// What kept generations of services were.
+    pub revisions: OrdMap<(WorkloadKey, u64), Row<WorkloadRevision>>,
+    /// Workloads of [`Mode::Global`], which every change of a node concerns.
+    globals: OrdSet<WorkloadKey>,
     workloads: OrdMap<WorkloadKey, Row<Workload>>,
     allocations: OrdMap<AllocationId, Row<Allocation>>,
     by_workload: OrdMap<WorkloadKey, OrdSet<AllocationId>>,
@@ -84,14 +91,24 @@ impl Cluster {
         self.by_node.get(&node).into_iter().flatten().filter_map(|id| self.allocations.get(id))
     }
 
+    /// The workloads that run once on each node.
+    pub fn globals(&self) -> impl Iterator<Item = &WorkloadKey> {
+        self.globals.iter()
+    }
+
     /// Takes in a workload, new or changed.
     pub fn put_workload(&mut self, row: Row<Workload>) {
+        match row.spec.mode {
+            Mode::Global => drop(self.globals.insert(row.key.clone())),
+            Mode::Replicated => drop(self.globals.remove(&row.key)),
+        }
         self.workloads.insert(row.key.clone(), row);
     }
 
     /// Forgets a workload; its allocations stay until they are removed.
     pub fn remove_workload(&mut self, key: &WorkloadKey) {
         self.workloads.remove(key);
+        self.globals.remove(key);
     }
 
     /// Takes in an allocation, new or changed.

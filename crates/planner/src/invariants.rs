@@ -4,13 +4,15 @@
 use crate::{
     cluster::{Cluster, Row},
     group::groups,
+    home::{ask_of, is_free},
     plan::{Plan, Step},
+    planning::claims,
 };
 use lattice_model::{
     NodeId,
-    resource::{Allocation, Intent},
+    resource::{Allocation, Intent, Superseded},
 };
-use lattice_scheduler::PortClaim;
+use lattice_scheduler::{PortClaim, Strategy, unsuitable};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -24,6 +26,13 @@ pub fn apply(cluster: &Cluster, plan: &Plan, revision: u64) -> Cluster {
         match step {
             Step::Create(allocation) | Step::Update { allocation, .. } => {
                 after.put_allocation(Row { revision, value: Arc::new((**allocation).clone()) });
+            }
+            Step::Workload { workload, .. } => {
+                after.put_workload(Row { revision, value: Arc::new((**workload).clone()) });
+            }
+            Step::Keep(kept) => {
+                let key = (kept.key.clone(), kept.generation);
+                after.revisions.insert(key, Row { revision, value: Arc::new((**kept).clone()) });
             }
             Step::Forget { id, .. } => after.remove_allocation(*id),
             Step::Claim { volume, .. } => {
@@ -47,7 +56,9 @@ pub fn broken(before: &Cluster, plan: &Plan) -> Vec<String> {
     let after = apply(before, plan, u64::MAX);
     let mut broken = Vec::new();
     created_where_allowed(plan, &after, &mut broken);
+    created_where_suitable(plan, &after, &mut broken);
     one_per_slot(&after, &mut broken);
+    successors_are_there(plan, &after, &mut broken);
     data_stays(before, plan, &after, &mut broken);
     groups_share_a_node(plan, &after, &mut broken);
     broken
@@ -75,11 +86,14 @@ fn created_where_allowed(plan: &Plan, after: &Cluster, broken: &mut Vec<String>)
             let (c, m) = allocation.spec.resources.reserved();
             cpu += u64::from(c.0);
             memory = memory.saturating_add(m.0);
-            for port in allocation.spec.ports.iter() {
-                let Some(published) = port.published else { continue };
-                let claim = PortClaim { port: published, protocol: port.target.protocol, ip: port.host_ip };
+            for claim in claims(&allocation.spec) {
                 if let Some((_, other)) = ports.iter().find(|(taken, _)| taken.collides(&claim)) {
-                    broken.push(format!("{} and {} publish port {published}", name(allocation), name(other)));
+                    broken.push(format!(
+                        "{} and {} publish port {}",
+                        name(allocation),
+                        name(other),
+                        claim.port
+                    ));
                 }
                 ports.push((claim, allocation));
             }
@@ -99,10 +113,52 @@ fn created_where_allowed(plan: &Plan, after: &Cluster, broken: &mut Vec<String>)
     }
 }
 
-/// A slot of a workload is filled at most once.
+/// Whatever is created is where its constraints, its platform and its pool allow, and no node has more
+/// replicas of it than one may have.
+fn created_where_suitable(plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
+    for step in &plan.steps {
+        let Step::Create(allocation) = step else { continue };
+        let Some(node) = after.nodes.get(&allocation.node) else { continue };
+        let ask = ask_of(&allocation.spec, Strategy::Spread);
+        if let Some(refusal) = unsuitable(&ask, node) {
+            broken.push(format!(
+                "{} is created on {}, which is no place for it: {refusal}",
+                name(allocation),
+                node.name
+            ));
+        }
+        let counts = |a: &&Row<Allocation>| {
+            a.workload == allocation.workload && a.intent != Intent::Remove && a.superseded.is_none()
+        };
+        let there = after.allocations_on(node.id).filter(counts).count();
+        if allocation.spec.placement.max_per_node.is_some_and(|most| there > most as usize) {
+            broken.push(format!("{} has {there} replicas of {}", node.name, allocation.workload));
+        }
+    }
+}
+
+/// What makes way keeps running until its successor is there, so there is one.
+fn successors_are_there(plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
+    for step in &plan.steps {
+        let Step::Update { allocation, .. } = step else { continue };
+        if allocation.superseded != Some(Superseded::Handover) || allocation.intent == Intent::Remove {
+            continue;
+        }
+        let own = |a: &Row<Allocation>| {
+            a.slot == allocation.slot && a.intent != Intent::Remove && a.superseded.is_none()
+        };
+        if !after.allocations_of(&allocation.workload).any(own) {
+            broken.push(format!("{} makes way for nobody", name(allocation)));
+        }
+    }
+}
+
+/// A slot of a workload has at most one of its own; who makes way, or was on a node that was lost,
+/// stands aside.
 fn one_per_slot(after: &Cluster, broken: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
-    for allocation in after.allocations().values().filter(|a| a.intent != Intent::Remove) {
+    let own = |a: &&Row<Allocation>| a.intent != Intent::Remove && a.superseded.is_none();
+    for allocation in after.allocations().values().filter(own) {
         if !seen.insert((&allocation.workload, allocation.slot)) {
             broken.push(format!("slot {} of {} is filled twice", allocation.slot, allocation.workload));
         }
@@ -140,6 +196,9 @@ fn groups_share_a_node(plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
     let stacks: BTreeSet<_> = created.iter().map(|a| a.workload.stack_key()).collect();
     for stack in &stacks {
         for group in groups(after.workloads_of(stack).map(|row| &*row.value)) {
+            if is_free(&group) {
+                continue;
+            }
             let members: BTreeSet<_> = group.iter().map(|w| &w.key).collect();
             let nodes: BTreeMap<NodeId, String> =
                 created.iter().filter(|a| members.contains(&a.workload)).map(|a| (a.node, name(a))).collect();

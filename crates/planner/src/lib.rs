@@ -1,6 +1,6 @@
 //! What should run where: `(cluster snapshot, stacks that changed, now, rng) → (plan, report)`.
 //!
-//! [`plan`] reconciles each changed stack: desired slots against allocations, then placement of
+//! [`plan()`] reconciles each changed stack: desired slots against allocations, then placement of
 //! what is missing, then removal of what is too much. A plan is immutable data; carrying it out
 //! makes no choices, and a plan that has become stale fails as a whole, since every step names
 //! the revision that it was decided on. [`invariants`] says what every plan keeps; tests check it
@@ -9,12 +9,21 @@
 //! The planner knows no store, no link and no clock.
 
 pub mod cluster;
+pub mod forecast;
 pub mod goal;
 mod group;
+mod home;
 pub mod invariants;
+mod place;
 mod plan;
+mod planning;
+mod policy;
 pub mod presence;
 mod reconcile;
+pub mod rollout;
+mod slots;
 
 pub use cluster::{Cluster, Row};
-pub use plan::{Pending, Placement, Plan, PlanReport, Step, plan};
+pub use lattice_scheduler::Strategy;
+pub use plan::{Pending, Placement, Plan, PlanReport, Stay, Step, plan};
+pub use policy::{ManyNodes, Policy};

@@ -1,14 +1,11 @@
 //! The plan: what changes, decided once and carried out without further choices.
 
-use crate::{
-    cluster::Cluster,
-    reconcile::{Planning, reconcile_stack},
-};
+use crate::{cluster::Cluster, planning::Planning, policy::Policy, reconcile::reconcile_stack};
 use lattice_model::{
     AllocationId, NodeId, StackKey, Timestamp, VolumeKey, WorkloadKey,
-    resource::{Allocation, Volume},
+    resource::{Allocation, Volume, Workload, WorkloadRevision},
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One change to the store. Every change of a row names the revision that it was decided on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +18,8 @@ pub enum Step {
         expected: u64,
         /// The whole row as it is to be.
         allocation: Box<Allocation>,
+        /// Why, for the event; nothing where somebody asked for just that.
+        why: Option<String>,
     },
     /// An allocation that nobody will report on any more.
     Forget {
@@ -31,6 +30,15 @@ pub enum Step {
         /// Why, for the event.
         why: String,
     },
+    /// A workload whose version has come up, or is taken back.
+    Workload {
+        /// The revision that the decision saw.
+        expected: u64,
+        /// The whole row as it is to be.
+        workload: Box<Workload>,
+    },
+    /// What a new generation is, kept to come back to.
+    Keep(Box<WorkloadRevision>),
     /// A volume gets its node, under a new epoch.
     Claim {
         /// The revision that the decision saw.
@@ -70,6 +78,10 @@ pub struct PlanReport {
     pub placed: Vec<Placement>,
     /// Replicas that could not be placed, or wait their turn.
     pub pending: Vec<Pending>,
+    /// What runs on where it should not stay.
+    pub stays: Vec<Stay>,
+    /// When a stack has to be planned again, should nothing change before.
+    pub next: BTreeMap<StackKey, Timestamp>,
 }
 
 /// A replica that was placed.
@@ -98,14 +110,32 @@ pub struct Pending {
     pub hint: String,
 }
 
+/// A replica that runs on a node that is emptied, or is no place for it any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stay {
+    /// Which.
+    pub allocation: AllocationId,
+    /// Its workload.
+    pub workload: WorkloadKey,
+    /// Which of the replicas.
+    pub slot: u32,
+    /// Where.
+    pub node: NodeId,
+    /// Why it does not move, or not yet.
+    pub why: String,
+    /// Whether nothing but a person, or its own end, changes that.
+    pub for_good: bool,
+}
+
 /// Plans the stacks in `changed`. `random` gives 128 fresh random bits for each new allocation.
 pub fn plan(
     cluster: &Cluster,
     changed: &BTreeSet<StackKey>,
+    policy: &Policy,
     now: Timestamp,
     random: &mut dyn FnMut() -> u128,
 ) -> (Plan, PlanReport) {
-    let mut planning = Planning::new(cluster, now, random);
+    let mut planning = Planning::new(cluster, policy, now, random);
     for stack in changed {
         reconcile_stack(&mut planning, stack);
     }

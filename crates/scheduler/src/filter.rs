@@ -2,8 +2,8 @@
 
 use crate::pick::{Ask, Candidate};
 use lattice_model::{
-    resource::{Approval, Eligibility, PresenceState},
-    spec::Protocol,
+    resource::{Approval, Eligibility, Node, PresenceState},
+    spec::{Constraint, NodeAttribute, Protocol},
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::IpAddr};
@@ -30,7 +30,7 @@ impl PortClaim {
 }
 
 /// Why a node cannot hold an ask. The order is that of the checks, and of the counts people see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// The data or the neighbours of the ask are on another node.
@@ -39,12 +39,22 @@ pub enum Refusal {
     NotApproved,
     /// It belongs to another pool.
     Pool,
+    /// Something that has to hold of it does not.
+    Constraint(Constraint),
+    /// It cannot run what is made for this platform.
+    Platform(String),
+    /// It lends no such GPU.
+    Gpu,
     /// It is cordoned.
     Cordoned,
+    /// It is being emptied.
+    Draining,
     /// Its agent is too old.
     Outdated,
     /// The link to it is down.
     Disconnected,
+    /// It has as many replicas as one node may.
+    MaxPerNode(u32),
     /// Not enough processor is left.
     Cpu,
     /// Not enough memory is left.
@@ -59,14 +69,78 @@ impl fmt::Display for Refusal {
             Self::Pinned => f.write_str("not where its data or neighbours are"),
             Self::NotApproved => f.write_str("not approved"),
             Self::Pool => f.write_str("other pool"),
+            Self::Constraint(constraint) => write!(f, "constraint {constraint}"),
+            Self::Platform(platform) => write!(f, "not for {platform}"),
+            Self::Gpu => f.write_str("gpu"),
             Self::Cordoned => f.write_str("cordoned"),
+            Self::Draining => f.write_str("draining"),
             Self::Outdated => f.write_str("agent too old"),
             Self::Disconnected => f.write_str("not connected"),
+            Self::MaxPerNode(most) => write!(f, "has {most} replicas of it already"),
             Self::Cpu => f.write_str("cpu"),
             Self::Memory => f.write_str("memory"),
             Self::Port(port) => write!(f, "port {port} taken"),
         }
     }
+}
+
+/// What of a node has a value, as text.
+pub(crate) fn attribute<'n>(node: &'n Node, attribute: &NodeAttribute) -> std::borrow::Cow<'n, str> {
+    match attribute {
+        NodeAttribute::Id => node.id.to_string().into(),
+        NodeAttribute::Name => node.name.as_str().into(),
+        NodeAttribute::Os => node.facts.os.as_str().into(),
+        NodeAttribute::Arch => node.facts.arch.as_str().into(),
+        NodeAttribute::Pool => node.pool.as_str().into(),
+        NodeAttribute::Owner => node.owner.as_str().into(),
+        NodeAttribute::Label(key) => node.labels.get(key).map_or("", String::as_str).into(),
+    }
+}
+
+/// The one name of an architecture, as the machine or as Docker names it.
+fn architecture(name: &str) -> String {
+    match name.to_ascii_lowercase().as_str() {
+        "amd64" | "x86-64" => "x86_64".into(),
+        "arm64" | "armv8" => "aarch64".into(),
+        other => other.into(),
+    }
+}
+
+fn holds(constraint: &Constraint, node: &Node) -> bool {
+    let has = attribute(node, &constraint.attribute);
+    let equal = match constraint.attribute {
+        NodeAttribute::Arch => architecture(&has) == architecture(&constraint.value),
+        _ => has.eq_ignore_ascii_case(&constraint.value),
+    };
+    equal == constraint.equal
+}
+
+/// Whether a node runs what is made for `os/arch[/variant]`. Containers are Linux's on every machine;
+/// an x86-64 processor runs 32-bit programs too.
+fn runs(platform: &str, node: &Node) -> bool {
+    let mut parts = platform.split('/');
+    let (os, arch) = (parts.next().unwrap_or_default(), parts.next());
+    let machine = architecture(&node.facts.arch);
+    os.eq_ignore_ascii_case("linux")
+        && arch.is_none_or(|arch| {
+            let arch = architecture(arch);
+            arch == machine || (machine == "x86_64" && matches!(arch.as_str(), "386" | "i386" | "x86"))
+        })
+}
+
+/// Why `node` is no place for `ask` whatever it has left and however it is doing: what stays
+/// there although it is, has to move.
+pub fn unsuitable(ask: &Ask, node: &Node) -> Option<Refusal> {
+    if node.pool != ask.pool {
+        return Some(Refusal::Pool);
+    }
+    if let Some(constraint) = ask.constraints.iter().find(|constraint| !holds(constraint, node)) {
+        return Some(Refusal::Constraint(constraint.clone()));
+    }
+    if let Some(platform) = ask.platforms.iter().find(|platform| !runs(platform, node)) {
+        return Some(Refusal::Platform(platform.clone()));
+    }
+    None
 }
 
 /// The first reason against `node`, or none.
@@ -77,16 +151,24 @@ pub(crate) fn refuse(ask: &Ask, node: &Candidate<'_>) -> Option<Refusal> {
     if node.node.approval != Approval::Approved {
         return Some(Refusal::NotApproved);
     }
-    if node.node.pool != ask.pool {
-        return Some(Refusal::Pool);
+    if let Some(refusal) = unsuitable(ask, node.node) {
+        return Some(refusal);
+    }
+    // No node reports a GPU that it lends yet.
+    if ask.gpus {
+        return Some(Refusal::Gpu);
     }
     match node.node.eligibility {
         Eligibility::Eligible => {}
         Eligibility::Cordoned => return Some(Refusal::Cordoned),
+        Eligibility::Draining => return Some(Refusal::Draining),
         Eligibility::Outdated => return Some(Refusal::Outdated),
     }
     if node.node.presence.state != PresenceState::Connected {
         return Some(Refusal::Disconnected);
+    }
+    if let Some(most) = ask.max_per_node.filter(|most| node.siblings >= *most) {
+        return Some(Refusal::MaxPerNode(most));
     }
     if ask.cpu > node.free_cpu {
         return Some(Refusal::Cpu);

@@ -8,6 +8,6 @@ mod filter;
 mod pick;
 mod score;
 
-pub use filter::{PortClaim, Refusal};
-pub use pick::{Ask, Candidate, Choice, Explanation, pick};
-pub use score::Score;
+pub use filter::{PortClaim, Refusal, unsuitable};
+pub use pick::{Ask, Candidate, Choice, Explanation, Tally, pick};
+pub use score::{Score, Strategy};

@@ -1,10 +1,14 @@
 //! The decision: [`pick`].
 
 use crate::{
-    filter::{PortClaim, Refusal, refuse},
-    score::{Score, score},
+    filter::{PortClaim, Refusal, attribute, refuse},
+    score::{Score, Strategy, headroom, score},
 };
-use lattice_model::{Bytes, Cpu, NodeId, NodeName, PoolName, resource::Node};
+use lattice_model::{
+    Bytes, Cpu, NodeId, NodeName, PoolName,
+    resource::Node,
+    spec::{Constraint, NodeAttribute},
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
@@ -21,6 +25,37 @@ pub struct Ask {
     pub memory: Bytes,
     /// Ports of the node that it publishes.
     pub ports: Vec<PortClaim>,
+    /// What has to hold of the node.
+    pub constraints: Vec<Constraint>,
+    /// What its images are made for, as `os/arch`; empty is the node's own.
+    pub platforms: Vec<String>,
+    /// Whether it needs a GPU.
+    pub gpus: bool,
+    /// The most replicas on one node.
+    pub max_per_node: Option<u32>,
+    /// Attributes over whose values its replicas are spread, the first counting most.
+    pub spread: Vec<NodeAttribute>,
+    /// Which of two nodes is better otherwise.
+    pub strategy: Strategy,
+}
+
+impl Ask {
+    /// An ask for nothing in a pool; the caller fills in the rest.
+    pub fn in_pool(pool: PoolName) -> Self {
+        Self {
+            pool,
+            pinned: None,
+            cpu: Cpu(0),
+            memory: Bytes(0),
+            ports: Vec::new(),
+            constraints: Vec::new(),
+            platforms: Vec::new(),
+            gpus: false,
+            max_per_node: None,
+            spread: Vec::new(),
+            strategy: Strategy::default(),
+        }
+    }
 }
 
 /// A node with what it has left.
@@ -34,6 +69,8 @@ pub struct Candidate<'a> {
     pub free_memory: Bytes,
     /// Ports that are taken.
     pub ports: Vec<PortClaim>,
+    /// Replicas of what is asked for that are there.
+    pub siblings: u32,
 }
 
 /// The node that was picked.
@@ -54,6 +91,21 @@ pub struct Explanation {
     pub refused: BTreeMap<Refusal, u32>,
     /// The best that could hold it, best first, the winner among them; at most [`Self::SHOWN`].
     pub ranked: Vec<(NodeName, Score)>,
+    /// What spoke for the winner.
+    pub tally: Tally,
+}
+
+/// What spoke for the winner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// What is left there after placement, in thousandths of the node.
+    pub headroom: u32,
+    /// The attribute by which it was better than another that could hold it.
+    pub spread: Option<NodeAttribute>,
+    /// Whether it has fewer replicas of it than another that could hold it.
+    pub fewer: bool,
+    /// Whether fuller nodes are better.
+    pub pack: bool,
 }
 
 impl Explanation {
@@ -71,14 +123,24 @@ impl fmt::Display for Explanation {
             (None, 0) => f.write_str("there are no nodes yet"),
             (None, 1) => write!(f, "the only node does not fit ({counts})"),
             (None, n) => write!(f, "none of {n} nodes fits ({counts})"),
-            (Some((name, score)), n) => {
-                let left = f64::from(score.headroom) / 10.0;
+            (Some((name, _)), n) => {
+                let Tally { headroom, spread, fewer, pack } = &self.tally;
+                let left = f64::from(*headroom) / 10.0;
                 let fit = n - refused;
-                if fit == 1 {
-                    write!(f, "only {name} fits, {left} % left there")?;
-                } else {
-                    write!(f, "{name} is the least loaded of {fit} nodes that fit, {left} % left there")?;
+                match (fit, spread, fewer) {
+                    (1, _, _) => write!(f, "only {name} fits")?,
+                    (fit, Some(by), _) => {
+                        write!(f, "{name} spreads the replicas over {by} best of {fit} nodes that fit")?;
+                    }
+                    (fit, None, true) => {
+                        write!(f, "{name} has the fewest replicas of it of {fit} nodes that fit")?;
+                    }
+                    (fit, None, false) => {
+                        let how = if *pack { "fullest" } else { "least loaded" };
+                        write!(f, "{name} is the {how} of {fit} nodes that fit")?;
+                    }
                 }
+                write!(f, ", {left} % left there")?;
                 if refused > 0 { write!(f, " (not: {counts})") } else { Ok(()) }
             }
         }
@@ -91,19 +153,41 @@ impl fmt::Display for Explanation {
 /// The counted reasons, when none can.
 pub fn pick<'a>(ask: &Ask, nodes: impl IntoIterator<Item = Candidate<'a>>) -> Result<Choice, Explanation> {
     let mut explanation = Explanation::default();
-    let mut fitting: Vec<(Score, &Node)> = Vec::new();
-    for candidate in nodes {
-        explanation.considered += 1;
-        match refuse(ask, &candidate) {
-            Some(reason) => *explanation.refused.entry(reason).or_default() += 1,
-            None => fitting.push((score(ask, &candidate), candidate.node)),
+    let nodes: Vec<Candidate<'a>> = nodes.into_iter().collect();
+    // Counted over all nodes: a replica on a full one is a replica all the same.
+    let mut values: Vec<BTreeMap<String, u32>> = vec![BTreeMap::new(); ask.spread.len()];
+    for (by, counts) in ask.spread.iter().zip(&mut values) {
+        for candidate in &nodes {
+            *counts.entry(attribute(candidate.node, by).into_owned()).or_default() += candidate.siblings;
         }
     }
-    fitting.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
-    explanation.ranked =
-        fitting.iter().take(Explanation::SHOWN).map(|(score, node)| (node.name.clone(), *score)).collect();
-    match fitting.first() {
-        Some((_, node)) => Ok(Choice { node: node.id, explanation }),
-        None => Err(explanation),
+    let mut fitting: Vec<(Score, &Candidate<'a>)> = Vec::new();
+    for candidate in &nodes {
+        explanation.considered += 1;
+        match refuse(ask, candidate) {
+            Some(reason) => *explanation.refused.entry(reason).or_default() += 1,
+            None => {
+                let count = |(by, counts): (&NodeAttribute, &BTreeMap<String, u32>)| {
+                    counts.get(&*attribute(candidate.node, by)).copied().unwrap_or(0)
+                };
+                let among = ask.spread.iter().zip(&values).map(count).collect();
+                fitting.push((score(ask, candidate, among), candidate));
+            }
+        }
     }
+    fitting.sort_by(|(a, _), (b, _)| b.cmp(a));
+    explanation.ranked = fitting
+        .iter()
+        .take(Explanation::SHOWN)
+        .map(|(score, candidate)| (candidate.node.name.clone(), score.clone()))
+        .collect();
+    let Some((best, winner)) = fitting.first() else { return Err(explanation) };
+    let better_at = |n: usize| fitting.iter().any(|(score, _)| score.among[n] < best.among[n]);
+    explanation.tally = Tally {
+        headroom: headroom(ask, winner),
+        spread: ask.spread.iter().enumerate().find(|(n, _)| better_at(*n)).map(|(_, by)| by.clone()),
+        fewer: fitting.iter().any(|(score, _)| score.siblings < best.siblings),
+        pack: ask.strategy == Strategy::Pack,
+    };
+    Ok(Choice { node: winner.node.id, explanation })
 }

@@ -10,6 +10,7 @@ use crate::{
 };
 use lattice_identity::{ServerAddress, SessionPolicy};
 use lattice_model::{Bytes, Duration};
+use lattice_planner::{ManyNodes, Policy, Strategy};
 use lattice_store::PostgresOptions;
 use serde::Deserialize;
 use std::{
@@ -53,6 +54,8 @@ pub struct ServerConfig {
     pub blobs_per_project: Bytes,
     /// How long people stay signed in.
     pub sessions: SessionPolicy,
+    /// When nodes count as lost, and which of two nodes is better.
+    pub planning: Policy,
     /// Take the store as it is although agents have seen newer goals: after the restore of a
     /// backup. Raises the incarnation, so that agents accept what comes.
     pub accept_older_store: bool,
@@ -96,6 +99,8 @@ struct File {
     backup: Option<BackupSection>,
     #[serde(default)]
     blobs: BlobsSection,
+    #[serde(default)]
+    planning: PlanningSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -103,6 +108,15 @@ struct File {
 struct BlobsSection {
     path: Option<PathBuf>,
     per_project: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanningSection {
+    node_loss_after_secs: Option<u64>,
+    many_nodes_least: Option<u32>,
+    many_nodes_percent: Option<u32>,
+    strategy: Option<Strategy>,
 }
 
 // No `Debug`: the URL may hold a password.
@@ -176,6 +190,11 @@ impl ServerConfig {
                 idle: Duration::from_secs(7 * 86_400),
                 absolute: Duration::from_secs(30 * 86_400),
             },
+            planning: Policy {
+                node_loss_after: Duration::from_secs(120),
+                many_nodes: ManyNodes { least: 3, percent: 50 },
+                strategy: Strategy::Spread,
+            },
             accept_older_store: false,
             backup: None,
             source: None,
@@ -204,7 +223,8 @@ impl ServerConfig {
     pub fn parse(text: &str, path: &Path, default_home: &Path) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text)
             .map_err(|source| ConfigError::Invalid { path: path.to_owned(), source: Box::new(source) })?;
-        let File { home, cluster_name, min_agent_version, store, api, agents, backup, blobs } = file;
+        let File { home, cluster_name, min_agent_version, store, api, agents, backup, blobs, planning } =
+            file;
         let ApiSection {
             listen: api_listen,
             hosts: api_hosts,
@@ -213,6 +233,8 @@ impl ServerConfig {
             session_secs,
         } = api;
         let AgentsSection { listen, advertise, heartbeat_secs, presence_grace_secs } = agents;
+        let PlanningSection { node_loss_after_secs, many_nodes_least, many_nodes_percent, strategy } =
+            planning;
         let usual = Self::new(home.unwrap_or_else(|| default_home.to_owned()));
         let per_project = blobs.per_project.as_deref().map(str::parse).transpose();
         let per_project = per_project.map_err(|_| ConfigError::OutOfRange {
@@ -238,6 +260,14 @@ impl ServerConfig {
             sessions: SessionPolicy {
                 idle: secs(session_idle_secs, usual.sessions.idle),
                 absolute: secs(session_secs, usual.sessions.absolute),
+            },
+            planning: Policy {
+                node_loss_after: secs(node_loss_after_secs, usual.planning.node_loss_after),
+                many_nodes: ManyNodes {
+                    least: many_nodes_least.unwrap_or(usual.planning.many_nodes.least),
+                    percent: many_nodes_percent.unwrap_or(usual.planning.many_nodes.percent),
+                },
+                strategy: strategy.unwrap_or(usual.planning.strategy),
             },
             ..Self::new(usual.home)
         };
@@ -268,6 +298,17 @@ impl ServerConfig {
                 key: "api.session_secs or api.session_idle_secs",
                 allowed: "60 to 31536000",
             });
+        }
+        // Shorter than two heartbeats, a node would be lost between them.
+        let least = (2 * self.heartbeat.0).max(1000);
+        if !(least..=30 * 86_400_000).contains(&self.planning.node_loss_after.0) {
+            return Err(ConfigError::OutOfRange {
+                key: "planning.node_loss_after_secs",
+                allowed: "two heartbeats (agents.heartbeat_secs) to 30 days",
+            });
+        }
+        if self.planning.many_nodes.percent > 100 {
+            return Err(ConfigError::OutOfRange { key: "planning.many_nodes_percent", allowed: "0 to 100" });
         }
         if self.cluster_name.is_empty() || self.cluster_name.len() > 63 {
             return Err(ConfigError::OutOfRange { key: "cluster_name", allowed: "1 to 63 characters" });
@@ -370,6 +411,9 @@ mod tests {
             ("[store]\npassword_file = \"x\"", "store.url"),
             ("[store]\nurl = \"postgres://u:s3cret@h/db?sslmode=prefer\"", "sslmode"),
             ("[store]\nurl = \"postgres://u@h/db\"\npassword_file = \"/none\"", "/none"),
+            ("[planning]\nnode_loss_after_secs = 5", "node_loss_after_secs"),
+            ("[planning]\nmany_nodes_percent = 101", "many_nodes_percent"),
+            ("[planning]\nstrategy = \"luck\"", "strategy"),
             ("[api\n", "server.toml"),
             ("[backup]\nurl = \"/b\"", "passphrase_file or recipients"),
             ("[backup]\nurl = \"/b\"\nrecipients = [\"age1x\"]\npassphrase_file = \"p\"", "either"),

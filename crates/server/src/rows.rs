@@ -17,7 +17,7 @@ use lattice_model::{
     AllocationId, Binding, NodeId, NodeName, OwnerName, ProjectName, Quota, SecretName, StackKey, Timestamp,
     TokenId, UserName, WorkloadKey,
     report::EndedRun,
-    resource::{Allocation, Node, Stack, Volume, Workload},
+    resource::{Allocation, Node, Pool, Stack, StackRevision, Volume, Workload, WorkloadRevision},
     spec::TreeDigest,
 };
 use lattice_store::{Key, Kind, Op, Record, Revision};
@@ -74,6 +74,9 @@ stored! {
     Stack, "stack", |row| row.key, project row.key.project, owner row.owner;
     StackSource, "stack_source", |row| row.stack, project row.stack.project;
     Workload, "workload", |row| row.key, project row.key.project;
+    Pool, "pool", |row| row.name;
+    StackRevision, "stack_revision", |row| stack_revision_id(&row.stack, row.version), project row.stack.project;
+    WorkloadRevision, "workload_revision", |row| workload_revision_id(&row.key, row.generation), project row.key.project;
     Volume, "volume", |row| row.id, project row.key.project;
     Allocation, "allocation", |row| row.id, project row.workload.project;
     JoinTokenRow, "join_token", |row| row.record.id;
@@ -133,6 +136,16 @@ pub(crate) fn check<T: Stored>(id: impl std::fmt::Display, expected: Option<u64>
 pub(crate) fn read<T: Stored>(record: &Record) -> Result<T, ServerError> {
     serde_json::from_str(&record.body)
         .map_err(|source| ServerError::Row { row: record.key.to_string(), source })
+}
+
+/// The id of a stack revision's row.
+pub(crate) fn stack_revision_id(stack: &StackKey, version: u64) -> String {
+    format!("{stack}@{version}")
+}
+
+/// The id of a workload revision's row.
+pub(crate) fn workload_revision_id(key: &WorkloadKey, generation: u64) -> String {
+    format!("{key}@{generation}")
 }
 
 /// The id of a secret's row, also the place for which its value is sealed.

@@ -185,6 +185,7 @@ async fn start_with(
     tasks.spawn(planning::run(Arc::clone(&core)));
     tasks.spawn(servers::run(Arc::clone(&core)));
     tasks.spawn(presence::settle(Arc::clone(&core)));
+    tasks.spawn(presence::watch_losses(Arc::clone(&core)));
     tasks.spawn(housekeeping::run(Arc::clone(&core)));
     tasks.spawn(schedule::run(Arc::clone(&core)));
     tasks.close();

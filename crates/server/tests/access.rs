@@ -69,6 +69,7 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("revoke_node", Forbidden, Nothing),
     ("cordon_node", Forbidden, Nothing),
     ("uncordon_node", Forbidden, Nothing),
+    ("drain_node", Forbidden, Nothing),
     ("list_stacks", In, In),
     ("get_stack", In, Nothing),
     ("deploy_stack", Forbidden, Nothing),

@@ -1,16 +1,19 @@
 //! `node`.
 
 use crate::{
-    args::{ApproveArgs, NodeCommand},
+    args::{ApproveArgs, DrainArgs, NodeCommand, NodeRmArgs},
+    commands::interrupted,
     context::Context,
-    error::{CliError, FAILED},
+    error::{CliError, FAILED, INTERRUPTED},
     show,
-    table::{Table, clean},
+    table::{Style, Table, clean},
     terminal::{self, note},
 };
-use lattice_api::{ApproveNode, NodeReason, NodeView, paths};
+use lattice_api::{
+    ApproveNode, DeleteNodeQuery, DrainFate, DrainNode, DrainResult, NodeReason, NodeView, VolumeQuery, paths,
+};
 use lattice_model::resource::Approval;
-use std::{fmt::Write, process::ExitCode};
+use std::{fmt::Write, process::ExitCode, time::Duration};
 
 /// `lattice node …`.
 pub(crate) async fn run(ctx: &Context, command: NodeCommand) -> anyhow::Result<ExitCode> {
@@ -49,14 +52,142 @@ pub(crate) async fn run(ctx: &Context, command: NodeCommand) -> anyhow::Result<E
                 note(&format!("{} gets new work again", client.uncordon_node(node).await?.name));
             }
         }
-        NodeCommand::Rm(args) => {
-            for node in &args.nodes {
-                client.delete_node(node).await?;
-                note(&format!("{node} is forgotten"));
-            }
-        }
+        NodeCommand::Drain(args) => return drain(ctx, args).await,
+        NodeCommand::Rm(args) => remove(ctx, args).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Between two looks at a node that is emptied.
+const LOOK: Duration = Duration::from_millis(300);
+
+async fn drain(ctx: &Context, args: DrainArgs) -> anyhow::Result<ExitCode> {
+    let request = DrainNode { deadline_ms: args.deadline.map(|span| span.0), dry_run: args.dry_run };
+    let mut results = Vec::new();
+    for node in &args.nodes {
+        let result = ctx.client.drain_node(node, &request).await?;
+        if !ctx.is_json() {
+            terminal::data(moves(ctx, &result)?.as_bytes())?;
+        }
+        results.push(result);
+    }
+    let mut code = ExitCode::SUCCESS;
+    if args.wait && !args.dry_run {
+        let emptied = async {
+            for result in &mut results {
+                emptied(ctx, &mut result.node).await?;
+            }
+            anyhow::Ok(())
+        };
+        code = tokio::select! {
+            result = tokio::time::timeout(args.timeout.as_std(), emptied) => match result {
+                Ok(result) => result.map(|()| ExitCode::SUCCESS)?,
+                Err(_) => ExitCode::from(FAILED),
+            },
+            () = interrupted() => ExitCode::from(INTERRUPTED),
+        };
+        for result in &results {
+            note(&progress(&result.node));
+        }
+    }
+    if ctx.is_json() {
+        ctx.json(&results)?;
+    }
+    Ok(code)
+}
+
+/// Waits until all has moved that can.
+async fn emptied(ctx: &Context, node: &mut NodeView) -> anyhow::Result<()> {
+    let id = node.id.to_string();
+    let mut said = String::new();
+    while node.drain.as_ref().is_some_and(|drain| !drain.is_done()) {
+        let text = progress(node);
+        if text != said {
+            note(&text);
+            said = text;
+        }
+        tokio::time::sleep(LOOK).await;
+        match ctx.client.node(&id).await {
+            Ok(view) => *node = view,
+            Err(error) if super::events::is_passing(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// How far emptying a node has come, in a sentence or two.
+fn progress(node: &NodeView) -> String {
+    let Some(drain) = &node.drain else { return format!("{} is not emptied any more", node.name) };
+    let mut text = match drain.moving {
+        0 => format!("{}: all has moved that can", node.name),
+        1 => format!("{}: 1 replica still has to move", node.name),
+        n => format!("{}: {n} replicas still have to move", node.name),
+    };
+    for stay in &drain.staying {
+        let word = if stay.for_good { "stays" } else { "waits" };
+        text.push_str(&format!(
+            "\n  {}/{}#{} {word}: {}",
+            stay.stack,
+            stay.workload,
+            stay.slot,
+            clean(&stay.why)
+        ));
+    }
+    text
+}
+
+/// What becomes of each replica, a line each.
+fn moves(ctx: &Context, result: &DrainResult) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let name = &result.node.name;
+    if result.moves.is_empty() {
+        writeln!(text, "{name}: nothing runs there")?;
+        return Ok(text);
+    }
+    let would = if result.dry_run { "would be emptied" } else { "is emptied" };
+    writeln!(text, "{name} {would}:")?;
+    for one in &result.moves {
+        let (style, what) = match (one.fate, &one.to) {
+            (DrainFate::Moves, Some(to)) => (Style::Good, format!("moves to {to}")),
+            (DrainFate::Moves, None) => (Style::Good, "moves".into()),
+            (DrainFate::Goes, _) => (Style::Dim, "goes".into()),
+            (DrainFate::Stays, _) => (Style::Warn, "stays".into()),
+            (DrainFate::Waits, _) => (Style::Bad, "waits".into()),
+        };
+        let what = style.paint(&what, ctx.colour);
+        writeln!(text, "  {}/{}#{} {what}: {}", one.stack, one.workload, one.slot, clean(&one.why))?;
+    }
+    Ok(text)
+}
+
+async fn remove(ctx: &Context, args: NodeRmArgs) -> anyhow::Result<()> {
+    for text in &args.nodes {
+        let mut query = DeleteNodeQuery::default();
+        let mut name = text.clone();
+        if args.lose_volumes {
+            let node = ctx.client.node(text).await?;
+            let volumes = ctx.client.volumes(&VolumeQuery::default()).await?.items;
+            let there = volumes.iter().filter(|volume| volume.node.as_ref() == Some(&node.name));
+            let there: Vec<_> = there.map(|v| format!("{}/{}/{}", v.project, v.stack, v.name)).collect();
+            if !there.is_empty() && !args.yes {
+                note(&format!("This gives up the data of {} for ever.", there.join(", ")));
+                let answer = terminal::ask(&format!("Type the node's name ({}) to go on: ", node.name))?;
+                if answer != node.name.as_str() {
+                    return Err(CliError::Failed(format!(
+                        "{answer:?} is not {}; nothing was removed",
+                        node.name
+                    ))
+                    .into());
+                }
+            }
+            query.lose_volumes = Some(node.name.to_string());
+            name = node.name.to_string();
+        }
+        ctx.client.delete_node(text, &query).await?;
+        note(&format!("{name} is forgotten; what it ran is placed elsewhere where its data allows"));
+    }
+    Ok(())
 }
 
 async fn list(ctx: &Context) -> anyhow::Result<()> {
@@ -113,6 +244,16 @@ fn describe(ctx: &Context, node: &NodeView) -> String {
     line("approval", format!("{:?}", node.approval).to_lowercase());
     line("reason", node.reason.clone().unwrap_or_default());
     line("eligibility", format!("{:?}", node.eligibility).to_lowercase());
+    if let Some(drain) = &node.drain {
+        let deadline = drain.deadline.map(|at| format!(", in a hurry from {}", show::time(at, &ctx.zone)));
+        line(
+            "emptied",
+            format!("since {}{}", show::time(drain.since, &ctx.zone), deadline.unwrap_or_default()),
+        );
+        for part in progress(node).lines().map(str::trim) {
+            line("drain", part.to_owned());
+        }
+    }
     let presence = format!("{:?}", node.presence.state).to_lowercase();
     line("link", format!("{presence} for {}", show::age(node.presence.since, now)));
     if let Some(at) = node.certificate_expires_at {

@@ -153,6 +153,9 @@ mod tests {
             replicas: 2,
             desired: DesiredState::Run,
             restart: 0,
+            alike: Vec::new(),
+            settled: 0,
+            rolled_back: None,
         };
         let slot = PendingSlot {
             workload: "web".parse().unwrap(),
@@ -160,7 +163,7 @@ mod tests {
             why: "1 node: memory".into(),
             hint: String::new(),
         };
-        let view = WorkloadView::of(&workload, vec![first], vec![slot]);
+        let view = WorkloadView::of(&workload, workload.replicas, vec![first], vec![slot]);
         pending(&mut table, std::slice::from_ref(&view));
         insta::assert_snapshot!(table.render(false), @r"
         NAME           ID        NODE    STATE                    PORTS  RESTARTS  AGE

@@ -33,6 +33,7 @@ fn describe(ctx: &Context, status: &Status) -> anyhow::Result<String> {
     for (count, word, style) in [
         (nodes.connected, "connected", Style::Good),
         (nodes.disconnected, "disconnected", Style::Bad),
+        (nodes.lost, "lost", Style::Bad),
         (nodes.unknown, "unknown", Style::Warn),
         (nodes.pending, "waiting for approval", Style::Warn),
         (nodes.quarantined, "quarantined", Style::Bad),
@@ -85,7 +86,12 @@ fn explanation(workload: &WorkloadView, colour: bool) -> anyhow::Result<String> 
     )?;
     for a in &workload.allocations {
         let former = if a.generation < workload.generation { ", of a former deployment" } else { "" };
-        let going = if a.is_going() { ", on its way out" } else { "" };
+        let going = match (a.is_lost(), a.is_going(), a.superseded) {
+            (true, ..) => ", which is lost",
+            (_, true, _) => ", on its way out",
+            (_, _, Some(_)) => ", until its successor serves",
+            _ => "",
+        };
         writeln!(text, "  #{} {} on {}{former}{going}", a.slot, a.status.state, a.node)?;
         if !a.explanation.is_empty() {
             writeln!(text, "     placed there: {}", clean(&a.explanation))?;

@@ -57,6 +57,7 @@ pub(crate) fn present(core: &Core) -> Status {
             (Approval::Quarantined, _) => &mut nodes.quarantined,
             (Approval::Approved, PresenceState::Connected) => &mut nodes.connected,
             (Approval::Approved, PresenceState::Disconnected) => &mut nodes.disconnected,
+            (Approval::Approved, PresenceState::Lost) => &mut nodes.lost,
             (Approval::Approved, PresenceState::New | PresenceState::Unknown) => &mut nodes.unknown,
         } += 1;
     }
@@ -88,6 +89,14 @@ pub(crate) fn present(core: &Core) -> Status {
         ));
     }
     warnings.extend(schedule::warning(core));
+    if let Some(held) = core.live.held.lock().as_ref() {
+        warnings.push(format!(
+            "{} nodes vanished at once and {} are left, so nothing of them is placed elsewhere ({}). It goes on when enough are back; `lattice node drain NAME` gives one up",
+            held.together,
+            held.present,
+            crate::controllers::presence::held_names(&snapshot, held)
+        ));
+    }
     let memory = core.live.planner.lock();
     let pending: usize = memory.pending.values().flatten().map(|pending| pending.slots.len()).sum();
     Status {

@@ -18,7 +18,7 @@ use lattice_model::{
     resource::{Approval, Stack, StackNetwork, Volume, Workload},
     spec::{StackSpec, TreeDigest, WorkloadSpec},
 };
-use lattice_planner::{Cluster, Row, plan};
+use lattice_planner::{Cluster, Policy, Row, plan};
 use lattice_store::{MAX_BODY_BYTES, Op};
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -45,6 +45,7 @@ pub(crate) struct Ask<'a> {
     /// Refuse where the stack exists.
     pub(crate) must_be_new: bool,
     pub(crate) now: Timestamp,
+    pub(crate) policy: &'a Policy,
 }
 
 /// What it comes to.
@@ -59,7 +60,7 @@ pub(crate) fn decide(
     ask: &Ask<'_>,
     random: &mut dyn FnMut() -> u128,
 ) -> Result<Deployment, ErrorBody> {
-    let Ask { key, spec, source, owner, lost, must_be_new, now } = ask;
+    let Ask { key, spec, source, owner, lost, must_be_new, now, policy } = ask;
     projects::must_exist(snapshot, &key.project)?;
     let mut problems = validate::problems(spec);
     if problems.is_empty() {
@@ -107,7 +108,7 @@ pub(crate) fn decide(
             making.warnings.push("the file is too long to be kept for `lattice stack show`; what it says is deployed all the same".into());
         }
     }
-    let (_, report) = plan(&making.after, &BTreeSet::from([(*key).clone()]), *now, making.random);
+    let (_, report) = plan(&making.after, &BTreeSet::from([(*key).clone()]), policy, *now, making.random);
     let name = |id| {
         snapshot
             .cluster
@@ -218,6 +219,9 @@ impl Making<'_> {
                         replicas: wanted.replicas,
                         desired: DesiredState::Run,
                         restart: 0,
+                        alike: Vec::new(),
+                        settled: 0,
+                        rolled_back: None,
                     }
                 }
                 Some(old) => self.updated(old, wanted, remade),
@@ -277,6 +281,9 @@ impl Making<'_> {
             replicas: wanted.replicas,
             desired: DesiredState::Run,
             restart: old.restart,
+            alike: if new_containers { Vec::new() } else { old.alike.clone() },
+            settled: old.settled,
+            rolled_back: old.rolled_back.clone().filter(|_| !new_containers),
         };
         let kind = if workload == *old.value { ChangeKind::Unchanged } else { ChangeKind::Update };
         self.changed(kind, ChangedThing::Workload, name, details);

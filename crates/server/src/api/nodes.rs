@@ -1,13 +1,14 @@
 //! Nodes: listing, and the decisions that people take about them.
 
 use super::{
-    error::{ApiError, conflict, not_found, not_seen, refuse},
-    extract::{Body, Names},
+    error::{ApiError, conflict, invalid, not_found, not_seen, refuse},
+    extract::{Body, Names, Query},
     guard::object_of_node,
     principal::Principal,
     views,
 };
 use crate::{
+    clock,
     gateway::{claim_name, key_claim, name_claim, session},
     rows::{self, Event, NodeIdentity, NodeOutbox, NodeSession},
     state::{Core, Refused, Snapshot},
@@ -17,13 +18,19 @@ use axum::{
     extract::{Extension, State},
     http::StatusCode,
 };
-use lattice_api::{ApproveNode, ErrorBody, ErrorCode, List, NodeReason, NodeView, Problem};
+use lattice_api::{
+    ApproveNode, DeleteNodeQuery, DrainFate, DrainMove, DrainNode, DrainResult, ErrorBody, ErrorCode, List,
+    NodeReason, NodeView, Problem,
+};
 use lattice_identity::{Object, Permission};
 use lattice_model::{
-    NodeId,
-    resource::{Approval, Eligibility, Node},
+    NodeId, WorkloadKey,
+    resource::{Approval, Drain, Eligibility, Node, PresenceState, Volume},
 };
-use lattice_planner::Row;
+use lattice_planner::{
+    Row,
+    forecast::{self, Fate, Move},
+};
 use lattice_store::Op;
 use std::sync::Arc;
 
@@ -276,7 +283,7 @@ pub(crate) async fn cordon(
     names: Names,
 ) -> Answer {
     let view = decide(&core, &who, names.text("node"), |_, row, _| {
-        let node = Node { eligibility: Eligibility::Cordoned, ..(*row.value).clone() };
+        let node = Node { eligibility: Eligibility::Cordoned, drain: None, ..(*row.value).clone() };
         let says = "cordoned: it gets no new work".to_owned();
         let changed = node != *row.value;
         Ok(changed.then_some(Decision {
@@ -298,57 +305,207 @@ pub(crate) async fn uncordon(
 ) -> Answer {
     let minimum = core.config.min_agent_version.clone();
     let view = decide(&core, &who, names.text("node"), |_, row, _| {
-        if row.eligibility != Eligibility::Cordoned {
+        if !matches!(row.eligibility, Eligibility::Cordoned | Eligibility::Draining) {
             return Ok(None);
         }
         let new_enough = minimum
             .as_deref()
             .is_none_or(|minimum| lattice_link::agent_version_ok(&row.facts.agent_version, minimum));
         let eligibility = if new_enough { Eligibility::Eligible } else { Eligibility::Outdated };
-        let node = Node { eligibility, ..(*row.value).clone() };
-        let says = "no longer cordoned".to_owned();
+        let node = Node { eligibility, drain: None, ..(*row.value).clone() };
+        let says = match row.eligibility {
+            Eligibility::Draining => "no longer emptied".to_owned(),
+            _ => "no longer cordoned".to_owned(),
+        };
         Ok(Some(Decision { node, identity: None, action: "node.uncordon", kind: "node.uncordoned", says }))
     })
     .await?;
     Ok(Json(view))
 }
 
+/// The longest deadline of a drain: 30 days.
+const MAX_DEADLINE: u64 = 30 * 86_400_000;
+
+pub(crate) async fn drain(
+    State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
+    names: Names,
+    Body(DrainNode { deadline_ms, dry_run }): Body<DrainNode>,
+) -> Result<Json<DrainResult>, ApiError> {
+    if deadline_ms.is_some_and(|ms| ms > MAX_DEADLINE) {
+        return Err(invalid(
+            "the deadline is too far away",
+            "at most 30 days; without one nothing is hurried",
+        )
+        .into());
+    }
+    let snapshot = core.snapshot();
+    let row = find(&snapshot, names.text("node"))?;
+    let now = clock::now();
+    let moves =
+        forecast::drain(&snapshot.cluster, row.id, &core.config.planning, now, &mut clock::random_bits);
+    let moves = moves.into_iter().map(|one| drain_move(&snapshot, one)).collect();
+    let node = if dry_run {
+        views::node(&core, &snapshot, row)
+    } else {
+        let id = row.id.to_string();
+        decide(&core, &who, &id, |_, row, _| {
+            if row.approval != Approval::Approved {
+                let hint = "`lattice node rm` forgets a node that is not";
+                return refuse(conflict(format!("{} does not belong to the cluster", row.name), hint));
+            }
+            let since = row.drain.map_or(now, |drain| drain.since);
+            let deadline = deadline_ms.map(|ms| now + lattice_model::Duration(ms));
+            let drain = Some(Drain { since, deadline });
+            let node = Node { eligibility: Eligibility::Draining, drain, ..(*row.value).clone() };
+            let says =
+                "to be emptied: it gets no new work, and what can run elsewhere moves there".to_owned();
+            let changed = node != *row.value;
+            Ok(changed.then_some(Decision {
+                node,
+                identity: None,
+                action: "node.drain",
+                kind: "node.draining",
+                says,
+            }))
+        })
+        .await?
+    };
+    Ok(Json(DrainResult { node, dry_run, moves }))
+}
+
+fn drain_move(snapshot: &Snapshot, one: Move) -> DrainMove {
+    let Move { allocation: _, workload, slot, fate } = one;
+    let name = |id: NodeId| snapshot.cluster.nodes.get(&id).map(|row| row.name.clone());
+    let (fate, to, why) = match fate {
+        Fate::Moves { to, why } => (DrainFate::Moves, name(to), why),
+        Fate::Goes => (DrainFate::Goes, None, "it runs once on each node that takes work".into()),
+        Fate::Stays { why } => (DrainFate::Stays, None, why),
+        Fate::Waits { why } => (DrainFate::Waits, None, why),
+    };
+    let WorkloadKey { project, stack, workload } = workload;
+    DrainMove { project, stack, workload, slot, fate, to, why }
+}
+
 pub(crate) async fn remove(
     State(core): State<Arc<Core>>,
     Extension(who): Extension<Principal>,
     names: Names,
+    Query(DeleteNodeQuery { lose_volumes }): Query<DeleteNodeQuery>,
 ) -> Result<StatusCode, ApiError> {
-    core.commit(|snapshot| {
-        let row = find(snapshot, names.text("node"))?;
-        if matches!(row.approval, Approval::Approved | Approval::Quarantined) {
-            let hint = format!("run `lattice node revoke {}` first", row.name);
-            return refuse(conflict(format!("{} belongs to the cluster", row.name), hint));
-        }
-        let left = snapshot.cluster.allocations_on(row.id).count();
-        if left > 0 {
-            return refuse(conflict(
-                format!("{left} allocations of {} are not forgotten yet", row.name),
-                "try again in a moment",
-            ));
-        }
-        let mut ops: Vec<Op> = vec![
-            rows::delete::<Node>(row.id, Some(row.revision)),
-            rows::delete::<NodeOutbox>(row.id, None),
-            rows::delete::<NodeSession>(row.id, None),
-            Op::Delete { key: name_claim(&row.name), expected: None },
-            rows::create(&who.audit("node.delete", row.name.to_string(), "")),
-        ];
-        if let Some(identity) = snapshot.identities.get(&row.id) {
-            ops.push(rows::delete::<NodeIdentity>(row.id, Some(identity.revision)));
-            ops.push(Op::Delete { key: key_claim(&identity.fingerprint), expected: None });
-        }
-        ops.extend(rows::events([Event::new(
-            "node.removed",
-            row.name.to_string(),
-            "removed; its key is forgotten",
-        )]));
-        Ok((ops, ()))
-    })
-    .await?;
+    let done = core
+        .commit(|snapshot| {
+            let row = find(snapshot, names.text("node"))?;
+            may_be_removed(&core, snapshot, row)?;
+            let volumes = given_up(snapshot, row, lose_volumes.as_deref())?;
+            let mut details = String::new();
+            let mut ops: Vec<Op> = vec![
+                rows::delete::<Node>(row.id, Some(row.revision)),
+                rows::delete::<NodeOutbox>(row.id, None),
+                rows::delete::<NodeSession>(row.id, None),
+                Op::Delete { key: name_claim(&row.name), expected: None },
+            ];
+            let mut news =
+                vec![Event::new("node.removed", row.name.to_string(), "removed; its key is forgotten")];
+            for volume in &volumes {
+                ops.extend(lose(snapshot, volume));
+                let text = format!("given up with {}, where its data was", row.name);
+                news.push(
+                    Event::new("volume.lost", volume.key.to_string(), text).of_stack(&volume.key.stack_key()),
+                );
+                details.push_str(&format!(
+                    "{}gives up {}",
+                    if details.is_empty() { "" } else { ", " },
+                    volume.key
+                ));
+            }
+            ops.push(rows::create(&who.audit("node.delete", row.name.to_string(), &details)));
+            if let Some(identity) = snapshot.identities.get(&row.id) {
+                ops.push(rows::delete::<NodeIdentity>(row.id, Some(identity.revision)));
+                ops.push(Op::Delete { key: key_claim(&identity.fingerprint), expected: None });
+            }
+            ops.extend(rows::events(news));
+            Ok((ops, row.id))
+        })
+        .await?;
+    // Its session sees it by itself; what it has open besides, and what it said, ends here.
+    core.live.believe_no_more(done.value);
+    session::cut(&core, done.value);
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who is in use is emptied first.
+fn may_be_removed(core: &Core, snapshot: &Snapshot, row: &Row<Node>) -> Result<(), Refused> {
+    if !matches!(row.approval, Approval::Approved | Approval::Quarantined) || row.is_lost() {
+        return Ok(());
+    }
+    let here = row.presence.state == PresenceState::Connected;
+    if row.eligibility != Eligibility::Draining {
+        let hint = format!(
+            "run `lattice node drain {}` first, or `lattice node revoke {}` to throw it out",
+            row.name, row.name
+        );
+        let how = if here { "belongs to the cluster" } else { "is away and not lost yet" };
+        return refuse(conflict(format!("{} {how}", row.name), hint));
+    }
+    let view = views::node(core, snapshot, row);
+    match view.drain {
+        Some(drain) if drain.moving > 0 => {
+            let text = format!("{} replicas on {} have not moved yet", drain.moving, row.name);
+            let hint = format!(
+                "wait for `lattice node drain {} --wait`; `lattice node show` says what stays, and why",
+                row.name
+            );
+            refuse(conflict(text, hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The volumes whose data is only on the node, where somebody gives them up by its name.
+fn given_up<'a>(
+    snapshot: &'a Snapshot,
+    row: &Row<Node>,
+    confirmed: Option<&str>,
+) -> Result<Vec<&'a Row<Volume>>, Refused> {
+    let there = |volume: &&Row<Volume>| volume.node == Some(row.id) && volume.exists && !volume.deleting;
+    let volumes: Vec<_> = snapshot.cluster.volumes.values().filter(there).collect();
+    if volumes.is_empty() || confirmed == Some(row.name.as_str()) {
+        return Ok(volumes);
+    }
+    let details = volumes.iter().map(|v| Problem::at("volume", v.key.to_string())).collect();
+    let body = match confirmed {
+        None => conflict(
+            format!("the data of {} volumes is only on {}", volumes.len(), row.name),
+            format!("move it first; `lattice node rm --lose-volumes {}` gives it up for ever", row.name),
+        ),
+        Some(other) => ErrorBody::new(
+            ErrorCode::Mismatch,
+            format!("{other:?} is not the name of {}, so its volumes are not given up", row.name),
+            "type the node's name to give up its volumes",
+        ),
+    };
+    refuse(body.with_details(details))
+}
+
+/// A volume that is given up: its services begin with an empty one, as somebody decided.
+fn lose(snapshot: &Snapshot, volume: &Row<Volume>) -> Vec<Op> {
+    let mut ops = vec![rows::delete::<Volume>(volume.id, Some(volume.revision))];
+    let stack = volume.key.stack_key();
+    let used = |w: &Row<lattice_model::resource::Workload>| {
+        w.spec.mounts.iter().any(|m| m.volume == volume.key.volume)
+    };
+    if snapshot.cluster.workloads_of(&stack).any(used) {
+        ops.push(rows::create(&Volume {
+            id: lattice_model::VolumeId::from_random(clock::random_bits()),
+            key: volume.key.clone(),
+            node: None,
+            exists: false,
+            epoch: volume.epoch + 1,
+            missing: false,
+            deleting: false,
+            created_at: clock::now(),
+        }));
+    }
+    ops
 }

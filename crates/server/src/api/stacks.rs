@@ -120,7 +120,16 @@ async fn carry_out(
     dry_run: bool,
 ) -> Result<DeployResult, ErrorBody> {
     let lost = &trees::lost(core, spec).await?;
-    let ask = Ask { key, spec, source, owner: who.owner(), lost, must_be_new, now: clock::now() };
+    let ask = Ask {
+        key,
+        spec,
+        source,
+        owner: who.owner(),
+        lost,
+        must_be_new,
+        now: clock::now(),
+        policy: &core.config.planning,
+    };
     let done = core
         .commit(|snapshot| {
             let mut deployment = decide(snapshot, &ask, &mut clock::random_bits)?;

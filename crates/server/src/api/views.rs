@@ -2,11 +2,11 @@
 
 use crate::state::{Core, Snapshot};
 use lattice_api::{
-    AllocationView, Evidence, NodeLive, NodeView, PendingSlot, Reserved, StackView, VolumeView,
+    AllocationView, Evidence, NodeLive, NodeView, PendingSlot, Reserved, StackView, StayView, VolumeView,
     WorkloadState, WorkloadView,
 };
 use lattice_model::{
-    NodeName, StackKey, WorkloadKey,
+    NodeId, NodeName, StackKey, WorkloadKey,
     report::{AllocationState, AllocationStatus, Health},
     resource::{Allocation, Approval, Intent, Node, PresenceState, Stack, Volume, Workload},
     unit::{Bytes, Cpu},
@@ -15,21 +15,29 @@ use lattice_model::{
 /// A node.
 pub(crate) fn node(core: &Core, snapshot: &Snapshot, node: &Node) -> NodeView {
     let mut reserved = Reserved::default();
-    let mut allocations = 0;
+    let (mut allocations, mut moving) = (0, 0u32);
     for allocation in snapshot.cluster.allocations_on(node.id) {
         allocations += 1;
+        let runs = allocation.intent == Intent::Run && allocation.superseded.is_none();
+        moving += u32::from(
+            runs && !matches!(allocation.status.state, AllocationState::Completed | AllocationState::Failed),
+        );
         if allocation.intent != Intent::Remove {
             let (cpu, memory) = allocation.spec.resources.reserved();
             reserved.cpu = Cpu(reserved.cpu.0.saturating_add(cpu.0));
             reserved.memory = Bytes(reserved.memory.0.saturating_add(memory.0));
         }
     }
+    let staying = if node.drain.is_some() { staying(core, node.id) } else { Vec::new() };
+    let for_good = staying.iter().filter(|stay| stay.for_good).count();
     let identity = snapshot.identities.get(&node.id);
     let live = NodeLive {
         presence: None,
         reserved,
         load: core.live.loads.lock().get(&node.id).copied(),
         allocations,
+        moving: moving.saturating_sub(u32::try_from(for_good).unwrap_or(u32::MAX)),
+        staying,
         evidence: identity.map_or_else(Evidence::default, |row| Evidence {
             key_fingerprint: row.fingerprint.clone(),
             address: row.address.clone(),
@@ -42,12 +50,25 @@ pub(crate) fn node(core: &Core, snapshot: &Snapshot, node: &Node) -> NodeView {
     NodeView::of(node, live)
 }
 
+/// What stays on a node that is emptied, as the planner said last.
+pub(crate) fn staying(core: &Core, node: NodeId) -> Vec<StayView> {
+    let memory = core.live.planner.lock();
+    let there = memory.stays.values().flatten().filter(|stay| stay.node == node);
+    let view = |stay: &lattice_planner::Stay| {
+        let lattice_planner::Stay { allocation: _, workload, slot, node: _, why, for_good } = stay.clone();
+        let WorkloadKey { project, stack, workload } = workload;
+        StayView { project, stack, workload, slot, why, for_good }
+    };
+    there.map(view).collect()
+}
+
 /// An allocation. What its node reported last is shown as long as the node is heard of.
 pub(crate) fn allocation(snapshot: &Snapshot, allocation: &Allocation) -> AllocationView {
     let row = snapshot.cluster.nodes.get(&allocation.node);
     let name = row.map(|row| row.name.clone()).or_else(|| NodeName::new(allocation.node.short()).ok());
     let name = name.unwrap_or_else(|| unreachable!("hexadecimal digits are a name"));
     let mut view = AllocationView::of(allocation, name.clone());
+    view.node_lost = row.is_some_and(|row| row.is_lost());
     let heard = row.is_some_and(|row| {
         row.approval == Approval::Approved && row.presence.state == PresenceState::Connected
     });
@@ -64,7 +85,10 @@ pub(crate) fn allocation(snapshot: &Snapshot, allocation: &Allocation) -> Alloca
         view.status = AllocationStatus {
             state: AllocationState::Unknown,
             health: Health::None,
-            reason: Some(format!("{name} is not connected; the last that it said was {last}")),
+            reason: Some(match view.node_lost {
+                true => format!("{name} is lost; the last that it said was {last}"),
+                false => format!("{name} is not connected; the last that it said was {last}"),
+            }),
             ..allocation.status.clone()
         };
     }
@@ -76,7 +100,8 @@ pub(crate) fn workload(core: &Core, snapshot: &Snapshot, workload: &Workload) ->
     let mut allocations: Vec<_> =
         snapshot.cluster.allocations_of(&workload.key).map(|row| allocation(snapshot, row)).collect();
     allocations.sort_by_key(|view| (view.slot, view.placed_at, view.id));
-    WorkloadView::of(workload, allocations, pending(core, &workload.key))
+    let wanted = lattice_planner::rollout::wanted_replicas(&snapshot.cluster, workload);
+    WorkloadView::of(workload, wanted, allocations, pending(core, &workload.key))
 }
 
 /// The replicas of a workload that wait, one by one.

@@ -14,7 +14,10 @@ use crate::{
     rows::{self, Event},
     state::{Core, Snapshot},
 };
-use lattice_model::StackKey;
+use lattice_model::{
+    StackKey, Timestamp,
+    resource::{Intent, Superseded},
+};
 use lattice_planner::{Pending, Plan, PlanReport, Step, invariants, plan};
 use lattice_store::{ApplyError, LeaseError, Op, Transaction};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -28,6 +31,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// How many plans in a row may come too late before there is a pause.
 const TOO_OFTEN: u32 = 16;
+
+/// The shortest wait for an instant.
+const LEAST: Duration = Duration::from_millis(5);
 
 /// What became of one round.
 enum Round {
@@ -47,8 +53,17 @@ pub(crate) async fn run(core: Arc<Core>) {
     let mut renewal = tokio::time::interval(RENEW);
     renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let due = core.live.planner.lock().next.values().min().copied();
         tokio::select! {
             () = core.shutdown.cancelled() => break,
+            () = until(due) => {
+                let now = clock::now();
+                let due: Vec<StackKey> = {
+                    let mut memory = core.live.planner.lock();
+                    memory.next.extract_if(.., |_, at| *at <= now).map(|(stack, _)| stack).collect()
+                };
+                core.live.want_plan(due);
+            }
             _ = renewal.tick() => keep(&core, &mut leader).await,
             () = core.live.plan_wanted(), if leader.is_some() && core.live.behind().is_none() => {
                 let Some(current) = leader.as_ref().filter(|leader| leader.holds()) else {
@@ -89,6 +104,15 @@ pub(crate) async fn run(core: Arc<Core>) {
     }
 }
 
+/// Waits for an instant, for ever without one.
+pub(crate) async fn until(at: Option<Timestamp>) {
+    match at {
+        // Never in haste, should the clock and the instant disagree about now.
+        Some(at) => tokio::time::sleep(at.since(clock::now()).as_std().max(LEAST)).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn keep(core: &Core, leader: &mut Option<Leader>) {
     let lost = match leader {
         Some(leader) => leader.renew(core).await.err(),
@@ -97,10 +121,15 @@ async fn keep(core: &Core, leader: &mut Option<Leader>) {
     if let Some(error) = lost {
         tracing::warn!(%error, "this server no longer plans");
         *leader = None;
+        *core.live.leads_since.lock() = None;
     }
     if leader.is_none() {
         match Leader::acquire(core, &core.server).await {
-            Ok(acquired) => *leader = Some(acquired),
+            Ok(acquired) => {
+                *leader = Some(acquired);
+                *core.live.leads_since.lock() = Some(clock::now());
+                core.live.presence.notify_one();
+            }
             Err(LeaseError::Held { by, .. }) => tracing::debug!(by, "another server plans"),
             Err(error) => tracing::warn!(%error, "the leader's lease was not given"),
         }
@@ -110,7 +139,8 @@ async fn keep(core: &Core, leader: &mut Option<Leader>) {
 async fn round(core: &Core, leader: &Leader, changed: &BTreeSet<StackKey>) -> Round {
     let snapshot = core.snapshot();
     let now = clock::now();
-    let (plan, report) = plan(&snapshot.cluster, changed, now, &mut clock::random_bits);
+    let (plan, report) =
+        plan(&snapshot.cluster, changed, &core.config.planning, now, &mut clock::random_bits);
     let broken = invariants::broken(&snapshot.cluster, &plan);
     if !broken.is_empty() {
         refuse_broken(core, &broken).await;
@@ -162,6 +192,11 @@ fn remember(
         let now: Vec<Pending> =
             report.pending.iter().filter(|p| p.workload.stack_key() == *stack).cloned().collect();
         let before = memory.pending.remove(stack).unwrap_or_default();
+        memory.stays.remove(stack);
+        match report.next.get(stack) {
+            Some(at) => drop(memory.next.insert(stack.clone(), *at)),
+            None => drop(memory.next.remove(stack)),
+        }
         for pending in &now {
             let known = before.iter().any(|old| old.workload == pending.workload && old.why == pending.why);
             if !known {
@@ -184,6 +219,9 @@ fn remember(
             memory.pending.insert(stack.clone(), now);
         }
     }
+    for stay in &report.stays {
+        memory.stays.entry(stay.workload.stack_key()).or_default().push(stay.clone());
+    }
     memory.last_run = Some(clock::now());
     memory.planned_to = snapshot.revision;
     memory.warnings.clear();
@@ -192,9 +230,14 @@ fn remember(
 
 /// The steps as operations, with the workloads that they rely on.
 fn operations(snapshot: &Snapshot, plan: &Plan) -> Vec<Op> {
+    // A row that is written needs no check, and one transaction has no two words on a row.
+    let written = |key: &lattice_model::WorkloadKey| {
+        plan.steps.iter().any(|step| matches!(step, Step::Workload { workload, .. } if workload.key == *key))
+    };
     let mut ops: Vec<Op> = plan
         .relies_on
         .iter()
+        .filter(|(key, _)| !written(key))
         .map(|(key, revision)| rows::check::<lattice_model::resource::Workload>(key, Some(*revision)))
         .collect();
     if plan.steps.is_empty() {
@@ -203,10 +246,12 @@ fn operations(snapshot: &Snapshot, plan: &Plan) -> Vec<Op> {
     for step in &plan.steps {
         ops.push(match step {
             Step::Create(allocation) => rows::create(&**allocation),
-            Step::Update { expected, allocation } => rows::update(&**allocation, *expected),
+            Step::Update { expected, allocation, why: _ } => rows::update(&**allocation, *expected),
             Step::Forget { expected, id, .. } => {
                 rows::delete::<lattice_model::resource::Allocation>(id, Some(*expected))
             }
+            Step::Workload { expected, workload } => rows::update(&**workload, *expected),
+            Step::Keep(revision) => rows::put(&**revision),
             Step::Claim { expected, volume } => rows::update(&**volume, *expected),
             Step::ForgetVolume { expected, key } => {
                 let Some(volume) = snapshot.cluster.volumes.get(key) else { continue };
@@ -249,7 +294,37 @@ fn told<'a>(snapshot: &'a Snapshot, plan: &'a Plan) -> impl Iterator<Item = Even
         Step::ForgetStack { key, .. } => {
             Some(Event::new("stack.removed", key.to_string(), "nothing of it is left").of_stack(key))
         }
-        Step::Update { .. } | Step::Claim { .. } => None,
+        Step::Update { allocation, why: Some(why), .. } => {
+            let node = snapshot.cluster.nodes.get(&allocation.node)?;
+            let subject = format!("{}#{}", allocation.workload, allocation.slot);
+            let event = match (allocation.intent, allocation.superseded) {
+                (Intent::Remove, _) => {
+                    Event::new("allocation.removing", subject, format!("to go from {}", node.name))
+                }
+                (_, Some(Superseded::Lost)) => Event::new(
+                    "allocation.lost",
+                    subject,
+                    format!("on {}, which is lost; whether it runs is not known", node.name),
+                ),
+                (_, Some(Superseded::Handover)) => Event::new(
+                    "allocation.handover",
+                    subject,
+                    format!("serves on {} until its successor does", node.name),
+                ),
+                (_, None) => Event::new("allocation.kept", subject, format!("stays on {}", node.name)),
+            };
+            Some(event.of(&allocation.workload).on(node).because(Some(why.clone())))
+        }
+        Step::Workload { workload, .. } => {
+            let back = workload.rolled_back.as_ref().filter(|back| back.from + 1 == workload.generation)?;
+            if workload.settled == workload.generation {
+                return None;
+            }
+            let text = "the new version failed, so the former one comes back";
+            let event = Event::new("workload.rolled_back", workload.key.to_string(), text);
+            Some(event.of(&workload.key).because(Some(back.why.clone())))
+        }
+        Step::Update { why: None, .. } | Step::Claim { .. } | Step::Keep(_) => None,
     })
 }
 

@@ -1,25 +1,29 @@
-//! What is known about nodes after a start (laws 3 and 5): nothing, until they say hello or the
-//! grace is over. The planner's [`presence`] decides; nothing is moved away because a node is gone.
+//! What is known about nodes. After a start (laws 3 and 5): nothing, until they say hello or the
+//! grace is over. Later: who is away for too long is lost, unless many are. The planner's [`presence`]
+//! decides; that a node is lost is stored, and the planner moves its work on that.
 
 use super::servers;
 use crate::{
     clock,
+    controllers::planning::until,
     rows::{self, Event, NodeSession},
     state::{Core, Refused, Snapshot},
 };
 use lattice_model::{
-    NodeId,
+    Duration, NodeId, Timestamp,
     resource::{Approval, Node, Presence, PresenceState},
 };
 use lattice_planner::{
     Row,
-    presence::{self, Moment},
+    presence::{self, Held, Losses, Moment},
 };
 use lattice_store::Op;
 use std::sync::Arc;
 
 /// How many nodes change in one transaction.
 const CHUNK: usize = 250;
+/// After a failure of the store.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What was connected when the server stopped is unknown now.
 pub(crate) async fn forget(core: &Core) {
@@ -38,6 +42,93 @@ pub(crate) async fn settle(core: Arc<Core>) {
         () = tokio::time::sleep(core.config.presence_grace.as_std()) => {}
     }
     give_up(&core).await;
+}
+
+/// Calls nodes lost when their time is over; runs until the server goes down.
+pub(crate) async fn watch_losses(core: Arc<Core>) {
+    loop {
+        let changed = core.live.presence.notified();
+        // One server decides, and after a failover it waits as after a start.
+        let leads = *core.live.leads_since.lock();
+        let losses = match leads {
+            Some(since) => call_lost(&core, since.max(core.started_at) + core.config.presence_grace).await,
+            None => Ok(None),
+        };
+        let next = match losses {
+            Ok(next) => next,
+            Err(refused) => {
+                tracing::warn!(?refused, "that nodes are lost was not written down");
+                Some(clock::now() + RETRY)
+            }
+        };
+        tokio::select! {
+            () = core.shutdown.cancelled() => return,
+            () = changed => {}
+            () = until(next) => {}
+        }
+    }
+}
+
+async fn call_lost(core: &Core, settled_at: Timestamp) -> Result<Option<Timestamp>, Refused> {
+    loop {
+        // A store that is behind says nothing about who is there.
+        if core.live.behind().is_some() {
+            return Ok(Some(clock::now() + RETRY));
+        }
+        let policy = &core.config.planning;
+        let done = core
+            .commit(|snapshot| {
+                let has_session = |row: &Row<Node>| core.live.session(row.id).is_some();
+                let mut losses = presence::losses(&snapshot.cluster, policy, settled_at, clock::now(), CHUNK);
+                losses.lost.retain(|row| !has_session(row));
+                let mut ops: Vec<Op> =
+                    losses.lost.iter().map(|row| rows::update(&*row.value, row.revision)).collect();
+                let event = |row: &Row<Node>| {
+                    let text = "nobody hears of it any more; what can run elsewhere is placed there";
+                    let why =
+                        format!("its link has been down for {}", clock::now().since(row.presence.since));
+                    Event::new("node.lost", row.name.to_string(), text).on(row).because(Some(why))
+                };
+                let mut news: Vec<Event> = losses.lost.iter().map(event).collect();
+                news.extend(held_news(core, snapshot, &losses));
+                ops.extend(rows::events(news));
+                Ok((ops, losses))
+            })
+            .await?;
+        let losses = done.value;
+        let many = losses.lost.len() == CHUNK;
+        *core.live.held.lock() = losses.held;
+        if !many {
+            return Ok(losses.next);
+        }
+    }
+}
+
+/// That many nodes are away at once is told once.
+fn held_news(core: &Core, snapshot: &Snapshot, losses: &Losses) -> Option<Event> {
+    let known = core.live.held.lock().is_some();
+    match (&losses.held, known) {
+        (Some(held), false) => {
+            let names = held_names(snapshot, held);
+            let text = format!("{} nodes vanished at once, so nothing is placed elsewhere", held.together);
+            tracing::error!(together = held.together, present = held.present, "many nodes vanished at once");
+            Some(Event::new("nodes.held", "nodes", text).because(Some(names)))
+        }
+        (None, true) => {
+            Some(Event::new("nodes.released", "nodes", "nodes that vanished at once are no longer many"))
+        }
+        _ => None,
+    }
+}
+
+/// The names of nodes that are held, a few of them.
+pub(crate) fn held_names(snapshot: &Snapshot, held: &Held) -> String {
+    let names = held.nodes.iter().filter_map(|node| snapshot.cluster.nodes.get(node));
+    let mut text = names.take(5).map(|row| row.name.to_string()).collect::<Vec<_>>().join(", ");
+    if held.nodes.len() > 5 {
+        text.push_str(&format!(" and {} others", held.nodes.len() - 5));
+    }
+    text
 }
 
 async fn shift(core: &Core, moment: Moment) {
@@ -130,7 +221,9 @@ fn with_presence(node: &Node, state: PresenceState) -> Node {
 /// The operations by which a node's presence changes, with its event; none when it is so already.
 fn change(snapshot: &Snapshot, node: NodeId, to: PresenceState, event: Event) -> Vec<Op> {
     let Some(row) = snapshot.cluster.nodes.get(&node) else { return Vec::new() };
-    if row.presence.state == to || row.approval == Approval::Pending {
+    // Who is lost is not merely disconnected.
+    let lost = (row.presence.state, to) == (PresenceState::Lost, PresenceState::Disconnected);
+    if row.presence.state == to || lost || row.approval == Approval::Pending {
         return Vec::new();
     }
     let mut ops = vec![rows::update(&with_presence(row, to), row.revision)];

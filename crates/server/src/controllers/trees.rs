@@ -42,8 +42,10 @@ async fn forget(core: &Core) -> Result<(), Refused> {
 /// Everything that a project's stacks name, or that still runs.
 fn used(snapshot: &Snapshot) -> BTreeSet<(ProjectName, TreeDigest)> {
     let workloads = snapshot.cluster.workloads().values().map(|row| (&row.key.project, &row.spec));
+    // A version that one can come back to needs its files.
+    let kept = snapshot.cluster.revisions.values().map(|row| (&row.key.project, &row.spec));
     let allocations = snapshot.cluster.allocations().values().map(|row| (&row.workload.project, &row.spec));
-    let all = workloads.chain(allocations);
+    let all = workloads.chain(allocations).chain(kept);
     all.flat_map(|(project, spec)| spec.trees.iter().map(|mount| (project.clone(), mount.tree))).collect()
 }
 
@@ -117,6 +119,9 @@ mod tests {
             replicas: 1,
             desired: lattice_model::goal::DesiredState::Run,
             restart: 0,
+            alike: Vec::new(),
+            settled: 0,
+            rolled_back: None,
         }));
         let elsewhere: ProjectName = "lab".parse().unwrap();
         snapshot.trees.insert("used".into(), tree(&project, digest, None));

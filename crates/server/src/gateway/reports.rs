@@ -258,6 +258,13 @@ impl<'a> Effects<'a> {
         let Some(allocation) = self.own(id).and_then(|edit| edit.after.as_mut()) else { return };
         let before = std::mem::replace(&mut allocation.status, status);
         let after = allocation.status.clone();
+        // By the server's clock: how long it has served decides about others.
+        allocation.serving_since =
+            after.is_serving().then(|| allocation.serving_since.unwrap_or_else(crate::clock::now));
+        // A container that was started anew between two reports serves anew.
+        if before.started_at != after.started_at && before.started_at.is_some() && after.is_serving() {
+            allocation.serving_since = Some(crate::clock::now());
+        }
         let turned =
             (before.state, before.health, before.restarts) != (after.state, after.health, after.restarts);
         let (workload, slot) = (allocation.workload.clone(), allocation.slot);

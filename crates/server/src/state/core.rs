@@ -209,7 +209,7 @@ impl Core {
                     let nodes = snapshot.cluster.nodes.keys().copied();
                     let nodes = nodes.chain(self.snapshot().cluster.nodes.keys().copied()).collect();
                     self.snapshots.send_replace(Arc::new(snapshot));
-                    self.live.touch(Touched { stacks, nodes, pending: true, rights: true });
+                    self.live.touch(Touched { stacks, nodes, pending: true, presence: true, rights: true });
                     self.review();
                     watch = match self.store.watch(listing.revision).await {
                         Ok(watch) => watch,

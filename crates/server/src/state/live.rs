@@ -44,6 +44,12 @@ pub(crate) struct Live {
     pub(crate) uploads: Uploads,
     dirty: Mutex<BTreeSet<StackKey>>,
     plan: Notify,
+    /// Somebody came or went.
+    pub(crate) presence: Notify,
+    /// Since when this server plans.
+    pub(crate) leads_since: Mutex<Option<Timestamp>>,
+    /// Nodes that are away for long enough and are not called lost, since they are many.
+    pub(crate) held: Mutex<Option<lattice_planner::presence::Held>>,
     /// The newest connection of each node whose Hello was judged.
     turns: Mutex<HashMap<NodeId, Arc<tokio::sync::Mutex<u64>>>>,
 }
@@ -72,6 +78,10 @@ impl std::ops::Deref for Uploads {
 #[derive(Debug, Default)]
 pub(crate) struct PlannerMemory {
     pub(crate) pending: PendingByStack,
+    /// What runs on where it should not stay, by stack.
+    pub(crate) stays: BTreeMap<StackKey, Vec<lattice_planner::Stay>>,
+    /// When stacks have to be planned again.
+    pub(crate) next: BTreeMap<StackKey, Timestamp>,
     pub(crate) last_run: Option<Timestamp>,
     pub(crate) planned_to: u64,
     pub(crate) warnings: Vec<String>,
@@ -87,7 +97,10 @@ pub(crate) struct Behind {
 impl Live {
     /// Takes in what a change touched: the planner and the sessions concerned wake up.
     pub(crate) fn touch(&self, touched: Touched) {
-        let Touched { stacks, pending, nodes, rights: _ } = touched;
+        let Touched { stacks, pending, presence, nodes, rights: _ } = touched;
+        if presence {
+            self.presence.notify_one();
+        }
         let mut changed = stacks;
         if pending {
             changed.extend(self.planner.lock().pending.keys().cloned());

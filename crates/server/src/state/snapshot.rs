@@ -12,7 +12,7 @@ use crate::{
 use imbl::OrdMap;
 use lattice_model::{
     AllocationId, NodeId, ProjectName, StackKey, TokenId, UserName, VolumeId, VolumeKey,
-    resource::{Allocation, Node, Stack, Volume, Workload},
+    resource::{Allocation, Node, Pool, Stack, StackRevision, Volume, Workload, WorkloadRevision},
 };
 use lattice_planner::{Cluster, Row};
 use lattice_store::{Change, EventKind, Key, Kind, Prior, Record, Revision};
@@ -43,6 +43,8 @@ pub(crate) struct Snapshot {
     pub(crate) secrets: OrdMap<String, Row<Secret>>,
     /// By `project/digest`.
     pub(crate) trees: OrdMap<String, Row<TreeRow>>,
+    /// Kept deployments of stacks, by version.
+    pub(crate) stack_revisions: OrdMap<(StackKey, u64), Row<StackRevision>>,
     /// By number, with the row's id.
     pub(crate) events: OrdMap<u64, Arc<Event>>,
     volume_keys: OrdMap<VolumeId, VolumeKey>,
@@ -55,6 +57,8 @@ pub(crate) struct Touched {
     pub(crate) stacks: BTreeSet<StackKey>,
     /// Whether stacks that wait for something may find it now.
     pub(crate) pending: bool,
+    /// Whether a node came or went, or is emptied.
+    pub(crate) presence: bool,
     /// Nodes whose goal, or whose right to a session, may be another.
     pub(crate) nodes: BTreeSet<NodeId>,
     /// Whether somebody may do more or less than before.
@@ -98,6 +102,9 @@ impl Snapshot {
         const WORKLOAD: Kind = Workload::KIND;
         const VOLUME: Kind = Volume::KIND;
         const ALLOCATION: Kind = Allocation::KIND;
+        const POOL: Kind = Pool::KIND;
+        const STACK_REVISION: Kind = StackRevision::KIND;
+        const WORKLOAD_REVISION: Kind = WorkloadRevision::KIND;
         const JOIN: Kind = JoinTokenRow::KIND;
         const API: Kind = ApiTokenRow::KIND;
         const USER: Kind = UserRow::KIND;
@@ -159,6 +166,19 @@ impl Snapshot {
                 }
                 self.cluster.put_allocation(new);
             }
+            POOL => {
+                let new: Row<Pool> = row(record)?;
+                touched.pending = true;
+                self.cluster.pools.insert(new.name.clone(), new);
+            }
+            STACK_REVISION => {
+                let new: Row<StackRevision> = row(record)?;
+                self.stack_revisions.insert((new.stack.clone(), new.version), new);
+            }
+            WORKLOAD_REVISION => {
+                let new: Row<WorkloadRevision> = row(record)?;
+                self.cluster.revisions.insert((new.key.clone(), new.generation), new);
+            }
             JOIN => {
                 let new: Row<JoinTokenRow> = row(record)?;
                 self.join_tokens.insert(new.record.id, new);
@@ -215,6 +235,8 @@ impl Snapshot {
                 let Ok(id) = id.parse::<NodeId>() else { return };
                 if let Some(old) = self.cluster.nodes.remove(&id) {
                     touched.nodes.insert(old.id);
+                    touched.presence = true;
+                    touched.stacks.extend(self.cluster.globals().map(|key| key.stack_key()));
                     touched
                         .stacks
                         .extend(self.cluster.allocations_on(old.id).map(|a| a.workload.stack_key()));
@@ -261,6 +283,21 @@ impl Snapshot {
                     touched.nodes.insert(old.node);
                     touched.pending = true;
                     self.cluster.remove_allocation(id);
+                }
+            }
+            kind if kind == Pool::KIND => {
+                let Ok(name) = id.parse() else { return };
+                touched.pending = true;
+                self.cluster.pools.remove::<lattice_model::PoolName>(&name);
+            }
+            kind if kind == StackRevision::KIND => {
+                if let Some((stack, version)) = split_revision(id) {
+                    self.stack_revisions.remove(&(stack, version));
+                }
+            }
+            kind if kind == WorkloadRevision::KIND => {
+                if let Some((key, generation)) = split_revision(id) {
+                    self.cluster.revisions.remove(&(key, generation));
                 }
             }
             kind if kind == JoinTokenRow::KIND => {
@@ -319,11 +356,14 @@ impl Snapshot {
             touched.nodes.insert(new.id);
         }
         let same_place = old.is_some_and(|old| {
-            (old.presence.state, old.eligibility, old.capacity, &old.pool)
-                == (new.presence.state, new.eligibility, new.capacity, &new.pool)
+            (old.presence.state, old.eligibility, old.drain, old.capacity, &old.pool)
+                == (new.presence.state, new.eligibility, new.drain, new.capacity, &new.pool)
+                && (&old.labels, &old.owner, &old.name, &old.facts.arch, &old.facts.os)
+                    == (&new.labels, &new.owner, &new.name, &new.facts.arch, &new.facts.os)
         });
         if !same_rights || !same_place {
-            touched.pending = true;
+            (touched.pending, touched.presence) = (true, true);
+            touched.stacks.extend(self.cluster.globals().map(|key| key.stack_key()));
             touched.stacks.extend(self.cluster.allocations_on(new.id).map(|row| row.workload.stack_key()));
             touched.stacks.extend(self.volumes_on(new.id));
         }
@@ -342,6 +382,12 @@ impl Snapshot {
 fn tells_node_more(old: &Allocation, new: &Allocation) -> bool {
     (old.intent, old.restart, old.replaces, old.generation, old.node)
         != (new.intent, new.restart, new.replaces, new.generation, new.node)
+}
+
+/// The parts of a revision's id.
+fn split_revision<K: std::str::FromStr>(id: &str) -> Option<(K, u64)> {
+    let (key, number) = id.rsplit_once('@')?;
+    Some((key.parse().ok()?, number.parse().ok()?))
 }
 
 fn row<T: Stored>(record: &Record) -> Result<Row<T>, ServerError> {

@@ -286,6 +286,8 @@ pub struct Agent {
 pub struct Link {
     pub welcome: Welcome,
     pub io: SessionIo,
+    /// The last goal that came while something else was waited for.
+    kept: Option<ServerMessage>,
 }
 
 impl Agent {
@@ -418,7 +420,7 @@ impl Agent {
             self.ratchet = next;
             io.send.send(AgentMessage::RatchetStored).await?;
         }
-        Ok(Link { welcome, io })
+        Ok(Link { welcome, io, kept: None })
     }
 
     pub fn report(&mut self, kind: ReportKind) -> Reported {
@@ -433,7 +435,11 @@ impl Agent {
     /// Takes the next goal.
     pub async fn goal(&mut self, link: &mut Link) -> Goal {
         loop {
-            match soon("a goal", link.io.recv.recv()).await.unwrap() {
+            let next = match link.kept.take() {
+                Some(kept) => kept,
+                None => soon("a goal", link.io.recv.recv()).await.unwrap(),
+            };
+            match next {
                 ServerMessage::Goal(sealed) => {
                     self.goal = Some((sealed.id(), *sealed.hash()));
                     link.io.send.send(AgentMessage::GoalAccepted(sealed.id())).await.unwrap();
@@ -453,10 +459,10 @@ impl Agent {
     pub async fn repeat(&mut self, link: &mut Link, reports: Vec<Reported>) {
         link.io.send.send(AgentMessage::Reports(reports)).await.unwrap();
         loop {
-            if let ServerMessage::Ack(up_to) = soon("an ack", link.io.recv.recv()).await.unwrap()
-                && up_to >= self.seq
-            {
-                return;
+            match soon("an ack", link.io.recv.recv()).await.unwrap() {
+                ServerMessage::Ack(up_to) if up_to >= self.seq => return,
+                goal @ ServerMessage::Goal(_) => link.kept = Some(goal),
+                _ => {}
             }
         }
     }

@@ -1,0 +1,288 @@
+//! Where a group of workloads must go: bound by data before neighbours, else wherever all of it fits.
+//!
+//! A workload is free, replica by replica, when it is alone in its group and mounts no volume: nobody
+//! is there to talk to, so each node may have a bridge of that name of its own. All other groups
+//! share one node, until a mesh carries traffic between nodes.
+
+use crate::{
+    cluster::{Cluster, Row},
+    planning::{Planning, claims},
+    slots::is_available,
+};
+use lattice_model::{
+    Bytes, Cpu, NodeId, PoolName, VolumeKey,
+    goal::DesiredState,
+    resource::{Allocation, Approval, Eligibility, Intent, Node, PresenceState, Superseded, Workload},
+    spec::{Mode, WorkloadSpec},
+};
+use lattice_scheduler::{Ask, Strategy, pick, unsuitable};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where a group must go.
+#[derive(Clone, Debug)]
+pub(crate) enum Home {
+    /// One node, and why.
+    Pinned(NodeId, String),
+    /// One node that is lost: what is bound to it waits.
+    Away { why: String, hint: &'static str },
+    /// Each replica wherever it fits.
+    Free,
+    /// One on each node that takes it.
+    Each,
+    /// Nowhere at present.
+    Blocked { why: String, hint: &'static str },
+}
+
+/// What no node at all holds.
+const NO_NODE: &str = "approve, free or add a node (`lattice node ls`), or ask for less";
+
+pub(crate) fn pool_of(spec: &WorkloadSpec) -> PoolName {
+    spec.pool.clone().unwrap_or_else(PoolName::default_pool)
+}
+
+/// What one replica asks for.
+pub(crate) fn ask_of(spec: &WorkloadSpec, strategy: Strategy) -> Ask {
+    let (cpu, memory) = spec.resources.reserved();
+    Ask {
+        pinned: None,
+        cpu,
+        memory,
+        ports: claims(spec).collect(),
+        constraints: spec.placement.constraints.clone(),
+        platforms: spec.platform.clone().into_iter().collect(),
+        gpus: spec.gpus.is_some(),
+        max_per_node: spec.placement.max_per_node,
+        spread: spec.placement.spread.clone(),
+        strategy,
+        ..Ask::in_pool(pool_of(spec))
+    }
+}
+
+/// Whether the replicas of a group may be on different nodes.
+pub(crate) fn is_free(group: &[&Workload]) -> bool {
+    matches!(group, [alone] if alone.spec.mounts.is_empty())
+}
+
+/// Whether a node answers.
+pub(crate) fn is_connected(cluster: &Cluster, node: NodeId) -> bool {
+    cluster.nodes.get(&node).is_some_and(|row| {
+        row.approval == Approval::Approved && row.presence.state == PresenceState::Connected
+    })
+}
+
+/// Whether nobody will hear of a node again.
+pub(crate) fn has_left(node: Option<&Row<Node>>) -> bool {
+    node.is_none_or(|node| node.has_left())
+}
+
+pub(crate) fn home_of(planning: &Planning<'_>, group: &[&Workload]) -> Home {
+    let global = group.iter().find(|w| w.spec.mode == Mode::Global);
+    if let Some(global) = global
+        && !is_free(group)
+    {
+        return Home::Blocked {
+            why: format!(
+                "{} runs on every node, and services that share a network, a volume or a dependency are on one",
+                global.key.workload
+            ),
+            hint: "give it a network of its own and no volumes",
+        };
+    }
+    if let Some(blocked) = pool_refuses(planning, group) {
+        return blocked;
+    }
+    if is_free(group) {
+        return if global.is_some() { Home::Each } else { Home::Free };
+    }
+    if let Some(bound) = bound_by_data(planning, group) {
+        return bound;
+    }
+    neighbours(planning, group).unwrap_or_else(|| choose(planning, group))
+}
+
+/// What the pools of a group do not allow.
+fn pool_refuses(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
+    let wanted = || group.iter().filter(|w| w.desired == DesiredState::Run && w.replicas > 0);
+    let pools: BTreeSet<PoolName> = wanted().map(|w| pool_of(&w.spec)).collect();
+    if pools.len() > 1 {
+        let names = pools.iter().map(PoolName::as_str).collect::<Vec<_>>().join(", ");
+        return Some(Home::Blocked {
+            why: format!("services that share a network or a volume name different pools ({names})"),
+            hint: "give them one pool, or networks and volumes of their own",
+        });
+    }
+    let pool = planning.cluster.pools.get(pools.first()?)?;
+    let blocked = |why: String| {
+        let hint = "choose another pool, or let an operator change this one (`lattice pool set`)";
+        Some(Home::Blocked { why, hint })
+    };
+    if let Some(other) = wanted().find(|w| !pool.takes(&w.key.project)) {
+        return blocked(format!("the pool {} is not for the project {}", pool.name, other.key.project));
+    }
+    let needs_trust = |w: &&&Workload| !w.spec.mounts.is_empty() || !w.spec.secrets.is_empty();
+    if !pool.trusted
+        && let Some(workload) = wanted().find(needs_trust)
+    {
+        let name = &workload.key.workload;
+        return blocked(format!(
+            "the pool {} is not trusted with volumes and secrets, and {name} has some",
+            pool.name
+        ));
+    }
+    None
+}
+
+/// Where the data of a group is.
+fn bound_by_data(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
+    let mut bound: Option<(NodeId, String)> = None;
+    let mounted: BTreeSet<VolumeKey> = group
+        .iter()
+        .flat_map(|w| w.spec.mounts.iter().map(|m| w.key.stack_key().volume(m.volume.clone())))
+        .collect();
+    for key in &mounted {
+        let Some(volume) = planning.cluster.volumes.get(key) else { continue };
+        if volume.deleting {
+            let why = format!("volume {} is being deleted", key.volume);
+            let hint = "deploy again when `lattice volume ls` no longer shows it";
+            return Some(Home::Blocked { why, hint });
+        }
+        let Some(node) = volume.node else { continue };
+        let row = planning.cluster.nodes.get(&node);
+        let name = planning.name(node);
+        if has_left(row) {
+            if !volume.exists {
+                continue;
+            }
+            let why = format!("the data of volume {} is on {name}, which has left the cluster", key.volume);
+            let hint = "bring that machine back, or delete the volume and restore a backup";
+            return Some(Home::Blocked { why, hint });
+        }
+        if volume.missing {
+            let why = format!("volume {} should be on {name} and is not: its data may be lost", key.volume);
+            let hint = "put the volume back on that machine, or delete it and restore a backup";
+            return Some(Home::Blocked { why, hint });
+        }
+        let reason = format!("the data of volume {} is on {name}", key.volume);
+        match &bound {
+            Some((other, first)) if *other != node => {
+                let why = format!("{first}, but {reason}");
+                let hint = "services that share a network or a volume need one node";
+                return Some(Home::Blocked { why, hint });
+            }
+            Some(_) => {}
+            None => bound = Some((node, reason)),
+        }
+    }
+    let (node, why) = bound?;
+    if planning.cluster.nodes.get(&node).is_some_and(|row| row.is_lost()) {
+        let why = format!("{why}, and {} is lost", planning.name(node));
+        let hint = "it goes on when that machine is back; an empty volume never takes its place. \
+                    Should it never come back: `lattice node rm --lose-volumes`, then restore a backup";
+        return Some(Home::Away { why, hint });
+    }
+    Some(Home::Pinned(node, why))
+}
+
+/// Why a node is no place to stay for a member of a group, whatever it has left.
+pub(crate) fn must_leave(planning: &Planning<'_>, workload: &Workload, node: NodeId) -> Option<String> {
+    let row = planning.cluster.nodes.get(&node)?;
+    if row.eligibility == Eligibility::Draining {
+        return Some(format!("{} is being emptied", row.name));
+    }
+    let ask = ask_of(&workload.spec, planning.policy.strategy);
+    unsuitable(&ask, row).map(|refusal| format!("{} is no place for it any more: {refusal}", row.name))
+}
+
+/// The node where most of the group is, of those where it may stay. One that was lost and is back
+/// wins where more of the group serves there.
+fn neighbours(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
+    #[derive(Default)]
+    struct There {
+        own: u32,
+        serve: u32,
+        served: u32,
+    }
+    let cluster = &planning.cluster;
+    let mut nodes: BTreeMap<NodeId, There> = BTreeMap::new();
+    for workload in group {
+        for row in cluster.allocations_of(&workload.key).filter(|row| row.intent != Intent::Remove) {
+            let there = nodes.entry(row.node).or_default();
+            let serves = u32::from(is_available(cluster, row));
+            match row.superseded {
+                None => {
+                    there.own += 1;
+                    there.serve += serves;
+                }
+                Some(Superseded::Lost) if row.generation == workload.generation => there.served += serves,
+                Some(_) => {}
+            }
+        }
+    }
+    let tenable = |node: &NodeId| {
+        let row = cluster.nodes.get(node);
+        !has_left(row)
+            && row.is_some_and(|row| !row.is_lost())
+            && group.iter().all(|workload| must_leave(planning, workload, *node).is_none())
+    };
+    nodes.retain(|node, _| tenable(node));
+    let most = nodes
+        .iter()
+        .filter(|(_, there)| there.own > 0)
+        .max_by_key(|(id, there)| (there.own, std::cmp::Reverse(**id)));
+    let serve = most.map_or(0, |(_, there)| there.serve);
+    let back = nodes.iter().filter(|(_, there)| there.served > serve).max_by_key(|(_, there)| there.served);
+    if let Some((node, _)) = back {
+        return Some(Home::Pinned(*node, "it runs there still, since before the node was lost".into()));
+    }
+    let (node, _) = most?;
+    Some(Home::Pinned(*node, "next to the other replicas and services of its network".into()))
+}
+
+/// A node for the whole group; failing that, one that holds a replica of each.
+fn choose(planning: &Planning<'_>, group: &[&Workload]) -> Home {
+    let wanted: Vec<&&Workload> =
+        group.iter().filter(|w| w.desired == DesiredState::Run && w.replicas > 0).collect();
+    let Some(first) = wanted.first() else { return Home::Free };
+    let ask = |replicas: &dyn Fn(&Workload) -> u32| {
+        let mut ask = Ask { strategy: planning.policy.strategy, ..Ask::in_pool(pool_of(&first.spec)) };
+        let (mut cpu, mut memory) = (0u32, 0u64);
+        for workload in &wanted {
+            let most = workload.spec.placement.max_per_node.unwrap_or(u32::MAX);
+            let replicas = replicas(workload).min(most);
+            let one = ask_of(&workload.spec, planning.policy.strategy);
+            cpu = cpu.saturating_add(one.cpu.0.saturating_mul(replicas));
+            memory = memory.saturating_add(one.memory.0.saturating_mul(replicas.into()));
+            ask.ports.extend(one.ports);
+            ask.constraints.extend(one.constraints);
+            ask.platforms.extend(one.platforms);
+            ask.gpus |= one.gpus;
+        }
+        Ask { cpu: Cpu(cpu), memory: Bytes(memory), ..ask }
+    };
+    let nodes = || planning.cluster.nodes.values().map(|node| planning.candidate(node, None, None));
+    match pick(&ask(&|w| w.replicas), nodes()).or_else(|_| pick(&ask(&|_| 1), nodes())) {
+        Ok(choice) => Home::Pinned(choice.node, choice.explanation.to_string()),
+        Err(explanation) => Home::Blocked { why: explanation.to_string(), hint: NO_NODE },
+    }
+}
+
+/// Whether a replica may stay where it is, else why not.
+pub(crate) fn fits(
+    planning: &Planning<'_>,
+    workload: &Workload,
+    home: &Home,
+    row: &Allocation,
+) -> Result<(), String> {
+    match home {
+        Home::Pinned(node, why) if *node != row.node => {
+            Err(must_leave(planning, workload, row.node).unwrap_or_else(|| why.clone()))
+        }
+        Home::Pinned(..) | Home::Away { .. } | Home::Blocked { .. } => Ok(()),
+        Home::Free | Home::Each => must_leave(planning, workload, row.node).map_or(Ok(()), Err),
+    }
+}
+
+/// What a free replica that finds no node is told.
+pub(crate) const fn no_node() -> &'static str {
+    NO_NODE
+}

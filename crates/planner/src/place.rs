@@ -1,0 +1,251 @@
+//! Fills slots: picks a node, sends the old one away as its order says, and creates the new one.
+
+use crate::{
+    cluster::Row,
+    home::{Home, ask_of, is_connected, must_leave, no_node},
+    plan::{Placement, Step},
+    planning::Planning,
+    slots::{is_current, moves_start_first},
+};
+use lattice_model::{
+    AllocationId, NodeId,
+    report::{AllocationState, AllocationStatus},
+    resource::{Allocation, Intent, Superseded, Volume, Workload},
+};
+use lattice_scheduler::{Ask, pick};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// How the new one and the old one of a slot follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// There is no old one.
+    Fill,
+    /// The old one goes first.
+    StopFirst,
+    /// The old one goes when the new one serves.
+    StartFirst,
+    /// The old one goes at once, and nobody waits.
+    Now,
+    /// The old one is on a node that is lost.
+    Lost,
+}
+
+/// A slot to be filled.
+#[derive(Clone, Debug)]
+pub(crate) struct Vacancy {
+    pub(crate) slot: u32,
+    pub(crate) old: Option<Row<Allocation>>,
+    pub(crate) how: How,
+    /// Why the old one cannot stay where it is, where that is the only reason.
+    pub(crate) moves: Option<String>,
+    /// The node of a workload that runs once on each.
+    pub(crate) node: Option<NodeId>,
+    /// Those of the slot that are on their way out.
+    pub(crate) leaving: Vec<Row<Allocation>>,
+}
+
+pub(crate) fn place(planning: &mut Planning<'_>, workload: &Workload, vacancies: Vec<Vacancy>, home: &Home) {
+    let mut refused: BTreeMap<(String, &'static str), Vec<u32>> = BTreeMap::new();
+    for vacancy in vacancies {
+        let found = match home {
+            Home::Pinned(node, why) => {
+                admit(planning, workload, *node, &vacancy).map(|()| (*node, why.clone())).map_err(|reason| {
+                    let why = format!("{why}, but that node cannot hold it: {reason}");
+                    (why, "free the node, wait for it to come back, or ask for less")
+                })
+            }
+            Home::Each => each(planning, workload, &vacancy),
+            Home::Free => anywhere(planning, workload, &vacancy),
+            Home::Away { why, hint } | Home::Blocked { why, hint } => Err((why.clone(), *hint)),
+        };
+        match (found, &vacancy.old, &vacancy.moves) {
+            (Ok((node, why)), ..) => {
+                if let Some(wait) = fill(planning, workload, &vacancy, node, &why) {
+                    let hint = "the order of its updates is stop-first; start-first has no gap";
+                    refused.entry((wait, hint)).or_default().push(vacancy.slot);
+                }
+            }
+            (Err((why, _)), Some(old), Some(moves)) if vacancy.how != How::Lost => {
+                planning.stays(old, format!("{moves}, but {why}"));
+            }
+            (Err((why, hint)), Some(old), _) if vacancy.how == How::Lost => {
+                let why = format!("{} is lost, and {why}", planning.name(old.node));
+                refused.entry((why, hint)).or_default().push(vacancy.slot);
+            }
+            (Err(why), ..) => refused.entry(why).or_default().push(vacancy.slot),
+        }
+    }
+    for ((why, hint), slots) in refused {
+        planning.pending(&workload.key, slots, why, hint);
+    }
+}
+
+type Found = Result<(NodeId, String), (String, &'static str)>;
+
+/// The one of the slot that has gone, or stopped, by the time the new one starts.
+fn makes_room(vacancy: &Vacancy) -> Option<AllocationId> {
+    let old = vacancy.old.as_ref()?;
+    (vacancy.how != How::StartFirst).then_some(old.id)
+}
+
+/// On a node that is its own.
+fn each(planning: &Planning<'_>, workload: &Workload, vacancy: &Vacancy) -> Found {
+    let node = vacancy.node.or(vacancy.old.as_ref().map(|old| old.node));
+    let Some(node) = node else { return Err(("no node takes it".into(), no_node())) };
+    match admit(planning, workload, node, vacancy) {
+        Ok(()) => Ok((node, "it runs once on each node that takes it".into())),
+        Err(reason) => Err((
+            format!("{} cannot hold it: {reason}", planning.name(node)),
+            "free the node, or ask for less",
+        )),
+    }
+}
+
+/// Where it is, if that is possible; else on the best node.
+fn anywhere(planning: &Planning<'_>, workload: &Workload, vacancy: &Vacancy) -> Found {
+    if let Some(old) = &vacancy.old
+        && vacancy.moves.is_none()
+        && vacancy.how != How::Lost
+        && must_leave(planning, workload, old.node).is_none()
+        && admit(planning, workload, old.node, vacancy).is_ok()
+    {
+        return Ok((old.node, "where its predecessor is".into()));
+    }
+    let ask = ask_of(&workload.spec, planning.policy.strategy);
+    let (key, leaves) = (Some(&workload.key), makes_room(vacancy));
+    let nodes = planning.cluster.nodes.values().map(|node| planning.candidate(node, key, leaves));
+    match pick(&ask, nodes) {
+        Ok(choice) => Ok((choice.node, choice.explanation.to_string())),
+        Err(explanation) => Err((explanation.to_string(), no_node())),
+    }
+}
+
+/// Whether one more replica fits on a node, beside what is there and without what makes room.
+fn admit(
+    planning: &Planning<'_>,
+    workload: &Workload,
+    home: NodeId,
+    vacancy: &Vacancy,
+) -> Result<(), String> {
+    let Some(node) = planning.cluster.nodes.get(&home) else { return Err("it has left the cluster".into()) };
+    let candidate = planning.candidate(node, Some(&workload.key), makes_room(vacancy));
+    let ask = Ask { pinned: Some(home), ..ask_of(&workload.spec, planning.policy.strategy) };
+    pick(&ask, [candidate]).map(|_| ()).map_err(|explanation| {
+        explanation.refused.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    })
+}
+
+/// Creates the new one; or says for whom it waits.
+fn fill(
+    planning: &mut Planning<'_>,
+    workload: &Workload,
+    vacancy: &Vacancy,
+    node: NodeId,
+    why: &str,
+) -> Option<String> {
+    let Vacancy { slot, old, how, moves, node: _, leaving } = vacancy;
+    let mut why = why.to_owned();
+    if let Some(old) = old {
+        let elsewhere = old.node != node;
+        let cause = match (how, moves) {
+            (How::Lost, _) => format!("{}, where it was, is lost", planning.name(old.node)),
+            (_, Some(moves)) => moves.clone(),
+            _ => "a newer version takes its place".into(),
+        };
+        if elsewhere {
+            why = format!("{why}; {cause}");
+        }
+        match how {
+            How::Lost if is_current(workload, old) => {
+                planning.update_because(old, Some(cause), |a| a.superseded = Some(Superseded::Lost));
+            }
+            How::StartFirst => {
+                planning.update_because(old, Some(cause), |a| a.superseded = Some(Superseded::Handover));
+            }
+            How::StopFirst if elsewhere && is_connected(&planning.cluster, old.node) => {
+                planning.update_because(old, Some(cause), |a| a.intent = Intent::Remove);
+                return Some(format!(
+                    "it waits until its predecessor on {} has stopped",
+                    planning.name(old.node)
+                ));
+            }
+            How::Fill | How::StopFirst | How::Now | How::Lost => {
+                planning.update_because(old, Some(cause), |a| a.intent = Intent::Remove);
+            }
+        }
+    }
+    // One that left for another node is waited for too, unless both may serve together.
+    if *how == How::Fill
+        && !moves_start_first(workload)
+        && let Some(other) =
+            leaving.iter().find(|row| row.node != node && is_connected(&planning.cluster, row.node))
+    {
+        return Some(format!("it waits until its predecessor on {} has stopped", planning.name(other.node)));
+    }
+    create(planning, workload, *slot, node, &why, old.as_ref());
+    None
+}
+
+fn create(
+    planning: &mut Planning<'_>,
+    workload: &Workload,
+    slot: u32,
+    node: NodeId,
+    why: &str,
+    old: Option<&Row<Allocation>>,
+) {
+    claim_volumes(planning, workload, node);
+    if let Some(row) = planning.base.workloads().get(&workload.key) {
+        let relied = (workload.key.clone(), row.revision);
+        if planning.plan.relies_on.last() != Some(&relied) {
+            planning.plan.relies_on.push(relied);
+        }
+    }
+    // The container that an allocation replaces holds its ports and volumes until it is gone; so
+    // does one of the same slot that was sent away before and is not gone yet.
+    let going = |row: &Row<Allocation>| row.slot == slot && row.node == node && row.intent == Intent::Remove;
+    let replaced = old
+        .and_then(|old| planning.cluster.allocations().get(&old.id))
+        .filter(|old| going(old))
+        .map(|old| old.id);
+    let leaving = planning.cluster.allocations_of(&workload.key).find(|row| going(row));
+    let allocation = Allocation {
+        id: AllocationId::from_random((planning.random)()),
+        workload: workload.key.clone(),
+        slot,
+        node,
+        generation: workload.generation,
+        spec: Arc::clone(&workload.spec),
+        intent: Intent::Run,
+        restart: workload.restart,
+        replaces: replaced.or(leaving.map(|row| row.id)),
+        status: AllocationStatus::new(AllocationState::Assigned),
+        superseded: None,
+        serving_since: None,
+        placed_at: planning.now,
+        explanation: why.to_owned(),
+    };
+    planning.report.placed.push(Placement {
+        workload: workload.key.clone(),
+        slot,
+        node,
+        why: why.to_owned(),
+    });
+    planning.cluster.put_allocation(Row { revision: 0, value: Arc::new(allocation.clone()) });
+    planning.plan.steps.push(Step::Create(Box::new(allocation)));
+}
+
+/// A volume without a node, or whose node left before it was created there, gets this one.
+fn claim_volumes(planning: &mut Planning<'_>, workload: &Workload, node: NodeId) {
+    for mount in &workload.spec.mounts {
+        let key = workload.key.stack_key().volume(mount.volume.clone());
+        let Some(row) = planning.cluster.volumes.get(&key).cloned() else { continue };
+        if row.node == Some(node) || row.exists {
+            continue;
+        }
+        let volume = Volume { node: Some(node), epoch: row.epoch + 1, ..(*row.value).clone() };
+        let value = Arc::new(volume.clone());
+        planning.cluster.volumes.insert(key, Row { revision: row.revision, value });
+        planning.plan.steps.push(Step::Claim { expected: row.revision, volume: Box::new(volume) });
+    }
+}

@@ -1,0 +1,473 @@
+//! How the replicas of a workload are filled, moved and replaced by turns: its update policy.
+//!
+//! A slot is *settled* when its own replica is of the present version, where it may stay, and has
+//! served for as long as the policy watches it. No more slots than the policy's parallelism are
+//! unsettled by us at a time; what does not serve anyway is replaced without waiting for a turn. Moves off a
+//! node that is emptied take turns in the same way.
+//!
+//! An update is under way from the deployment of a generation until every slot has settled once
+//! ([`Workload::settled`]). When more of its replicas fail than the policy allows, it pauses as long as they
+//! do, goes on, or the last generation that settled comes back. Rejected: a pause that lasts until
+//! somebody ends it; a service that fails once because its database starts later would need a
+//! person each time.
+
+use crate::{
+    cluster::{Cluster, Row},
+    home::{Home, ask_of, fits, must_leave},
+    place::{How, Vacancy, place},
+    plan::Step,
+    planning::Planning,
+    slots::{Slot, has_ended, is_available, is_current, moves_start_first, settle_asides, slots},
+};
+use lattice_model::{
+    Duration, NodeId, Timestamp, WorkloadKey,
+    goal::DesiredState,
+    report::{AllocationState, Health},
+    resource::{
+        Allocation, Approval, Eligibility, Intent, PresenceState, RolledBack, Superseded, Workload,
+        WorkloadRevision,
+    },
+    spec::{Mode, RestartPolicy, UpdateFailure, UpdateOrder, UpdatePolicy},
+};
+use lattice_scheduler::{Strategy, unsuitable};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// How long a replica that was started again has to serve before it counts: one that crashes in a
+/// row looks well in between.
+const PROOF: Duration = Duration::from_secs(10);
+
+/// The policy that holds for the present generation.
+fn policy_of(workload: &Workload) -> UpdatePolicy {
+    match &workload.rolled_back {
+        Some(_) => workload.spec.rollback.unwrap_or(workload.spec.update),
+        None => workload.spec.update,
+    }
+}
+
+/// Whether a former version is being replaced.
+pub(crate) fn is_under_way(workload: &Workload) -> bool {
+    workload.settled > 0 && workload.settled != workload.generation
+}
+
+/// The replicas of an update that fail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failing {
+    /// Their slots, each with what is wrong.
+    pub slots: BTreeMap<u32, String>,
+    /// Whether they are more than the policy allows.
+    pub too_many: bool,
+}
+
+/// Which replicas of an update fail; none when no update is under way.
+pub fn failing(cluster: &Cluster, workload: &Workload, now: Timestamp) -> Failing {
+    let policy = policy_of(workload);
+    let mut failing = Failing::default();
+    if !is_under_way(workload) {
+        return failing;
+    }
+    let own = |row: &&Row<Allocation>| {
+        row.intent == Intent::Run && row.superseded.is_none() && row.generation == workload.generation
+    };
+    let mut all = 0u64;
+    for row in cluster.allocations_of(&workload.key).filter(|row| row.intent != Intent::Remove) {
+        all += u64::from(row.superseded.is_none());
+        if own(&row)
+            && let Some(why) = failure(row, policy.monitor, now)
+        {
+            failing.slots.insert(row.slot, why);
+        }
+    }
+    let all = match workload.spec.mode {
+        Mode::Replicated => u64::from(workload.replicas),
+        Mode::Global => all,
+    };
+    failing.too_many = failing.slots.len() as u64 * 1000 > u64::from(policy.max_failure_permille) * all;
+    failing
+}
+
+/// What is wrong with a replica, where something is.
+fn failure(row: &Allocation, monitor: Duration, now: Timestamp) -> Option<String> {
+    let status = &row.status;
+    let because = |text: &str| match &status.reason {
+        Some(reason) => format!("{text}: {reason}"),
+        None => text.to_owned(),
+    };
+    match status.state {
+        AllocationState::Failed => Some(because("it cannot run")),
+        AllocationState::BackingOff => Some(because("it fails and is tried again")),
+        AllocationState::Running if status.health == Health::Unhealthy => Some(because("it is not healthy")),
+        _ if status.restarts > 0 && settles_at(row, monitor).is_none_or(|at| at > now) => {
+            Some(format!("it was started again {} times", status.restarts))
+        }
+        _ => None,
+    }
+}
+
+/// When a replica that serves has served for long enough; `None` while it does not serve.
+fn settles_at(row: &Allocation, monitor: Duration) -> Option<Timestamp> {
+    if row.status.state == AllocationState::Completed {
+        return Some(Timestamp(i64::MIN));
+    }
+    if !row.status.is_serving() {
+        return None;
+    }
+    let proof = if row.status.restarts > 0 { monitor.max(PROOF) } else { monitor };
+    // Rows of former versions do not say since when.
+    Some(row.serving_since.map_or(Timestamp(i64::MIN), |since| since + proof))
+}
+
+/// The nodes that a workload of [`Mode::Global`] is to run on.
+fn takers(cluster: &Cluster, workload: &Workload) -> BTreeSet<NodeId> {
+    let ask = ask_of(&workload.spec, Strategy::Spread);
+    let has = |node: NodeId| {
+        cluster.allocations_of(&workload.key).any(|row| row.node == node && row.intent != Intent::Remove)
+    };
+    let takes = |node: &&Row<lattice_model::resource::Node>| {
+        node.approval == Approval::Approved
+            && node.eligibility != Eligibility::Draining
+            && !node.is_lost()
+            && node.presence.state != PresenceState::New
+            && unsuitable(&ask, node).is_none()
+            && (node.takes_work() || has(node.id))
+    };
+    cluster.nodes.values().filter(takes).map(|node| node.id).collect()
+}
+
+/// How many replicas a workload is to have: what was asked for, or the nodes that take it.
+pub fn wanted_replicas(cluster: &Cluster, workload: &Workload) -> u32 {
+    match workload.spec.mode {
+        Mode::Replicated => workload.replicas,
+        Mode::Global => u32::try_from(takers(cluster, workload).len()).unwrap_or(u32::MAX),
+    }
+}
+
+/// The slots to be filled, each with its node where it has one of its own. Replicas of a workload
+/// that runs once on each node go where that is over.
+fn wanted_slots(planning: &mut Planning<'_>, workload: &Workload) -> BTreeMap<u32, Option<NodeId>> {
+    if workload.spec.mode == Mode::Replicated {
+        return (1..=workload.replicas).map(|slot| (slot, None)).collect();
+    }
+    let mut nodes = takers(&planning.cluster, workload);
+    let mut wanted = BTreeMap::new();
+    let mut used = BTreeSet::new();
+    for (slot, Slot { own, aside, .. }) in slots(&planning.cluster, &workload.key) {
+        if own.is_some() || !aside.is_empty() {
+            used.insert(slot);
+        }
+        let Some(own) = own else { continue };
+        if nodes.remove(&own.node) {
+            wanted.insert(slot, Some(own.node));
+        } else if planning.cluster.nodes.get(&own.node).is_some_and(|node| node.is_lost()) {
+            let why = format!("{} is lost, and nothing takes its place there", planning.name(own.node));
+            planning.update_because(&own, Some(why), |a| a.superseded = Some(Superseded::Lost));
+        } else {
+            let why = must_leave(planning, workload, own.node).unwrap_or_else(|| "a second one".into());
+            planning.update_because(&own, Some(why), |a| a.intent = Intent::Remove);
+        }
+    }
+    let mut free = (1u32..).filter(|slot| !used.contains(slot));
+    for node in nodes {
+        wanted.extend(free.next().map(|slot| (slot, Some(node))));
+    }
+    wanted
+}
+
+/// What the slots of a workload are in need of.
+#[derive(Default)]
+struct Needs {
+    /// To be filled at once.
+    now: Vec<Vacancy>,
+    /// To be replaced by turns.
+    turns: Vec<Vacancy>,
+    /// Slots that are not settled.
+    unsettled: u32,
+    /// When the last one that is settled became so.
+    settled_at: Option<Timestamp>,
+    /// When one that is watched settles.
+    watched: Option<Timestamp>,
+    /// Slots whose data is away.
+    away: Vec<u32>,
+}
+
+pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workload, home: &Home) {
+    if workload.desired == DesiredState::Stop {
+        return;
+    }
+    settle_asides(planning, workload, home);
+    let wanted = wanted_slots(planning, workload);
+    let failing = failing(&planning.cluster, workload, planning.now);
+    let policy = policy_of(workload);
+    if failing.too_many
+        && policy.on_failure == UpdateFailure::Rollback
+        && workload.rolled_back.is_none()
+        && roll_back(planning, workload, &failing)
+    {
+        return;
+    }
+    let needs = needs_of(planning, workload, home, &wanted, &failing);
+    let Needs { mut now, turns, unsettled, settled_at, watched, away } = needs;
+    if let Home::Away { why, hint } = home
+        && !away.is_empty()
+    {
+        planning.pending(&workload.key, away, why.clone(), hint);
+    }
+    let all_there = turns.is_empty() && now.is_empty() && unsettled == 0 && !wanted.is_empty();
+    if all_there && workload.settled != workload.generation {
+        planning.write_workload(Workload { settled: workload.generation, ..workload.clone() });
+    }
+    let stack = workload.key.stack_key();
+    if let Some(at) = watched {
+        planning.wake(stack.clone(), at);
+    }
+    let (chosen, waiting, why) = take_turns(planning, workload, turns, &failing, unsettled, settled_at);
+    now.extend(chosen);
+    place(planning, workload, now, home);
+    wait(planning, workload, waiting, &why);
+}
+
+fn needs_of(
+    planning: &mut Planning<'_>,
+    workload: &Workload,
+    home: &Home,
+    wanted: &BTreeMap<u32, Option<NodeId>>,
+    failing: &Failing,
+) -> Needs {
+    let policy = policy_of(workload);
+    let mut needs = Needs::default();
+    let all = slots(&planning.cluster, &workload.key);
+    let none = Slot::default();
+    for (&slot, &node) in wanted {
+        let Slot { own, aside, leaving } = all.get(&slot).unwrap_or(&none);
+        let vacancy = |how, old: Option<&Row<Allocation>>, moves| Vacancy {
+            slot,
+            old: old.cloned(),
+            how,
+            moves,
+            node,
+            leaving: leaving.clone(),
+        };
+        let Some(row) = own else {
+            needs.unsettled += 1;
+            if matches!(home, Home::Away { .. }) {
+                needs.away.push(slot);
+            } else {
+                needs.now.push(vacancy(How::Fill, None, None));
+            }
+            continue;
+        };
+        let current = is_current(workload, row);
+        let lost = planning.cluster.nodes.get(&row.node).is_some_and(|node| node.is_lost());
+        if current && (has_ended(row) || !lost) {
+            // Also one that was made for a former generation which was the same.
+            planning.update(row, |a| {
+                a.generation = workload.generation;
+                a.intent = Intent::Run;
+                a.restart = workload.restart;
+            });
+        }
+        if current && has_ended(row) {
+            needs.unsettled += u32::from(row.status.state == AllocationState::Failed);
+            continue;
+        }
+        if lost {
+            needs.unsettled += 1;
+            if matches!(home, Home::Away { .. }) {
+                needs.away.push(slot);
+            } else if row.spec.restart == RestartPolicy::Never && current {
+                let why = format!(
+                    "{} is lost, and a job that may not be started again is not",
+                    planning.name(row.node)
+                );
+                planning.stays_for_good(row, why);
+            } else {
+                needs.now.push(vacancy(How::Lost, Some(row), None));
+            }
+            continue;
+        }
+        let handover = aside.iter().any(|row| row.superseded == Some(Superseded::Handover));
+        let place = fits(planning, workload, home, row);
+        if current && place.is_ok() {
+            stays_with_data(planning, home, row);
+            match settles_at(row, policy.monitor) {
+                _ if handover || !is_available(&planning.cluster, row) => {
+                    needs.unsettled += u32::from(handover || !failing.slots.contains_key(&slot));
+                }
+                Some(at) if at <= planning.now => needs.settled_at = needs.settled_at.max(Some(at)),
+                at => {
+                    needs.unsettled += u32::from(!failing.slots.contains_key(&slot));
+                    needs.watched = [needs.watched, at].into_iter().flatten().min();
+                }
+            }
+            continue;
+        }
+        let order = match (&place, current) {
+            (Err(_), true) if moves_start_first(workload) => How::StartFirst,
+            (Err(_), true) => How::StopFirst,
+            _ if policy.order == UpdateOrder::StartFirst => How::StartFirst,
+            _ => How::StopFirst,
+        };
+        let moves = place.err().filter(|_| current);
+        if current && row.spec.restart == RestartPolicy::Never {
+            let why = moves.unwrap_or_default();
+            planning.stays_for_good(
+                row,
+                format!("{why}, but it is a job that may not be started again; it stays until it ends"),
+            );
+            continue;
+        }
+        if handover {
+            // What came in its stead is itself not right any more, and nothing of it is in the way.
+            needs.unsettled += 1;
+            needs.now.push(vacancy(How::Now, Some(row), moves));
+        } else if !is_available(&planning.cluster, row) {
+            needs.unsettled += 1;
+            // One that is not heard of may serve well.
+            let broken = !row.status.is_serving();
+            let to = if broken { &mut needs.now } else { &mut needs.turns };
+            to.push(vacancy(order, Some(row), moves));
+        } else if moves.is_some() && is_urgent(planning, workload, row) {
+            needs.now.push(vacancy(How::Now, Some(row), moves));
+        } else {
+            needs.turns.push(vacancy(order, Some(row), moves));
+        }
+    }
+    needs
+}
+
+/// Whether the node of a replica should have been empty by now.
+fn is_urgent(planning: &mut Planning<'_>, workload: &Workload, row: &Allocation) -> bool {
+    let drain = planning.cluster.nodes.get(&row.node).filter(|n| n.eligibility == Eligibility::Draining);
+    let Some(deadline) = drain.and_then(|node| node.drain).and_then(|drain| drain.deadline) else {
+        return false;
+    };
+    planning.wake(workload.key.stack_key(), deadline);
+    deadline <= planning.now
+}
+
+/// What is bound to its node says so when that is emptied.
+fn stays_with_data(planning: &mut Planning<'_>, home: &Home, row: &Row<Allocation>) {
+    let (why, for_good) = match home {
+        Home::Pinned(_, why) => (why.clone(), true),
+        Home::Blocked { why, .. } => (why.clone(), false),
+        Home::Away { .. } | Home::Free | Home::Each => return,
+    };
+    let node = planning.cluster.nodes.get(&row.node);
+    if let Some(node) = node.filter(|node| node.eligibility == Eligibility::Draining) {
+        let why = format!("{} is being emptied, but {why}", node.name);
+        match for_good {
+            true => planning.stays_for_good(row, why),
+            false => planning.stays(row, why),
+        }
+    }
+}
+
+/// Whose turn it is, who waits, and for what.
+fn take_turns(
+    planning: &mut Planning<'_>,
+    workload: &Workload,
+    turns: Vec<Vacancy>,
+    failing: &Failing,
+    unsettled: u32,
+    settled_at: Option<Timestamp>,
+) -> (Vec<Vacancy>, Vec<Vacancy>, String) {
+    let policy = policy_of(workload);
+    if turns.is_empty() {
+        return Default::default();
+    }
+    let updates = turns.iter().any(|vacancy| vacancy.moves.is_none());
+    if updates && failing.too_many && policy.on_failure != UpdateFailure::Continue {
+        let (slot, what) =
+            failing.slots.first_key_value().map_or((0, ""), |(slot, why)| (*slot, why.as_str()));
+        let why = format!("the update is paused since #{slot} of the new version fails: {what}");
+        return (Vec::new(), turns, why);
+    }
+    if let Some(since) = settled_at.filter(|at| policy.delay.0 > 0 && at.0 > i64::MIN) {
+        let next = since + policy.delay;
+        if next > planning.now {
+            planning.wake(workload.key.stack_key(), next);
+            return (Vec::new(), turns, format!("the update waits {} between two batches", policy.delay));
+        }
+    }
+    let most = if policy.parallelism == 0 { u32::MAX } else { policy.parallelism };
+    let free = most.saturating_sub(unsettled) as usize;
+    let mut chosen = turns;
+    let waiting = chosen.split_off(free.min(chosen.len()));
+    let at_a_time = match policy.parallelism {
+        1 => "one at a time is replaced".to_owned(),
+        n => format!("{n} at a time are replaced"),
+    };
+    let why = format!("the replicas before it are not serving yet, and {at_a_time}");
+    (chosen, waiting, why)
+}
+
+/// Says who waits: an old version as pending, one that only has to move as staying.
+fn wait(planning: &mut Planning<'_>, workload: &Workload, waiting: Vec<Vacancy>, why: &str) {
+    let mut slots = Vec::new();
+    for vacancy in waiting {
+        match (&vacancy.moves, &vacancy.old) {
+            (Some(moves), Some(old)) => planning.stays(old, format!("{moves}; {why}")),
+            _ => slots.push(vacancy.slot),
+        }
+    }
+    if !slots.is_empty() {
+        let hint = format!(
+            "if the new version does not come up, deploy a corrected one, or go back: `lattice rollout undo {}`",
+            workload.key.stack
+        );
+        planning.pending(&workload.key, slots, why, &hint);
+    }
+}
+
+/// Brings the last generation back that came up. Not where what it needs is no longer there.
+fn roll_back(planning: &mut Planning<'_>, workload: &Workload, failing: &Failing) -> bool {
+    let Some(former) = former(&planning.cluster, &workload.key, workload.settled) else { return false };
+    let stack = workload.key.stack_key();
+    let Some(networks) = planning.cluster.stacks.get(&stack).map(|row| {
+        let networks = row.networks.iter().map(|(name, network)| (name.clone(), network.id));
+        networks.collect::<BTreeMap<_, _>>()
+    }) else {
+        return false;
+    };
+    let there = former.spec.networks.keys().all(|name| networks.contains_key(name))
+        && former
+            .spec
+            .mounts
+            .iter()
+            .all(|mount| planning.cluster.volumes.contains_key(&stack.volume(mount.volume.clone())));
+    if !there {
+        return false;
+    }
+    let same = former.spec.networks.keys().all(|name| networks.get(name) == former.networks.get(name));
+    let (slot, what) = failing.slots.first_key_value().map_or((0, ""), |(slot, why)| (*slot, why.as_str()));
+    let generation = workload.generation + 1;
+    let kept = WorkloadRevision { generation, networks: networks_of(&former, &networks), ..former.clone() };
+    planning.plan.steps.push(Step::Keep(Box::new(kept)));
+    planning.write_workload(Workload {
+        spec: Arc::clone(&former.spec),
+        generation,
+        alike: if same { vec![former.generation] } else { Vec::new() },
+        rolled_back: Some(RolledBack {
+            from: workload.generation,
+            to: former.generation,
+            why: format!("#{slot} of the new version failed: {what}"),
+            at: planning.now,
+        }),
+        ..workload.clone()
+    });
+    true
+}
+
+fn networks_of(
+    former: &WorkloadRevision,
+    present: &BTreeMap<lattice_model::NetworkName, lattice_model::NetworkId>,
+) -> BTreeMap<lattice_model::NetworkName, lattice_model::NetworkId> {
+    let own = former.spec.networks.keys().filter_map(|name| Some((name.clone(), *present.get(name)?)));
+    own.collect()
+}
+
+fn former(cluster: &Cluster, key: &WorkloadKey, generation: u64) -> Option<WorkloadRevision> {
+    cluster.revisions.get(&(key.clone(), generation)).map(|row| (*row.value).clone())
+}

@@ -1,0 +1,167 @@
+//! Nodes that are lost, come back, are emptied and removed, over a real server and the real link.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use lattice_model::{AllocationId, Duration, Goal, report::ReportKind};
+use serde_json::{Value, json};
+use support::*;
+
+fn quick(config: &mut lattice_server::ServerConfig) {
+    config.heartbeat = Duration::from_millis(500);
+    config.presence_grace = Duration::from_millis(0);
+    config.planning.node_loss_after = Duration::from_secs(1);
+}
+
+/// A service without data.
+fn stateless(replicas: u32) -> Value {
+    json!({ "spec": {
+        "workloads": { "web": { "image": "img", "replicas": replicas, "networks": { "default": {} } } },
+        "networks": { "default": {} }
+    }})
+}
+
+/// Does as it is told until `enough` of the goal is there: what is to run runs, what is to go is gone.
+async fn obey(agent: &mut Agent, link: &mut Link, enough: impl Fn(&Goal) -> bool) -> Goal {
+    loop {
+        let goal = agent.goal(link).await;
+        let mut said: Vec<ReportKind> = goal.allocations.keys().map(|id| running(*id)).collect();
+        said.extend(goal.remove.iter().map(|id| ReportKind::AllocationGone { id: *id }));
+        agent.say(link, said).await;
+        if enough(&goal) {
+            return goal;
+        }
+    }
+}
+
+fn only(goal: &Goal) -> AllocationId {
+    *goal.allocations.keys().next().unwrap()
+}
+
+#[tokio::test]
+async fn a_lost_nodes_work_runs_elsewhere_and_its_surplus_goes_on_return() {
+    let world = World::with(quick).await;
+    let (mut a, mut to_a) = world.node("a").await;
+    let (mut b, mut to_b) = world.node("b").await;
+    world.ok("PUT", SHOP, Some(stateless(2))).await;
+    obey(&mut a, &mut to_a, |goal| goal.allocations.len() == 1).await;
+    let there = only(&obey(&mut b, &mut to_b, |goal| goal.allocations.len() == 1).await);
+    world.until(WEB, |web| web["state"] == "running").await;
+
+    drop(to_b);
+    world.until("/v1/nodes/b", |node| node["presence"]["state"] == "disconnected").await;
+    assert_eq!(world.get(WEB).await["allocations"].as_array().unwrap().len(), 2, "away is not lost");
+    let lost = world.event("node.lost").await;
+    assert_eq!((lost["subject"].as_str(), lost["node"].as_str()), (Some("b"), Some("b")));
+    obey(&mut a, &mut to_a, |goal| goal.allocations.len() == 2).await;
+    let web = world.until(WEB, |web| web["serving"] == 2).await;
+    assert_eq!(web["state"], "running", "what was lost does not count: {web:#}");
+    let old = web["allocations"].as_array().unwrap().iter().find(|a| a["node"] == "b").unwrap();
+    assert_eq!((old["superseded"].as_str(), old["node_lost"].as_bool()), (Some("lost"), Some(true)));
+    assert_eq!(old["status"]["state"], "unknown");
+    assert_eq!(world.get("/v1/status").await["nodes"]["lost"], 1);
+    let told = world.event("allocation.lost").await;
+    assert_eq!(told["cause"], "b, where it was, is lost");
+
+    let mut to_b = b.connect().await.unwrap();
+    let goal = obey(&mut b, &mut to_b, |goal| goal.remove.contains(&there)).await;
+    assert!(goal.allocations.is_empty());
+    let web = world.until(WEB, |web| web["allocations"].as_array().unwrap().len() == 2).await;
+    assert_eq!((web["serving"].as_u64(), web["state"].as_str()), (Some(2), Some("running")));
+}
+
+#[tokio::test]
+async fn a_node_is_emptied_and_removed() {
+    let world = World::with(quick).await;
+    let (mut a, mut to_a) = world.node("a").await;
+    world.ok("PUT", SHOP, Some(stateless(2))).await;
+    obey(&mut a, &mut to_a, |goal| goal.allocations.len() == 2).await;
+    world.until(WEB, |web| web["serving"] == 2).await;
+    let (mut b, mut to_b) = world.node("b").await;
+
+    let (status, refused) = world.ask("DELETE", "/v1/nodes/a", None).await;
+    assert_eq!((status, refused["code"].as_str()), (409, Some("conflict")), "{refused:#}");
+    let preview = world.ok("POST", "/v1/nodes/a/drain", Some(json!({ "dry_run": true }))).await;
+    let moves = preview["moves"].as_array().unwrap();
+    assert!(moves.len() == 2 && moves.iter().all(|m| m["fate"] == "moves" && m["to"] == "b"), "{preview:#}");
+    assert_eq!(world.get("/v1/nodes/a").await["eligibility"], "eligible", "a preview changes nothing");
+
+    let begun = world.ok("POST", "/v1/nodes/a/drain", Some(json!({}))).await;
+    assert_eq!(begun["node"]["drain"]["moving"], 2);
+    obey(&mut b, &mut to_b, |goal| goal.allocations.len() == 1).await;
+    // The old one went when the new one served, and only then the next one came.
+    obey(&mut a, &mut to_a, |goal| goal.allocations.len() == 1).await;
+    obey(&mut b, &mut to_b, |goal| goal.allocations.len() == 2).await;
+    obey(&mut a, &mut to_a, |goal| goal.allocations.is_empty()).await;
+    let node = world.until("/v1/nodes/a", |node| node["drain"]["moving"] == 0).await;
+    assert_eq!(node["eligibility"], "draining");
+    assert_eq!(world.until(WEB, |web| web["state"] == "running").await["serving"], 2);
+
+    assert_eq!(world.ask("DELETE", "/v1/nodes/a", None).await.0, 204);
+    goodbye(&mut to_a).await;
+    assert_eq!(world.get("/v1/nodes").await["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn data_stays_until_somebody_gives_it_up_by_name() {
+    let world = World::with(quick).await;
+    let (mut a, mut to_a) = world.node("a").await;
+    world.ok("PUT", SHOP, Some(web("db"))).await;
+    let goal = obey(&mut a, &mut to_a, |goal| goal.allocations.len() == 1).await;
+    let volume = *goal.volumes.keys().next().unwrap();
+    a.say(&mut to_a, vec![ReportKind::VolumeCreated { id: volume }]).await;
+    let (mut b, mut to_b) = world.node("b").await;
+
+    let drain = world.ok("POST", "/v1/nodes/a/drain", Some(json!({}))).await;
+    assert_eq!(drain["moves"][0]["fate"], "stays", "{drain:#}");
+    let node = world.until("/v1/nodes/a", |node| node["drain"]["moving"] == 0).await;
+    let why = node["drain"]["staying"][0]["why"].as_str().unwrap();
+    assert_eq!(why, "a is being emptied, but the data of volume data is on a");
+
+    drop(to_a);
+    world.until("/v1/nodes/a", |node| node["presence"]["state"] == "lost").await;
+    let waits = world.until(WEB, |web| web["state"] == "pending").await;
+    assert_eq!(waits["pending"][0]["why"], "the data of volume data is on a, and a is lost");
+
+    let (status, refused) = world.ask("DELETE", "/v1/nodes/a", None).await;
+    assert_eq!(
+        (status, refused["details"][0]["message"].as_str()),
+        (409, Some("default/shop/data")),
+        "{refused:#}"
+    );
+    assert_eq!(world.ask("DELETE", "/v1/nodes/a?lose_volumes=b", None).await.0, 412);
+    assert_eq!(world.ask("DELETE", "/v1/nodes/a?lose_volumes=a", None).await.0, 204);
+    let goal = obey(&mut b, &mut to_b, |goal| goal.allocations.len() == 1).await;
+    assert_ne!(*goal.volumes.keys().next().unwrap(), volume, "another, empty volume");
+    world.event("volume.lost").await;
+}
+
+#[tokio::test]
+async fn many_nodes_that_vanish_at_once_are_not_called_lost() {
+    let world = World::with(quick).await;
+    let mut links = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        links.push(world.node(name).await);
+    }
+    world.ok("PUT", SHOP, Some(stateless(4))).await;
+    for (agent, link) in &mut links {
+        obey(agent, link, |goal| goal.allocations.len() == 1).await;
+    }
+    let (mut back, link) = links.remove(0);
+    drop(link);
+    for _ in 0..2 {
+        drop(links.remove(0));
+    }
+    let held = world.event("nodes.held").await;
+    assert_eq!(held["message"], "3 nodes vanished at once, so nothing is placed elsewhere");
+    let status = world.get("/v1/status").await;
+    assert!(
+        status["warnings"][0].as_str().unwrap().starts_with("3 nodes vanished at once and 1 are left"),
+        "{status:#}"
+    );
+    assert_eq!(status["nodes"]["lost"], 0);
+    // One is back: two are few, and their work goes to who is there.
+    let _link = back.connect().await.unwrap();
+    world.until("/v1/status", |status| status["nodes"]["lost"] == 2 && status["warnings"] == json!([])).await;
+}
