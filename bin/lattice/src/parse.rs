@@ -37,6 +37,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_millis(total))
 }
 
+/// A count from 1 on.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or_else(|| format!("{text:?} is not a count; write 1 or more"))
+}
+
 /// `80`, `8080:80`, `127.0.0.1:8080:80`, `[::1]:8080:80/tcp`, `:80` with a port that the node chooses.
 pub(crate) fn publish(text: &str) -> Result<Publish, String> {
     let fail =

@@ -92,6 +92,8 @@ fn broken(error: io::Error) -> BackupError {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut => {
             BackupError::Io { action: "read", source: error }
         }
+        // Only what is written on the way breaks so; whoever takes it says why.
+        io::ErrorKind::BrokenPipe => BackupError::Stopped,
         _ => BackupError::damaged(error.to_string()),
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     endpoint::{ApiToken, Endpoint},
     error::{ClientError, refusal},
     exec::ExecSession,
-    stream::{Connection, LogStream, Open, WatchStream},
+    stream::{ByteStream, Connection, LogStream, Open, WatchStream},
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -17,11 +17,11 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use lattice_api::{
     AllocationQuery, AllocationView, ApiTokenCreate, ApiTokenView, ApproveNode, AuditQuery, AuditView,
-    DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult, DrainNode, DrainResult,
-    EventQuery, EventView, ExecStart, JobRunQuery, JobRunView, JoinTokenCreate, JoinTokenView, List,
-    LogQuery, NodeReason, NodeView, RunRequest, Scale, SecretView, StackDetail, StackQuery, StackView,
-    Status, TokenCreated, TreeView, VolumeQuery, VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView,
-    paths,
+    BackupDump, BackupStatus, DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult,
+    DrainNode, DrainResult, EventQuery, EventView, ExecStart, JobRunQuery, JobRunView, JoinTokenCreate,
+    JoinTokenView, List, LogQuery, NodeReason, NodeView, RunRequest, Scale, SecretView, StackDetail,
+    StackQuery, StackView, Status, TokenCreated, TreeView, VolumeQuery, VolumeView, WatchQuery, Whoami,
+    WorkloadQuery, WorkloadView, paths,
 };
 use lattice_model::{ProjectName, SecretName, StackKey, TokenId, WorkloadKey, spec::TreeDigest};
 use serde::{Serialize, de::DeserializeOwned};
@@ -324,6 +324,24 @@ impl Client {
     /// Who changed what.
     pub async fn audit(&self, query: &AuditQuery) -> Result<List<AuditView>, ClientError> {
         self.get(&paths::audit(), query).await
+    }
+
+    /// How the backups are doing that the server makes by itself.
+    pub async fn backup_status(&self) -> Result<BackupStatus, ClientError> {
+        self.get(&paths::backup(), NO_QUERY).await
+    }
+
+    /// Has the server make a backup where its configuration says; [`Client::backup_status`] tells how it went.
+    pub async fn create_backup(&self) -> Result<BackupStatus, ClientError> {
+        self.bare(Method::POST, &paths::backup()).await
+    }
+
+    /// The whole control plane, encrypted to the recipients that are given.
+    pub async fn backup_dump(&self, request: &BackupDump) -> Result<ByteStream, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|e| ClientError::Request(Box::new(e)))?;
+        let (response, connection) =
+            self.send(Method::POST, &paths::backup_dump(), Some("application/json"), body.into()).await?;
+        Ok(ByteStream::new(Open { body: response.into_body(), _connection: connection }))
     }
 
     /// Every change from a revision on.

@@ -24,4 +24,4 @@ pub use endpoint::{ApiToken, Endpoint};
 pub use error::ClientError;
 pub use exec::{ExecOutput, ExecReceiver, ExecSender, ExecSession};
 pub use home::{API_SOCKET, default_home};
-pub use stream::{LogStream, MAX_LOG_RECORD, MAX_WATCH_EVENT, WatchStream};
+pub use stream::{ByteStream, LogStream, MAX_LOG_RECORD, MAX_WATCH_EVENT, WatchStream};

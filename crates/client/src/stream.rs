@@ -44,6 +44,22 @@ impl Drop for Connection {
     }
 }
 
+/// Bytes, as they come.
+pub struct ByteStream {
+    open: Open,
+}
+
+impl ByteStream {
+    pub(crate) fn new(open: Open) -> Self {
+        Self { open }
+    }
+
+    /// The next piece; `None` at the end. A connection that breaks is an error and not an end. Cancel safe.
+    pub async fn next(&mut self) -> Option<Result<Bytes, ClientError>> {
+        self.open.chunk().await
+    }
+}
+
 /// The lines of a container, as they come.
 pub struct LogStream {
     open: Open,

@@ -154,6 +154,11 @@ impl Agent {
         node_of(&self.folder()).expect("it has joined")
     }
 
+    /// The engine that it uses.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// What it made in the engine: containers, networks, volumes.
     pub fn made(&self) -> (Vec<String>, Vec<String>, Vec<String>) {
         let label = format!("lattice.node={}", self.node());

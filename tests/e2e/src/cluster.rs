@@ -30,6 +30,8 @@ pub struct Options {
     pub second: bool,
     /// The engine that agents use; the machine's where absent.
     pub engine: Option<Engine>,
+    /// More lines of the server's configuration.
+    pub more_config: String,
 }
 
 /// A control plane, and who looks at it.
@@ -101,7 +103,8 @@ impl Cluster {
         let config = |api: SocketAddr, agents: SocketAddr| {
             format!(
                 "cluster_name = \"e2e\"\n{store}[api]\nlisten = \"{api}\"\n[agents]\nlisten = \"{agents}\"\n\
-                 advertise = [{known}]\nheartbeat_secs = 1\npresence_grace_secs = 5\n"
+                 advertise = [{known}]\nheartbeat_secs = 1\npresence_grace_secs = 5\n{}",
+                options.more_config
             )
         };
         std::fs::write(home.join("server.toml"), config(api, agents)).expect("the configuration");
@@ -207,6 +210,18 @@ impl Cluster {
         let mut server = self.server.take().expect("it runs");
         server.signal(Signal::TERM);
         server.wait(PATIENCE)
+    }
+
+    /// The server's machine is destroyed, and another one, which is empty, has its name and address. Gives
+    /// where the configuration was.
+    ///
+    /// # Panics
+    /// When the server runs.
+    pub fn move_to(&mut self, home: Home) -> PathBuf {
+        assert!(self.server.is_none(), "it runs");
+        self.client = Client::new(Endpoint::Unix(home.join(API_SOCKET)), None);
+        self.home = home;
+        self.home.join("server.toml")
     }
 
     /// Everything that the server wrote.

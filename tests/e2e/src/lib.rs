@@ -35,6 +35,7 @@ pub use bed::{Bed, Found};
 pub use cluster::{Cluster, Options};
 pub use engine::{BUSYBOX, Engine, POSTGRES};
 pub use home::Home;
+pub use lattice_testbed::rooted as as_root;
 pub use link::{How, Link};
 pub use net::{Registry, free_port, http, http_with, speaks_postgres};
 pub use past::expired_certificate;

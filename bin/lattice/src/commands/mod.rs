@@ -1,5 +1,6 @@
 //! What each command does, a file per subject.
 
+mod backup;
 mod config;
 mod copy;
 mod deploy;
@@ -51,6 +52,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         | Command::Completion { .. }
         | Command::Man(_)
         | Command::Config(_) => {}
+        Command::Backup(command) => backup::run(&ctx, command).await?,
+        Command::Migrate(args) => backup::migrate(&ctx, args).await?,
         Command::Status => status::status(&ctx).await?,
         Command::Token(command) => token::join(&ctx, command).await?,
         Command::ApiToken(command) => token::api(&ctx, command).await?,

@@ -56,6 +56,16 @@ fn describe(ctx: &Context, status: &Status) -> anyhow::Result<String> {
         "planner   {last}, {} revisions behind, {} replicas pending",
         planner.behind, planner.pending
     )?;
+    if let Some(place) = &status.backup.place {
+        let backup = &status.backup;
+        let last = match &backup.last {
+            Some(last) => format!("{} ago, {} rows", show::age(last.at, ctx.now()), last.rows),
+            None => "none yet".to_owned(),
+        };
+        let style = if backup.overdue || backup.error.is_some() { Style::Bad } else { Style::Good };
+        let every = lattice_model::Duration(backup.every_ms);
+        writeln!(text, "backup    {}, every {every} to {}", paint(style, &last), clean(place))?;
+    }
     for warning in status.warnings.iter().chain(&planner.warnings) {
         writeln!(text, "{}", paint(Style::Warn, &format!("warning   {}", clean(warning))))?;
     }

@@ -6,7 +6,11 @@
 
 mod agent;
 
-use crate::{error::CliError, terminal::note};
+use crate::{
+    error::CliError,
+    service::{self, ServiceCommand},
+    terminal::note,
+};
 use agent::{Agent, AgentEnd};
 use clap::Args;
 use lattice_api::NodeView;
@@ -55,7 +59,10 @@ pub(crate) struct UpArgs {
 
 /// Flags of `lattice server`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct ServerArgs {
+    #[command(subcommand)]
+    pub(crate) service: Option<ServiceCommand>,
     /// The configuration, in TOML; docs/server.md lists its keys.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -67,7 +74,8 @@ pub(crate) struct ServerArgs {
     pub(crate) accept_older_store: bool,
 }
 
-fn home_or_default(home: Option<PathBuf>) -> Result<PathBuf, CliError> {
+/// The folder of all state: as it was said, else as the platform has it.
+pub(crate) fn home_or_default(home: Option<PathBuf>) -> Result<PathBuf, CliError> {
     home.filter(|home| !home.as_os_str().is_empty()).or_else(default_home).ok_or_else(|| {
         CliError::Usage(
             "neither HOME nor LATTICE_HOME is set, so there is no folder for the state; set LATTICE_HOME"
@@ -147,7 +155,14 @@ pub(crate) async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// When it cannot be started.
 pub(crate) async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
-    let ServerArgs { config, home, accept_older_store } = args;
+    let ServerArgs { service, config, home, accept_older_store } = args;
+    match service {
+        None => {}
+        Some(ServiceCommand::Install(args)) => return service::install(&args).map(|()| ExitCode::SUCCESS),
+        Some(ServiceCommand::Uninstall(args)) => {
+            return service::uninstall(&args).map(|()| ExitCode::SUCCESS);
+        }
+    }
     let home = home_or_default(home)?.join("server");
     let mut config = match config {
         Some(file) => ServerConfig::read(&file, &home)?,

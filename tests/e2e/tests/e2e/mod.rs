@@ -1,5 +1,6 @@
 //! Subjects, and the Compose files that several of them deploy.
 
+mod backup;
 mod bad_input;
 mod changes;
 mod cut;
@@ -12,6 +13,7 @@ mod kit;
 mod local_api;
 mod nodes;
 mod replicas;
+mod service;
 mod stranger;
 mod untouched;
 
