@@ -145,8 +145,8 @@ impl<W: Write> Archive<W> {
     }
 }
 
-/// Every regular file below a folder by its relative path, sorted; names that no blob has (temporary
-/// ones) are left out.
+/// Every regular file below a folder by its relative path, sorted; what is not a blob yet (`tmp/`, and
+/// names that no blob has) is left out.
 fn files(folder: &Path) -> Result<Vec<(String, PathBuf)>, BackupError> {
     let mut found = Vec::new();
     let mut folders = vec![(String::new(), folder.to_owned())];
@@ -160,6 +160,7 @@ fn files(folder: &Path) -> Result<Vec<(String, PathBuf)>, BackupError> {
             let entry = entry.map_err(BackupError::file("read", &folder))?;
             let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
             match entry.file_type() {
+                Ok(kind) if kind.is_dir() && name == "tmp" => {}
                 Ok(kind) if kind.is_dir() => folders.push((format!("{name}/"), entry.path())),
                 Ok(kind) if kind.is_file() && is_part(&format!("blobs/{name}")) => {
                     found.push((name, entry.path()));

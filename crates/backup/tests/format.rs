@@ -40,6 +40,8 @@ fn everything_comes_back() {
     std::fs::create_dir_all(folder.path().join("ab")).unwrap();
     std::fs::write(folder.path().join("ab/abcd"), vec![7u8; 300_000]).unwrap();
     std::fs::write(folder.path().join("ab/.tmp-1"), "half").unwrap();
+    std::fs::create_dir_all(folder.path().join("tmp")).unwrap();
+    std::fs::write(folder.path().join("tmp/upload"), "half").unwrap();
     let session = Session::new();
     let dump = dump(1000, rows(), Some(folder.path().to_owned()));
     let mut bytes = Vec::new();

@@ -17,6 +17,7 @@ use lattice_store::{PostgresOptions, PostgresStore, SqliteOptions, SqliteStore, 
 use rustix::process::Signal;
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::Arc,
 };
@@ -219,7 +220,7 @@ impl Cluster {
     /// When the server runs.
     pub fn move_to(&mut self, home: Home) -> PathBuf {
         assert!(self.server.is_none(), "it runs");
-        self.client = Client::new(Endpoint::Unix(home.join(API_SOCKET)), None);
+        self.view = View::new(home.path());
         self.home = home;
         self.home.join("server.toml")
     }

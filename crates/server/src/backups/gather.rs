@@ -13,9 +13,6 @@ use lattice_identity::keyfile;
 use lattice_store::{Key, Store, StoreDump};
 use std::path::Path;
 
-/// The folder of content-addressed files in the home.
-const BLOBS: &str = "blobs";
-
 /// From a server that runs: writers go on meanwhile.
 pub(crate) async fn gather(core: &Core, reason: Reason) -> Result<Dump, ServerError> {
     of(&*core.store, &core.config, &core.name, reason).await
@@ -63,7 +60,7 @@ async fn of(
         let text = std::fs::read(path).map_err(|source| ServerError::Home { path: path.clone(), source })?;
         settings.push(("server.toml".to_owned(), text));
     }
-    let blobs = config.home.join(BLOBS);
+    let blobs = config.blobs_folder();
     Ok(Dump { header, records, keys: keys(&config.home)?, settings, blobs: blobs.is_dir().then_some(blobs) })
 }
 

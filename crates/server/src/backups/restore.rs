@@ -124,8 +124,11 @@ pub async fn restore(
         keyfile::replace(&staging.join(name), &bytes.0)?;
     }
     if manifest.blobs() > 0 {
-        let (key, staging) = (key.clone(), staging.clone());
-        load(place, Some(&label.name), move |input| blobs(input, &key, &staging)).await?;
+        // A folder that is shared with other servers is not in the home, and may have them already.
+        let own = config.blobs_folder() == home.join("blobs");
+        let folder = if own { staging.join("blobs") } else { config.blobs_folder() };
+        let key = key.clone();
+        load(place, Some(&label.name), move |input| blobs(input, &key, &folder)).await?;
     }
     // 3.
     let incarnation = header.incarnation.max(former.unwrap_or(0)) + 1;
@@ -303,22 +306,26 @@ async fn fill(
     filled
 }
 
-fn blobs(input: &mut dyn Read, key: &Key, staging: &Path) -> Result<(), BackupError> {
+/// Blobs into their folder. They are named by their content, so one that is there is the same.
+fn blobs(input: &mut dyn Read, key: &Key, folder: &Path) -> Result<(), BackupError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| BackupError::File { action: "written", path, source }
     };
     read(input, key, &mut |name, content| {
-        if !name.starts_with("blobs/") {
+        let Some(name) = name.strip_prefix("blobs/") else { return Ok(()) };
+        // The format lets no name lead out of its folder.
+        let path = folder.join(name);
+        if path.exists() {
             return Ok(());
         }
-        // The format lets no name lead out of its folder.
-        let path = staging.join(name);
-        let folder = path.parent().unwrap_or(staging);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
-        let mut file = File::create_new(&path).map_err(failed(&path))?;
-        std::io::copy(content, &mut file).and_then(|_| file.sync_all()).map_err(failed(&path))?;
-        Ok(())
+        let parent = path.parent().unwrap_or(folder);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed(parent))?;
+        let partial = path.with_extension("partial");
+        let written = File::create(&partial)
+            .and_then(|mut file| std::io::copy(content, &mut file).and_then(|_| file.sync_all()))
+            .and_then(|()| fs::rename(&partial, &path));
+        written.map_err(failed(&path))
     })?;
     Ok(())
 }
