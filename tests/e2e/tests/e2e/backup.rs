@@ -32,6 +32,11 @@ fn words(line: &[String]) -> Vec<&str> {
     line.iter().map(String::as_str).collect()
 }
 
+/// A cluster whose store goes with its machine.
+fn embedded() -> Cluster {
+    Cluster::with(Options { home: Some(Home::new()), ..Options::default() })
+}
+
 struct Vault {
     passphrase: PathBuf,
     folder: Home,
@@ -67,7 +72,7 @@ fn the_servers_machine_is_destroyed() {
     let vault = Vault::new();
     let place = vault.place();
     let names = [("/mnt/backups", place.as_path()), ("passphrase", vault.passphrase.as_path())];
-    let mut cluster = Cluster::start();
+    let mut cluster = embedded();
     let mut agents = vec![cluster.join("a"), cluster.join_on("b", Engine::private())];
     let _ = cluster.lattice_with_input(&["secret", "set", "word"], b"sesame").ok();
     let _ = cluster.deploy("two", &(web("") + &sleepers(&[("other", "")])["services:\n".len()..]), &[]).ok();
@@ -137,7 +142,7 @@ fn of_a_stopped_server_and_back_in_place() {
     let vault = Vault::new();
     let place = vault.place();
     let place = place.to_str().unwrap();
-    let mut cluster = Cluster::start();
+    let mut cluster = embedded();
     let _agent = cluster.join("a");
     let _ = cluster.deploy("s", &sleepers(&[("one", "")]), &[]).ok();
     let before = cluster.starts("s");
@@ -165,7 +170,7 @@ fn wrong_keys_full_disks_and_kills() {
     let vault = Vault::new();
     let place = vault.place();
     let place = place.to_str().unwrap();
-    let cluster = Cluster::start();
+    let cluster = embedded();
     for n in 0..60 {
         let _ = cluster.lattice_with_input(&["secret", "set", &format!("s{n}")], &noise(60_000)).ok();
     }
