@@ -218,7 +218,8 @@ fn nodes_are_lost_in_time_unless_many_vanish_at_once() {
     );
     // Two more: three of five are more than half.
     scene.now = Timestamp(105_000);
-    (scene.goes(1), scene.goes(2));
+    scene.goes(1);
+    scene.goes(2);
     let many = at(&scene, 120);
     assert!(many.lost.is_empty(), "{many:?}");
     let held = many.held.unwrap();
