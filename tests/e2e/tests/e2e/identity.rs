@@ -2,7 +2,7 @@
 
 use super::sleepers;
 use lattice_api::NodeView;
-use lattice_e2e::{Agent, Cluster, Engine, PATIENCE, eventually, expired_certificate, until};
+use lattice_e2e::{Agent, Cluster, Engine, Home, Options, PATIENCE, eventually, expired_certificate, until};
 use lattice_identity::{
     Fingerprint,
     token::{JoinToken, TokenSecret},
@@ -157,7 +157,8 @@ fn bad_tokens_are_refused_each_with_its_reason() {
 
 #[test]
 fn an_agent_refuses_another_server() {
-    let mut cluster = Cluster::start();
+    // A home with all state in it, so that another home is another cluster.
+    let mut cluster = Cluster::with(Options { home: Some(Home::new()), ..Options::default() });
     let mut agent = cluster.join("a");
     let _ = cluster.deploy("s", &sleepers(&[("one", "")]), &[]).ok();
     let before = cluster.starts("s");
