@@ -133,8 +133,9 @@ fn what_ends_says_why() {
     let _ = looping.says(&["again and again", "lattice logs loop/web", "3"]);
     let _ = cluster.lattice(&["ps", "loop"]).ok().says(&["backing_off"]);
     let _ = cluster.lattice(&["logs", "loop/web"]).ok().says(&["no config"]);
-    // It wants more memory than it may have.
-    let hungry = service("dd if=/dev/zero of=/dev/null bs=64M count=1; exit 1", "    restart: \\\"no\\\"\n");
+    // It wants more memory than it may have. It lives on for a moment, since an engine that sees the end first
+    // does not look for the cause.
+    let hungry = service("dd if=/dev/zero of=/dev/null bs=64M count=1; sleep 2; exit 1", "    restart: \\\"no\\\"\n");
     let _ = cluster.deploy("hungry", &hungry.replace("\\\"", "\""), &["--timeout", "30s"]);
     until("the want of memory is told", PATIENCE, || {
         let table = cluster.lattice(&["explain", "hungry/web"]).ok();
