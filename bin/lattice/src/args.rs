@@ -6,8 +6,8 @@ use crate::{
 };
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lattice_model::{
-    Binding, Bytes, Cpu, Duration, NodeName, OwnerName, PoolName, ProjectName, SecretName, StackName,
-    TokenId, spec::RestartPolicy,
+    Binding, Bytes, Cpu, Duration, NodeName, OwnerName, PoolName, ProjectName, Role, SecretName, StackName,
+    TokenId, UserName, spec::RestartPolicy,
 };
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ Exit codes: 0 done · 1 failed · 2 not understood · 3 no such thing · 4 the s
 130 interrupted. `exec` ends with the command's own code.
 
 Environment: LATTICE_HOME (state of the server on this machine), LATTICE_SERVER, LATTICE_TOKEN, \
-LATTICE_TOKEN_FILE, LATTICE_PROJECT, LATTICE_LOG (what is logged), NO_COLOR.";
+LATTICE_TOKEN_FILE, LATTICE_CA_FILE, LATTICE_CONFIG (where logins are kept), LATTICE_PROJECT, LATTICE_LOG (what is logged), NO_COLOR.";
 
 /// Your own cloud from the computers you have.
 #[derive(Debug, Parser)]
@@ -34,9 +34,19 @@ pub(crate) struct Cli {
 /// Flags of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The server: http://127.0.0.1:7400 or unix:/path [default: the socket of this machine's server].
+    /// The server: https://HOST, http://127.0.0.1:7400 or unix:/path; or the host of one that you signed in
+    /// to [default: the one signed in to last, else the socket of this machine's server].
     #[arg(long, global = true, env = "LATTICE_SERVER", value_name = "URL", help_heading = "Global options")]
     pub(crate) server: Option<String>,
+    /// Believe the authorities in this file (PEM) and no others, instead of the system's.
+    #[arg(
+        long,
+        global = true,
+        env = "LATTICE_CA_FILE",
+        value_name = "FILE",
+        help_heading = "Global options"
+    )]
+    pub(crate) ca_file: Option<PathBuf>,
     /// A file with an API token; the socket needs none.
     #[arg(
         long,
@@ -88,6 +98,18 @@ pub(crate) enum Command {
     Backup(BackupCommand),
     /// Move a stopped installation to another store.
     Migrate(MigrateArgs),
+    /// Sign in to a server: by a code that you approve elsewhere, or by password.
+    Login(LoginArgs),
+    /// Sign out of a server.
+    Logout(LogoutArgs),
+    /// Show who the server takes you for, and what you may do.
+    Whoami,
+    /// People: who may sign in, and what they may do.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Projects: whose stacks these are, who works there, and what they may use.
+    #[command(subcommand)]
+    Project(ProjectCommand),
     /// Show how the cluster is doing.
     Status,
     /// Join tokens: what a computer needs to ask to join.
@@ -156,6 +178,197 @@ pub(crate) struct ManArgs {
     pub(crate) dir: Option<PathBuf>,
     /// The command, such as `node approve` [default: the program itself].
     pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct LoginArgs {
+    /// Sign in as this user, by password: from a prompt, or a line of standard input.
+    #[arg(long, value_name = "NAME", conflicts_with = "invite")]
+    pub(crate) user: Option<String>,
+    /// Take an invitation: asks for its code, and for a new password.
+    #[arg(long)]
+    pub(crate) invite: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<LoginCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LoginCommand {
+    /// Let a login in that shows a code on another computer; only for your own.
+    Approve(ApproveLoginArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApproveLoginArgs {
+    /// The code, as the other computer shows it.
+    pub(crate) code: String,
+    /// Turn it away instead.
+    #[arg(long)]
+    pub(crate) deny: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogoutArgs {
+    /// End your sessions on every computer.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// List users.
+    Ls,
+    /// Make a user with a password, from a prompt or a line of standard input.
+    Create(UserCreateArgs),
+    /// Make a link with which somebody sets their own password, once; and the user where there is none.
+    Invite(UserInviteArgs),
+    /// Remove users with their sessions and API tokens.
+    Rm(UsersArgs),
+    /// Keep users out; their sessions and tokens end at once.
+    Disable(UsersArgs),
+    /// Let users in again.
+    Enable(UsersArgs),
+    /// Set a password: your own, or as an admin anybody's.
+    Passwd(PasswdArgs),
+    /// Give roles.
+    Grant(UserRolesArgs),
+    /// Take roles.
+    Revoke(UserRolesArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserCreateArgs {
+    /// What they are called.
+    pub(crate) name: UserName,
+    /// What they are: admin, operator, developer, owner or viewer, everywhere or at a place
+    /// (developer@project/shop, operator@pool/lab); may be repeated.
+    #[arg(long = "role", value_name = "ROLE[@PLACE]")]
+    pub(crate) roles: Vec<Binding>,
+    /// Without a password: only an invitation lets them in.
+    #[arg(long)]
+    pub(crate) no_password: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserInviteArgs {
+    /// What they are called.
+    pub(crate) name: UserName,
+    /// What they become, besides what they are; may be repeated.
+    #[arg(long = "role", value_name = "ROLE[@PLACE]")]
+    pub(crate) roles: Vec<Binding>,
+    /// How long it works: 30m, 1d.
+    #[arg(long, value_parser = parse::duration, default_value = "1d", value_name = "SPAN")]
+    pub(crate) ttl: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsersArgs {
+    /// Their names.
+    #[arg(required = true)]
+    pub(crate) names: Vec<UserName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswdArgs {
+    /// Whose [default: your own].
+    pub(crate) name: Option<UserName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UserRolesArgs {
+    /// Whose.
+    pub(crate) name: UserName,
+    /// Which: viewer, developer@project/shop, operator@pool/lab …
+    #[arg(required = true, value_name = "ROLE[@PLACE]")]
+    pub(crate) roles: Vec<Binding>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProjectCommand {
+    /// List projects with what they use and may use.
+    Ls,
+    /// Make a project.
+    Create(ProjectCreateArgs),
+    /// Remove projects in which nothing is left.
+    Rm(ProjectsArgs),
+    /// Show or change what a project may use at the most.
+    Quota(ProjectQuotaArgs),
+    /// Show or change who works in a project.
+    Members(MembersArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProjectCreateArgs {
+    /// Its name.
+    pub(crate) name: ProjectName,
+    /// For people.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) description: String,
+    #[command(flatten)]
+    pub(crate) quota: QuotaArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProjectsArgs {
+    /// Their names.
+    #[arg(required = true)]
+    pub(crate) names: Vec<ProjectName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProjectQuotaArgs {
+    /// The project.
+    pub(crate) name: ProjectName,
+    #[command(flatten)]
+    pub(crate) quota: QuotaArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QuotaArgs {
+    /// Processors that its replicas may ask for together: 0.5, 8.
+    #[arg(long, value_name = "CPUS")]
+    pub(crate) cpus: Option<Cpu>,
+    /// Memory that its replicas may ask for together: 512m, 16g.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory: Option<Bytes>,
+    /// Replicas of all its services.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) replicas: Option<u32>,
+    /// Named volumes.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) volumes: Option<u32>,
+    /// Stacks.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) stacks: Option<u32>,
+    /// Forget the bounds that there are; others that are given here count.
+    #[arg(long)]
+    pub(crate) none: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MembersArgs {
+    /// The project.
+    pub(crate) name: ProjectName,
+    #[command(subcommand)]
+    pub(crate) command: Option<MemberCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MemberCommand {
+    /// Give somebody a role in the project.
+    Add(MemberArgs),
+    /// Take a role in the project from somebody.
+    Rm(MemberArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MemberArgs {
+    /// Who.
+    pub(crate) user: UserName,
+    /// As what: admin, developer or viewer.
+    #[arg(long, default_value = "developer")]
+    pub(crate) role: Role,
 }
 
 #[derive(Debug, Subcommand)]
@@ -829,6 +1042,9 @@ mod tests {
             "lattice token create --ttl soon",
             "lattice ps --project no/good",
             "lattice secret set name value",
+            "lattice user grant ada king",
+            "lattice user grant ada developer@pool/x",
+            "lattice login --user ada --invite",
             "lattice",
         ] {
             assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");

@@ -3,6 +3,7 @@
 use crate::{
     args::{Format, Global},
     error::CliError,
+    servers::Servers,
     table::Table,
     terminal,
 };
@@ -17,6 +18,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// What every command needs.
 pub(crate) struct Context {
     pub(crate) client: Client,
+    /// The server, where it is another one than this machine's socket.
+    server: Option<NamedServer>,
     project: Option<ProjectName>,
     format: Format,
     /// Whether stdout has colours.
@@ -25,18 +28,54 @@ pub(crate) struct Context {
     pub(crate) zone: TimeZone,
 }
 
+/// A server that one signs in to.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedServer {
+    /// As the endpoint writes it.
+    pub(crate) url: String,
+    /// The authority that was named, PEM.
+    pub(crate) ca: Option<String>,
+}
+
+/// Where commands go, and with what.
+fn server(global: &Global) -> anyhow::Result<(Endpoint, Option<NamedServer>, Option<ApiToken>)> {
+    let said = global.ca_file.as_ref().map(|file| {
+        std::fs::read_to_string(file)
+            .with_context(|| format!("{} cannot be read; check --ca-file", file.display()))
+    });
+    let said = said.transpose()?;
+    let servers = Servers::load()?;
+    let here = std::env::var_os("LATTICE_HOME").is_some_and(|home| !home.is_empty());
+    let text = match &global.server {
+        Some(text) => Some(text.clone()),
+        // Whoever names a home means the server that lives there.
+        None if here => None,
+        None => servers.current.clone(),
+    };
+    let Some(text) = text else {
+        let home = default_home().ok_or_else(|| {
+            CliError::Usage("neither HOME nor LATTICE_HOME is set, so the server's socket cannot be found; set LATTICE_HOME".into())
+        })?;
+        return Ok((Endpoint::Unix(home.join(API_SOCKET)), None, None));
+    };
+    let known = servers.find(&text);
+    let (url, remembered) = known.map_or((text.as_str(), None), |(url, server)| (url, Some(server)));
+    let ca = said.or_else(|| remembered.and_then(|server| server.ca.clone()));
+    let endpoint = Endpoint::parse_with(url, ca.as_deref().map(str::as_bytes))?;
+    if matches!(endpoint, Endpoint::Unix(_)) {
+        return Ok((endpoint, None, None));
+    }
+    let url = endpoint.to_string();
+    // `https://host` is remembered with its port.
+    let remembered = remembered.or_else(|| servers.servers.get(&url));
+    let token = remembered.map(|server| ApiToken::new(&server.token)).transpose()?;
+    Ok((endpoint, Some(NamedServer { url, ca }), token))
+}
+
 impl Context {
     /// Reads flags and environment.
     pub(crate) fn new(global: &Global) -> anyhow::Result<Self> {
-        let endpoint = match &global.server {
-            Some(url) => Endpoint::parse(url)?,
-            None => {
-                let home = default_home().ok_or_else(|| {
-                    CliError::Usage("neither HOME nor LATTICE_HOME is set, so the server's socket cannot be found; set LATTICE_HOME".into())
-                })?;
-                Endpoint::Unix(home.join(API_SOCKET))
-            }
-        };
+        let (endpoint, server, remembered) = server(global)?;
         let token = match (&global.token_file, std::env::var("LATTICE_TOKEN")) {
             (Some(file), _) => {
                 let text = std::fs::read_to_string(file).with_context(|| {
@@ -45,20 +84,21 @@ impl Context {
                 Some(ApiToken::new(&text)?)
             }
             (None, Ok(text)) if !text.is_empty() => Some(ApiToken::new(&text)?),
-            _ => None,
+            _ => remembered,
         };
-        if token.is_none() && matches!(endpoint, Endpoint::Http(_)) {
-            terminal::note(
-                "note: no API token is set (LATTICE_TOKEN or --token-file), so the server will refuse most things",
-            );
-        }
         Ok(Self {
             client: Client::new(endpoint, token),
+            server,
             project: global.project.clone(),
             format: global.output,
             colour: terminal::colours(&std::io::stdout()),
             zone: TimeZone::system(),
         })
+    }
+
+    /// The server, where it is another one than this machine's socket.
+    pub(crate) fn named_server(&self) -> Option<NamedServer> {
+        self.server.clone()
     }
 
     /// Whether data is written for programs.

@@ -64,10 +64,14 @@ fn exit_code(error: &anyhow::Error) -> u8 {
         };
     }
     match error.downcast_ref::<ClientError>() {
-        Some(ClientError::Unreachable { .. } | ClientError::Timeout { .. }) => UNREACHABLE,
+        Some(
+            ClientError::Unreachable { .. } | ClientError::Timeout { .. } | ClientError::Untrusted { .. },
+        ) => UNREACHABLE,
         Some(ClientError::Api(body)) if body.code == ErrorCode::NotFound => NOT_FOUND,
         Some(ClientError::Api(body)) if body.code == ErrorCode::Ambiguous => USAGE,
-        Some(ClientError::InvalidEndpoint { .. } | ClientError::InvalidToken) => USAGE,
+        Some(
+            ClientError::InvalidEndpoint { .. } | ClientError::Authorities { .. } | ClientError::InvalidToken,
+        ) => USAGE,
         _ => FAILED,
     }
 }

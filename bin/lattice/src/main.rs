@@ -14,6 +14,7 @@ mod parse;
 mod progress;
 mod project;
 mod resolve;
+mod servers;
 mod service;
 mod show;
 mod table;

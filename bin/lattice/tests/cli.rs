@@ -215,7 +215,7 @@ fn errors_say_what_and_what_next() {
     let ended = world.run("status");
     assert_eq!((ended.code, ended.err.as_str()), (1, "error: it cannot be\ndo something else\n"));
     assert_eq!(world.run("node show x").code, 3);
-    assert_eq!(world.run("ps --server https://example.org").code, 2);
+    assert_eq!(world.run("ps --server http://example.org").code, 2);
     assert_eq!(world.run("ps --nonsense").code, 2);
 }
 

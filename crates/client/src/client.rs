@@ -45,7 +45,7 @@ pub struct Client {
 }
 
 /// A query that has nothing in it.
-const NO_QUERY: &[(&str, &str)] = &[];
+pub(crate) const NO_QUERY: &[(&str, &str)] = &[];
 
 impl Client {
     /// A client of the server at `endpoint`. The Unix socket needs no token.
@@ -349,7 +349,17 @@ impl Client {
         Ok(WatchStream::new(self.open(&with_query(&paths::watch(), query)?).await?))
     }
 
-    async fn json<T: DeserializeOwned>(
+    pub(crate) async fn json_empty(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<(), ClientError> {
+        let body = serde_json::to_vec(body).map_err(|e| ClientError::Request(Box::new(e)))?;
+        self.send(method, path, Some("application/json"), body.into()).await.map(|_| ())
+    }
+
+    pub(crate) async fn json<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -360,12 +370,16 @@ impl Client {
         self.read(response).await
     }
 
-    async fn bare<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
+    pub(crate) async fn bare<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+    ) -> Result<T, ClientError> {
         let (response, _connection) = self.send(method, path, None, Bytes::new()).await?;
         self.read(response).await
     }
 
-    async fn empty(&self, method: Method, path: &str) -> Result<(), ClientError> {
+    pub(crate) async fn empty(&self, method: Method, path: &str) -> Result<(), ClientError> {
         self.send(method, path, None, Bytes::new()).await.map(|_| ())
     }
 

@@ -37,9 +37,26 @@ pub enum ClientError {
         /// What is wrong with it, and what to do.
         problem: &'static str,
     },
+    /// Its certificate is not to be believed.
+    #[error(
+        "{place} is not believed to be the server that it says; if its certificate is of an authority of your own, name that with --ca-file"
+    )]
+    Untrusted {
+        /// Where.
+        place: String,
+        /// What is wrong with it.
+        #[source]
+        source: io::Error,
+    },
+    /// The authorities cannot be used.
+    #[error("the authorities to believe cannot be used ({problem}); give certificates in PEM")]
+    Authorities {
+        /// What is wrong with them.
+        problem: String,
+    },
     /// The token cannot be one.
     #[error(
-        "the API token is empty or has spaces in it; make one with `lattice api-token create` on the server's machine"
+        "the API token is empty or has spaces in it; sign in with `lattice login`, or make one with `lattice api-token create`"
     )]
     InvalidToken,
     /// The request cannot be written down.

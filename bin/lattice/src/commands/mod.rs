@@ -8,6 +8,7 @@ mod events;
 mod exec;
 mod follow;
 mod job;
+mod login;
 mod logs;
 mod manual;
 mod node;
@@ -16,6 +17,7 @@ mod secret;
 mod status;
 mod token;
 mod top;
+mod user;
 mod workload;
 
 use crate::{
@@ -54,6 +56,11 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         | Command::Config(_) => {}
         Command::Backup(command) => backup::run(&ctx, command).await?,
         Command::Migrate(args) => backup::migrate(&ctx, args).await?,
+        Command::Login(args) => return login::login(&ctx, args).await,
+        Command::Logout(args) => login::logout(&ctx, args).await?,
+        Command::Whoami => login::whoami(&ctx).await?,
+        Command::User(command) => user::user(&ctx, command).await?,
+        Command::Project(command) => user::project(&ctx, command).await?,
         Command::Status => status::status(&ctx).await?,
         Command::Token(command) => token::join(&ctx, command).await?,
         Command::ApiToken(command) => token::api(&ctx, command).await?,

@@ -135,7 +135,8 @@ fn what_ends_says_why() {
     let _ = cluster.lattice(&["logs", "loop/web"]).ok().says(&["no config"]);
     // It wants more memory than it may have. It lives on for a moment, since an engine that sees the end first
     // does not look for the cause.
-    let hungry = service("dd if=/dev/zero of=/dev/null bs=64M count=1; sleep 2; exit 1", "    restart: \\\"no\\\"\n");
+    let hungry =
+        service("dd if=/dev/zero of=/dev/null bs=64M count=1; sleep 2; exit 1", "    restart: \\\"no\\\"\n");
     let _ = cluster.deploy("hungry", &hungry.replace("\\\"", "\""), &["--timeout", "30s"]);
     until("the want of memory is told", PATIENCE, || {
         let table = cluster.lattice(&["explain", "hungry/web"]).ok();
