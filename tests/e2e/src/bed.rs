@@ -1,6 +1,7 @@
 //! A cluster on a testbed: several nodes, each a machine of its own that a test may cut off, freeze or kill.
 
-use crate::{engine::BUSYBOX, process::tail, view::View};
+use crate::{cluster::wants_postgres, engine::BUSYBOX, process::tail, view::View};
+use lattice_postgres_kit::Postgres;
 use lattice_testbed::{Node, Options, Power, Testbed};
 use serde_json::Value;
 use std::{collections::BTreeMap, ops::Deref};
@@ -10,6 +11,8 @@ use std::{collections::BTreeMap, ops::Deref};
 pub struct Bed {
     view: View,
     testbed: Testbed,
+    // Goes last: the server uses it.
+    _postgres: Option<Postgres>,
 }
 
 /// A container of a stack, as a node's engine shows it.
@@ -37,8 +40,12 @@ impl Bed {
         for (key, value) in keys {
             options = options.server_key(key, value);
         }
+        let postgres = wants_postgres().then(Postgres::start);
+        if let Some(postgres) = &postgres {
+            options = options.server_key("store.url", &format!("\"{}\"", postgres.socket_url()));
+        }
         let testbed = Testbed::up(&options).unwrap_or_else(|error| panic!("{error}"));
-        Self { view: View::new(testbed.server().home()), testbed }
+        Self { view: View::new(testbed.server().home()), testbed, _postgres: postgres }
     }
 
     /// A node.

@@ -62,7 +62,7 @@ struct Second {
 
 /// Whether the control planes of the tests have their store in a PostgreSQL of their own:
 /// `LATTICE_TEST_STORE=postgres`. Else it is `sqlite`.
-fn wants_postgres() -> bool {
+pub(crate) fn wants_postgres() -> bool {
     match std::env::var("LATTICE_TEST_STORE").as_deref() {
         Ok("postgres") => true,
         Ok("sqlite" | "") | Err(_) => false,

@@ -92,6 +92,12 @@ impl Postgres {
         format!("postgres://lattice@{address}/lattice")
     }
 
+    /// The same by its Unix socket, which also who is in another network namespace reaches.
+    pub fn socket_url(&self) -> String {
+        let folder = self.folder.path().display().to_string().replace('/', "%2F");
+        format!("postgres://lattice@{folder}:{}/lattice", self.port)
+    }
+
     /// The folder with its sockets, logs and data.
     pub fn folder(&self) -> &Path {
         self.folder.path()
