@@ -11,6 +11,7 @@ mod identity;
 mod killed;
 mod kit;
 mod local_api;
+mod node_loss;
 mod nodes;
 mod replicas;
 mod service;
