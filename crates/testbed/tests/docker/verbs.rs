@@ -21,6 +21,12 @@ fn connects(node: &Node) -> Result<Duration, String> {
     }
 }
 
+/// Connects, if not at the first try: two cores may serve many at once.
+#[track_caller]
+fn reaches(node: &Node) -> Duration {
+    until("it connects", || connects(node))
+}
+
 /// What a command on a node says; it must succeed.
 #[track_caller]
 fn says(node: &Node, script: &str) -> String {
@@ -69,15 +75,15 @@ fn packets_vanish_and_are_late() {
     assert_eq!(hurt.address(), same.address());
     assert_eq!(interfaces(), before, "nothing is in this machine's own network");
     assert_eq!(bed.cluster().unwrap().len(), 2);
-    let easy = connects(hurt).unwrap();
+    let easy = reaches(hurt);
 
     for direction in [Direction::In, Direction::Out, Direction::Both] {
         hurt.drop_packets(direction).unwrap();
         assert!(connects(hurt).is_err(), "{direction:?}");
-        connects(fine).unwrap();
-        connects(same).unwrap();
+        reaches(fine);
+        reaches(same);
         hurt.heal_network().unwrap();
-        until("it connects again", || connects(hurt));
+        reaches(hurt);
     }
     // What is not to arrive does not: not one packet.
     let received = || says(hurt, "sed -n 's/ *eth0: *[0-9]* *\\([0-9]*\\) .*/\\1/p' /proc/net/dev");
@@ -90,7 +96,7 @@ fn packets_vanish_and_are_late() {
 
     hurt.lose_packets(100.0).unwrap();
     assert!(connects(hurt).is_err());
-    connects(fine).unwrap();
+    reaches(fine);
     // Of 600 packets about 300 arrive; 100 more or less would be eight times the usual deviation.
     hurt.lose_packets(50.0).unwrap();
     let arrived = || {
@@ -107,9 +113,9 @@ fn packets_vanish_and_are_late() {
 
     // A connection takes one packet there and one back.
     hurt.delay_packets(Duration::from_millis(150), Duration::from_millis(50)).unwrap();
-    let late = until("it connects", || connects(hurt));
+    let late = reaches(hurt);
     assert!(late >= Duration::from_millis(300), "{late:?}; without a delay {easy:?}");
-    connects(fine).unwrap();
+    reaches(fine);
     assert_eq!(hurt.faults().to_string(), "delays 150 to 200 ms");
     connected(&bed, "n1");
     // Faults add up.
@@ -122,8 +128,10 @@ fn packets_vanish_and_are_late() {
     assert_eq!(hurt.faults().to_string(), "drops out, delays 150 to 200 ms");
     hurt.heal_network().unwrap();
     // The search for a neighbour that began before goes wrong once more.
-    let again = until("it connects again", || connects(hurt));
-    assert!(again < Duration::from_millis(300), "{again:?}");
+    until("it connects again, and without delay", || match connects(hurt) {
+        Ok(span) if span < Duration::from_millis(300) => Ok(()),
+        other => Err(other),
+    });
     connected(&bed, "n1");
 }
 
