@@ -22,7 +22,7 @@ use lattice_model::{
     Bytes, Duration, NetworkName, SecretName, StackKey, StackName,
     spec::{Attachment, Constraint, NodeAttribute, RestartPolicy, WorkloadSpec},
 };
-use std::{collections::BTreeSet, fmt::Write as _, path::Path, process::ExitCode};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path, process::ExitCode};
 
 /// `lattice deploy`.
 pub(crate) async fn deploy(ctx: &Context, args: DeployArgs) -> anyhow::Result<ExitCode> {
@@ -100,21 +100,27 @@ impl Parts {
                     .for_each(|workload| workload.trees.retain(|mount| mount.tree != tree.digest)),
             }
         }
-        let known: BTreeSet<SecretName> = if dry_run && !loaded.secrets.is_empty() {
-            ctx.client.secrets(&key.project).await?.items.into_iter().map(|secret| secret.name).collect()
+        let known: BTreeMap<SecretName, u64> = if loaded.secrets.is_empty() {
+            BTreeMap::new()
         } else {
-            BTreeSet::new()
+            let list = ctx.client.secrets(&key.project).await?;
+            list.items.into_iter().map(|secret| (secret.name, secret.version)).collect()
         };
         for secret in std::mem::take(&mut loaded.secrets) {
-            let _ = writeln!(lines, "  secret {} {would}set from {}", secret.name, secret.from);
+            let before = known.get(&secret.name).copied();
+            let mut said = format!("{would}set from {}", secret.from);
             if !dry_run {
                 // The same value again changes nothing.
-                ctx.client.set_secret(&key.project, &secret.name, secret.value).await?;
-            } else if !known.contains(&secret.name) {
+                let view = ctx.client.set_secret(&key.project, &secret.name, secret.value).await?;
+                if before == Some(view.version) {
+                    said = "is unchanged".to_owned();
+                }
+            } else if before.is_none() {
                 for workload in loaded.spec.workloads.values_mut() {
                     workload.secrets.retain(|mount| mount.secret != secret.name);
                 }
             }
+            let _ = writeln!(lines, "  secret {} {said}", secret.name);
         }
         if !dry_run {
             terminal::note_raw(clean_lines(&lines).as_bytes());

@@ -13,6 +13,7 @@ mod kit;
 mod local_api;
 mod node_loss;
 mod nodes;
+mod project;
 mod replicas;
 mod service;
 mod stranger;
