@@ -56,11 +56,12 @@ impl Project {
         let environment = |name: &str| std::env::var(name).ok();
         let Place { folder, files, variables } = find(args, &environment)?;
         let lookup = |name: &str| environment(name).or_else(|| variables.get(name).cloned());
-        let disk = Disk::new(&folder)?;
+        // First the files: one that is not there is named, and not its folder.
         let mut texts = Vec::new();
         for path in &files {
             texts.push((path.display().to_string(), bounded(path)?));
         }
+        let disk = Disk::new(&folder)?;
         let sources: Vec<_> = texts.iter().map(|(name, text)| Source { name, text }).collect();
         let absolute = disk.folder().to_string_lossy().into_owned();
         let fallback = disk.folder().file_name().map(|name| normalize_project_name(&name.to_string_lossy()));

@@ -40,7 +40,7 @@ fn compose_files() {
     refused(&at("pid: host"), &["compose.yaml:4:", "pid"]);
     refused(&at("devices: [/dev/kmem]"), &["compose.yaml:4:", "devices"]);
     refused(&at("volumes: [/var/run/docker.sock:/s]"), &["compose.yaml:4:"]);
-    refused(&at("build: ."), &["compose.yaml:4:", "build"]);
+    refused(&at("build: { context: ., dockerfil: x }"), &["compose.yaml:4:", "dockerfil"]);
     // Several at once are told at once.
     refused(&at("imagee: x\n    privileged: true"), &["compose.yaml:4:5", "compose.yaml:5:5", "2 problems"]);
     // Names and ports that collide, references that lead nowhere.
