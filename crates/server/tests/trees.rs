@@ -43,6 +43,7 @@ async fn files_are_uploaded_once_and_given_to_the_node_that_mounts_them_and_to_n
     assert_eq!((status, &view["bytes"]), (200, &json!(tree.archive.len())), "{view:#}");
     assert_eq!(world.ask("HEAD", &path("default", &tree), None).await.0, 200);
     assert_eq!(world.ask("HEAD", &path("lab", &tree), None).await.0, 404);
+    world.ok("POST", "/v1/projects", Some(json!({ "name": "lab" }))).await;
     let elsewhere = world.ask("PUT", "/v1/projects/lab/stacks/shop", Some(stack(&tree))).await;
     assert_eq!(elsewhere.1["code"], "missing_trees", "that another project has it is nobody's to know");
     world.ok("PUT", SHOP, Some(stack(&tree))).await;

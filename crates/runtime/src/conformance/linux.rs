@@ -257,7 +257,9 @@ pub async fn a_terminal_passes_every_byte(runtime: Arc<dyn Runtime>, image: &str
 pub async fn memory_is_enforced_and_told(runtime: Arc<dyn Runtime>, image: &str) {
     Stage::run(runtime, image, async |stage| {
         let mut events = stage.runtime.events(stage.node).await.unwrap();
-        let mut config = stage.config("a", &["tail", "/dev/zero"]);
+        // The container outlives what is killed: an engine that hears of the end first forgets the cause.
+        let hungry = "tail /dev/zero; code=$?; sleep 2; exit $code";
+        let mut config = stage.config("a", &["sh", "-c", hungry]);
         config.memory_limit = Bytes::from_mib(16);
         let id = stage.start(&config).await;
         let seen = stage.ended(&id).await;
