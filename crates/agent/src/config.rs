@@ -21,11 +21,12 @@ use crate::{
     error::Result,
     facts::{self, Machine},
 };
-use lattice_converge::{
-    LentGpus, NodePolicy,
-    policy::{CAPABILITIES, ULIMITS},
+use lattice_converge::{LentGpus, NodePolicy};
+use lattice_model::{
+    Bytes, Cpu, ProjectName,
+    resource::Capacity,
+    spec::{CAPABILITIES, ULIMITS},
 };
-use lattice_model::{Bytes, Cpu, ProjectName, resource::Capacity};
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -123,6 +123,14 @@ pub enum AgentError {
         /// Where it was looked for.
         tried: String,
     },
+    /// A file cannot be given to a user.
+    #[error(
+        "a secret is to belong to user or group {id} of the container, and this agent is not root, so it cannot give files away; leave uid and gid out of the secret's mount, or run the agent as root"
+    )]
+    NotOurOwner {
+        /// The user or group.
+        id: u32,
+    },
 }
 
 impl AgentError {

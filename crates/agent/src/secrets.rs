@@ -50,6 +50,14 @@ fn own(folder: &Path) -> Result<()> {
     }
 }
 
+/// Gives a file to a user and a group of the container, where it has others.
+fn own_as(path: &Path, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let found = fs::metadata(path)?;
+    let same = uid.is_none_or(|uid| uid == found.uid()) && gid.is_none_or(|gid| gid == found.gid());
+    if same { Ok(()) } else { chown(path, uid, gid) }
+}
+
 impl SecretsDir {
     /// The folder's place; it is made when the first secret is written.
     pub(crate) fn find(node: NodeId) -> Result<Self> {
@@ -70,7 +78,7 @@ impl SecretsDir {
     /// Writes the files of an allocation. A file that is there is changed in place, since a
     /// container may have it mounted.
     pub(crate) fn write(&self, files: &[SecretFile]) -> Result<()> {
-        for SecretFile { path, mode, value } in files {
+        for SecretFile { path, mode, uid, gid, value } in files {
             let path = Path::new(path);
             // Written by the reconciler from the folder given to it; anything else is a defect.
             let plain = |part: &Path| part.file_name().is_some();
@@ -85,8 +93,10 @@ impl SecretsDir {
             if !in_memory(&self.dir) {
                 return Err(AgentError::NoMemoryFolder { tried: self.path() });
             }
+            let owned = || own_as(path, *uid, *gid);
             let written = || -> io::Result<()> {
                 if fs::read(path).is_ok_and(|present| present == value.reveal()) {
+                    owned()?;
                     return fs::set_permissions(path, fs::Permissions::from_mode(*mode & 0o777));
                 }
                 if path.exists() {
@@ -95,9 +105,16 @@ impl SecretsDir {
                 let mut file =
                     fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
                 file.write_all(value.reveal())?;
+                // Before the rights: a change of the owner may take some away.
+                owned()?;
                 file.set_permissions(fs::Permissions::from_mode(*mode & 0o777))
             };
-            written().map_err(AgentError::file("write", path))?;
+            written().map_err(|source| match (source.kind(), uid.or(*gid)) {
+                (io::ErrorKind::PermissionDenied, Some(id)) if !rustix::process::geteuid().is_root() => {
+                    AgentError::NotOurOwner { id }
+                }
+                _ => AgentError::file("write", path)(source),
+            })?;
         }
         Ok(())
     }
@@ -132,6 +149,8 @@ mod tests {
         let file = |path: String, text: &str| SecretFile {
             path,
             mode: 0o440,
+            uid: rustix::process::geteuid().is_root().then_some(1234),
+            gid: None,
             value: SecretValue::new(text.as_bytes().to_vec()),
         };
         let path = format!("{}/{id}/0", secrets.path());
@@ -139,6 +158,10 @@ mod tests {
         secrets.write(&[file(path.clone(), "two")]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o440);
+        use std::os::unix::fs::MetadataExt as _;
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(fs::metadata(&path).unwrap().uid(), 1234);
+        }
         assert!(secrets.write(&[file("/tmp/elsewhere".into(), "x")]).is_err());
         assert!(secrets.write(&[file(format!("{}/../x", secrets.path()), "x")]).is_err());
         secrets.remove(id);

@@ -124,17 +124,20 @@ pub(crate) fn secret_files(
         let value = allocation.secrets.get(&mount.secret).ok_or_else(|| {
             format!("secret {} does not exist; create it with `lattice secret set`", mount.secret)
         })?;
-        Ok(SecretFile { path: secret_path(dir, id, i), mode: mount.mode, value: value.clone() })
+        let (mode, uid, gid) = (mount.mode, mount.uid, mount.gid);
+        Ok(SecretFile { path: secret_path(dir, id, i), mode, uid, gid, value: value.clone() })
     };
     allocation.spec.secrets.iter().enumerate().map(file).collect()
 }
 
 /// Ports for `wanted`: what was chosen before where it still answers to the wish, else the number
-/// asked for, else a free one, of the range where one was asked for.
+/// asked for, else a free one, of the range where one was asked for. One that was `refused` is
+/// tried again only when there is no other.
 pub(crate) fn assign_ports(
     wanted: &[PortSpec],
     before: &[PublishedPort],
     taken: &BTreeSet<u16>,
+    refused: &BTreeSet<u16>,
     random: &mut dyn FnMut() -> u128,
 ) -> Vec<PublishedPort> {
     let mut taken = taken.clone();
@@ -150,7 +153,7 @@ pub(crate) fn assign_ports(
         let host_port = match (fixed(port), kept) {
             (Some(number), _) => number,
             (None, Some(kept)) => kept.host_port,
-            (None, None) => free_port(choice(port).unwrap_or(DYNAMIC_PORTS), &taken, random),
+            (None, None) => free_port(choice(port).unwrap_or(DYNAMIC_PORTS), &taken, refused, random),
         };
         taken.insert(host_port);
         assigned.push(PublishedPort { target: port.target, host_ip, host_port });
@@ -170,10 +173,16 @@ fn choice(port: &PortSpec) -> Option<RangeInclusive<u16>> {
     Some(first..=port.published_to.unwrap_or(first).max(first))
 }
 
-fn free_port(range: RangeInclusive<u16>, taken: &BTreeSet<u16>, random: &mut dyn FnMut() -> u128) -> u16 {
+fn free_port(
+    range: RangeInclusive<u16>,
+    taken: &BTreeSet<u16>,
+    refused: &BTreeSet<u16>,
+    random: &mut dyn FnMut() -> u128,
+) -> u16 {
     let (begin, size) = (u32::from(*range.start()), u32::from(range.end() - range.start()) + 1);
     // The remainder is below `size`, so it fits.
     let first = u32::try_from(random() % u128::from(size)).unwrap_or(0);
     let candidates = (0..size).filter_map(|i| u16::try_from(begin + (first + i) % size).ok());
-    candidates.into_iter().find(|port| !taken.contains(port)).unwrap_or(*range.start())
+    let free = || candidates.clone().filter(|port| !taken.contains(port));
+    free().find(|port| !refused.contains(port)).or_else(|| free().next()).unwrap_or(*range.start())
 }

@@ -220,8 +220,9 @@ impl Case<'_> {
             Ok(files) => files,
             Err(why) => return (Next::Nothing, is(AllocationState::Waiting).because(why)),
         };
+        let refused = &self.tracked.refused_ports;
         self.record.ports =
-            assign_ports(&self.wanted.spec.ports, &self.record.ports, &self.taken_ports(), random);
+            assign_ports(&self.wanted.spec.ports, &self.record.ports, &self.taken_ports(), refused, random);
         self.record.honoured_restart = self.wanted.restart;
         self.record.stopped = false;
         self.record.volumes = self.wanted.volumes.values().copied().collect();

@@ -152,9 +152,10 @@ impl Reconciler {
         let Some(wanted) = self.goal.as_ref().and_then(|(_, goal)| goal.allocations.get(&id)) else { return };
         let fixed: BTreeSet<u16> = wanted.spec.ports.iter().filter_map(fixed).collect();
         if let Some(tracked) = self.tracked.get_mut(&id) {
-            let before = tracked.record.ports.len();
-            tracked.record.ports.retain(|port| fixed.contains(&port.host_port));
-            tracked.renew = tracked.record.ports.len() < before;
+            let chosen = tracked.record.ports.extract_if(.., |port| !fixed.contains(&port.host_port));
+            let chosen: Vec<u16> = chosen.map(|port| port.host_port).collect();
+            tracked.renew = !chosen.is_empty();
+            tracked.refused_ports.extend(chosen);
         }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Tracked {
     /// Its container cannot be started as it was made: it is removed where it would be started.
     pub(crate) renew: bool,
     pub(crate) trouble: Option<Trouble>,
+    /// Ports that the node chose and that somebody else had: another is chosen while there is one.
+    pub(crate) refused_ports: BTreeSet<u16>,
     pub(crate) ended_at: Option<Timestamp>,
 }
 

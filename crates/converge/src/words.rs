@@ -104,6 +104,10 @@ pub struct SecretFile {
     pub path: String,
     /// Permission bits.
     pub mode: u32,
+    /// The file's owner; none leaves it to the agent's user.
+    pub uid: Option<u32>,
+    /// The file's group; likewise.
+    pub gid: Option<u32>,
     /// What to write.
     pub value: SecretValue,
 }

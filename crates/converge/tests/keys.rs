@@ -319,4 +319,25 @@ proptest! {
         prop_assert_eq!(world.running(), replicas);
         prop_assert!(world.status(id(1)).ports[0].host_port != lost);
     }
+
+    /// However few of a range are free: one that was refused is not tried again while others are left.
+    #[test]
+    fn the_last_free_port_of_a_range_is_found(first in 1024u16..60_000, width in 0u16..6, free in 0u16..6) {
+        let free = first + free % (width + 1);
+        let mut world = World::new();
+        world.ports_in_use = (first..=first + width).filter(|port| *port != free).collect();
+        let port = PortSpec {
+            target: ContainerPort { port: 80, protocol: Default::default() },
+            published: Some(first),
+            published_to: Some(first + width),
+            host_ip: None,
+        };
+        world.list();
+        world.give(1, &goal([with("web", |s| s.ports = vec![port])]));
+        world.settle();
+        // 1 s, 2 s, 4 s … after each refusal: 31 s after the fifth.
+        world.pass(Duration::from_secs(60));
+        prop_assert_eq!(world.running(), 1);
+        prop_assert_eq!(world.status(id(1)).ports[0].host_port, free);
+    }
 }

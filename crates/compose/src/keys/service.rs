@@ -280,7 +280,7 @@ pub(crate) const DEPLOY: Table = Table {
         ("replicas", Honoured("up to 1000")),
         ("resources", Honoured("see below")),
         ("restart_policy", Honoured("outranks `restart`")),
-        ("rollback_config", Honoured("as `update_config`")),
+        ("rollback_config", Honoured("read and kept; nothing goes back by itself yet")),
         ("update_config", Honoured("see below")),
     ],
 };
@@ -372,7 +372,7 @@ pub(crate) const ROLLBACK_CONFIG: Table =
 
 const UPDATE_KEYS: &[(&str, super::Fate)] = &[
     ("delay", Honoured("the wait between two batches")),
-    ("failure_action", Honoured("`pause`, `continue`, `rollback`")),
+    ("failure_action", Honoured("`pause`, `continue`; `rollback` pauses for now, and a warning says so")),
     ("max_failure_ratio", Honoured("from 0 to 1")),
     ("monitor", Honoured("how long a new one is watched")),
     ("order", Honoured("`stop-first`, `start-first`")),
@@ -518,7 +518,16 @@ pub(crate) const LOGGING: Table = Table {
 };
 
 pub(crate) const SERVICE_SECRET: Table = Table { at: "services.*.secrets[]", keys: GRANT };
-pub(crate) const SERVICE_CONFIG: Table = Table { at: "services.*.configs[]", keys: GRANT };
+pub(crate) const SERVICE_CONFIG: Table = Table {
+    at: "services.*.configs[]",
+    keys: &[
+        ("gid", Honoured("0; another is warned of: the file is root's, and every user may read it")),
+        ("mode", Honoured("permission bits, in octal; every user may read it all the same")),
+        ("source", Honoured("the key under the top-level one")),
+        ("target", Honoured("a path, or a name in the usual folder")),
+        ("uid", Honoured("0; another is warned of: the file is root's, and every user may read it")),
+    ],
+};
 pub(crate) const BUILD_SECRET: Table = Table { at: "services.*.build.secrets[]", keys: GRANT };
 
 const GRANT: &[(&str, super::Fate)] = &[

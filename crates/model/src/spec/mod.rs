@@ -15,8 +15,8 @@ pub use attach::{
     TreeDigest, TreeMount, VolumeSpec,
 };
 pub use confine::{
-    GpuCount, GpuRequest, HostEntry, LogSpec, NamingSpec, ProcessSpec, PullPolicy, Resources, SandboxSpec,
-    TmpfsSpec, Ulimit,
+    CAPABILITIES, GpuCount, GpuRequest, HostEntry, LogSpec, NamingSpec, ProcessSpec, PullPolicy, Resources,
+    SandboxSpec, TmpfsSpec, ULIMITS, Ulimit,
 };
 pub use lifecycle::{
     Dependency, DependencyCondition, HealthCheck, Mode, RestartPolicy, RestartTiming, UpdateFailure,
