@@ -121,6 +121,12 @@ pub(crate) enum Command {
     /// Computers of the cluster, and those that ask to join.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Pools: groups of nodes.
+    #[command(subcommand)]
+    Pool(PoolCommand),
+    /// How an update fares, and the way back to a former version.
+    #[command(subcommand)]
+    Rollout(RolloutCommand),
     /// Deploy a Compose file as a stack, and follow it until it runs.
     Deploy(DeployArgs),
     /// Show a Compose file as it is understood: files merged, variables filled in, secrets hidden.
@@ -449,6 +455,8 @@ pub(crate) enum NodeCommand {
     Cordon(NodesArgs),
     /// Give nodes new work again; ends a drain too.
     Uncordon(NodesArgs),
+    /// Change the pool and the labels of nodes.
+    Set(NodeSetArgs),
     /// Empty nodes: they get no new work, and what can run elsewhere moves there.
     Drain(DrainArgs),
     /// Forget nodes that are emptied, lost, rejected or revoked.
@@ -466,6 +474,105 @@ pub(crate) struct NodesArgs {
     /// Names, ids, or first characters of ids.
     #[arg(required = true)]
     pub(crate) nodes: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeSetArgs {
+    /// Names, ids, or first characters of ids.
+    #[arg(required = true)]
+    pub(crate) nodes: Vec<String>,
+    /// The pool that they belong to from now on; what may not run there moves away.
+    #[arg(long)]
+    pub(crate) pool: Option<PoolName>,
+    /// A label to set, KEY=VALUE, or to take away, KEY.
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) label: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PoolCommand {
+    /// List pools.
+    Ls,
+    /// Make a pool.
+    Create(PoolCreateArgs),
+    /// Change a pool.
+    Set(PoolSetArgs),
+    /// Remove pools that nothing uses.
+    Rm(PoolRmArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolCreateArgs {
+    /// Its name.
+    pub(crate) name: PoolName,
+    /// Let volumes and secrets go to its nodes, whose owners can read them.
+    #[arg(long)]
+    pub(crate) trusted: bool,
+    /// A project that may use it; all where none is named. May be given several times.
+    #[arg(long = "allow-project", value_name = "NAME")]
+    pub(crate) projects: Vec<ProjectName>,
+    /// What it is for.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) description: String,
+    /// A label: KEY=VALUE.
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolSetArgs {
+    /// Its name.
+    pub(crate) name: PoolName,
+    /// Whether volumes and secrets may go to its nodes. What is there stays.
+    #[arg(long, value_name = "YES|NO", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) trusted: Option<bool>,
+    /// The projects that may use it from now on. May be given several times.
+    #[arg(long = "allow-project", value_name = "NAME")]
+    pub(crate) projects: Vec<ProjectName>,
+    /// Let all projects use it.
+    #[arg(long, conflicts_with = "projects")]
+    pub(crate) all_projects: bool,
+    /// What it is for.
+    #[arg(long)]
+    pub(crate) description: Option<String>,
+    /// A label to set, KEY=VALUE, or to take away, KEY.
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) label: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolRmArgs {
+    /// Their names.
+    #[arg(required = true)]
+    pub(crate) names: Vec<PoolName>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RolloutCommand {
+    /// Show how the last deployment of a stack fares, and the versions that are kept.
+    Status(RolloutStatusArgs),
+    /// Deploy the version before, or another one that is kept.
+    Undo(RolloutUndoArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RolloutStatusArgs {
+    /// The stack.
+    pub(crate) stack: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RolloutUndoArgs {
+    /// The stack.
+    pub(crate) stack: String,
+    /// The version to go back to [default: the one before the present one].
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) to: Option<u64>,
+    /// Only say what would change.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 #[derive(Debug, Args)]

@@ -67,6 +67,10 @@ impl Progress {
                 let how = hopeless.unwrap_or_default();
                 failed.push((workload.name.to_string(), format!("{how}{}", clean(&reason))));
             }
+            // What came back runs well, and is not what was asked for.
+            if let Some(back) = &workload.rolled_back {
+                failed.push((workload.name.to_string(), format!("it was taken back: {}", clean(&back.why))));
+            }
             settled &= workload.state.is_settled();
         }
         match (failed.is_empty(), settled) {

@@ -29,7 +29,9 @@ pub mod error;
 pub mod job;
 pub mod node;
 pub mod paths;
+pub mod pool;
 pub mod project;
+pub mod rollout;
 pub mod stack;
 pub mod user;
 
@@ -39,6 +41,8 @@ pub use cluster::*;
 pub use error::{ErrorBody, ErrorCode, Problem};
 pub use job::*;
 pub use node::*;
+pub use pool::*;
 pub use project::*;
+pub use rollout::*;
 pub use stack::*;
 pub use user::*;

@@ -79,7 +79,7 @@ routes! {
     PROJECT_QUOTA, project_quota(project) = "/v1/projects/{project}/quota";
     /// `GET`: list of [`NodeView`](crate::NodeView).
     NODES, nodes() = "/v1/nodes";
-    /// `GET`: [`NodeView`](crate::NodeView). `DELETE` ?[`DeleteNodeQuery`](crate::DeleteNodeQuery): 204. `node` is a name, an id, or an id's first characters.
+    /// `GET`: [`NodeView`](crate::NodeView). `PATCH` [`NodeChange`](crate::NodeChange): [`NodeView`](crate::NodeView). `DELETE` ?[`DeleteNodeQuery`](crate::DeleteNodeQuery): 204. `node` is a name, an id, or an id's first characters.
     NODE, node(node) = "/v1/nodes/{node}";
     /// `POST` [`ApproveNode`](crate::ApproveNode): [`NodeView`](crate::NodeView).
     NODE_APPROVE, node_approve(node) = "/v1/nodes/{node}/approve";
@@ -91,6 +91,14 @@ routes! {
     NODE_CORDON, node_cordon(node) = "/v1/nodes/{node}/cordon";
     /// `POST` without a body: [`NodeView`](crate::NodeView).
     NODE_UNCORDON, node_uncordon(node) = "/v1/nodes/{node}/uncordon";
+    /// `GET`: list of [`PoolView`](crate::PoolView). `POST` [`PoolCreate`](crate::PoolCreate): [`PoolView`](crate::PoolView).
+    POOLS, pools() = "/v1/pools";
+    /// `GET`: [`PoolView`](crate::PoolView). `PATCH` [`PoolChange`](crate::PoolChange): [`PoolView`](crate::PoolView). `DELETE`: 204.
+    POOL, pool(pool) = "/v1/pools/{pool}";
+    /// `GET`: [`RolloutView`](crate::RolloutView).
+    ROLLOUT, rollout(project, stack) = "/v1/projects/{project}/stacks/{stack}/rollout";
+    /// `POST` ?[`UndoQuery`](crate::UndoQuery): [`DeployResult`](crate::DeployResult).
+    ROLLOUT_UNDO, rollout_undo(project, stack) = "/v1/projects/{project}/stacks/{stack}/rollout/undo";
     /// `POST` [`DrainNode`](crate::DrainNode): [`DrainResult`](crate::DrainResult).
     NODE_DRAIN, node_drain(node) = "/v1/nodes/{node}/drain";
     /// `GET` ?[`StackQuery`](crate::StackQuery): list of [`StackView`](crate::StackView).

@@ -19,11 +19,11 @@ use lattice_api::{
     AllocationQuery, AllocationView, ApiTokenCreate, ApiTokenView, ApproveNode, AuditQuery, AuditView,
     BackupDump, BackupStatus, DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult,
     DrainNode, DrainResult, EventQuery, EventView, ExecStart, JobRunQuery, JobRunView, JoinTokenCreate,
-    JoinTokenView, List, LogQuery, NodeReason, NodeView, RunRequest, Scale, SecretView, StackDetail,
-    StackQuery, StackView, Status, TokenCreated, TreeView, VolumeQuery, VolumeView, WatchQuery, Whoami,
-    WorkloadQuery, WorkloadView, paths,
+    JoinTokenView, List, LogQuery, NodeChange, NodeReason, NodeView, PoolChange, PoolCreate, PoolView,
+    RolloutView, RunRequest, Scale, SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated,
+    TreeView, UndoQuery, VolumeQuery, VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
 };
-use lattice_model::{ProjectName, SecretName, StackKey, TokenId, WorkloadKey, spec::TreeDigest};
+use lattice_model::{PoolName, ProjectName, SecretName, StackKey, TokenId, WorkloadKey, spec::TreeDigest};
 use serde::{Serialize, de::DeserializeOwned};
 use std::time::Duration;
 
@@ -162,6 +162,41 @@ impl Client {
     /// Empties a node, or says what that would do.
     pub async fn drain_node(&self, node: &str, request: &DrainNode) -> Result<DrainResult, ClientError> {
         self.json(Method::POST, &paths::node_drain(node), request).await
+    }
+
+    /// Changes a node's pool and labels.
+    pub async fn change_node(&self, node: &str, request: &NodeChange) -> Result<NodeView, ClientError> {
+        self.json(Method::PATCH, &paths::node(node), request).await
+    }
+
+    /// Pools.
+    pub async fn pools(&self) -> Result<List<PoolView>, ClientError> {
+        self.get(&paths::pools(), NO_QUERY).await
+    }
+
+    /// Makes a pool.
+    pub async fn create_pool(&self, request: &PoolCreate) -> Result<PoolView, ClientError> {
+        self.json(Method::POST, &paths::pools(), request).await
+    }
+
+    /// Changes a pool.
+    pub async fn change_pool(&self, pool: &PoolName, request: &PoolChange) -> Result<PoolView, ClientError> {
+        self.json(Method::PATCH, &paths::pool(pool), request).await
+    }
+
+    /// Removes a pool that nothing uses.
+    pub async fn delete_pool(&self, pool: &PoolName) -> Result<(), ClientError> {
+        self.empty(Method::DELETE, &paths::pool(pool)).await
+    }
+
+    /// How the last deployment of a stack fares.
+    pub async fn rollout(&self, key: &StackKey) -> Result<RolloutView, ClientError> {
+        self.get(&paths::rollout(&key.project, &key.stack), NO_QUERY).await
+    }
+
+    /// Deploys a former version of a stack again.
+    pub async fn undo_rollout(&self, key: &StackKey, query: &UndoQuery) -> Result<DeployResult, ClientError> {
+        self.bare(Method::POST, &with_query(&paths::rollout_undo(&key.project, &key.stack), query)?).await
     }
 
     /// Forgets a node that is emptied, lost, rejected or revoked.

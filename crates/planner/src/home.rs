@@ -6,11 +6,12 @@
 
 use crate::{
     cluster::{Cluster, Row},
+    group::groups,
     planning::{Planning, claims},
     slots::is_available,
 };
 use lattice_model::{
-    Bytes, Cpu, NodeId, PoolName, VolumeKey,
+    Bytes, Cpu, NodeId, PoolName, StackKey, VolumeKey, WorkloadName,
     goal::DesiredState,
     resource::{Allocation, Approval, Eligibility, Intent, Node, PresenceState, Superseded, Workload},
     spec::{Mode, WorkloadSpec},
@@ -61,6 +62,14 @@ pub(crate) fn ask_of(spec: &WorkloadSpec, strategy: Strategy) -> Ask {
 /// Whether the replicas of a group may be on different nodes.
 pub(crate) fn is_free(group: &[&Workload]) -> bool {
     matches!(group, [alone] if alone.spec.mounts.is_empty())
+}
+
+/// The workloads of a stack that are to run on every node and cannot, since they share something with
+/// others or mount a volume.
+pub fn bound_globals(cluster: &Cluster, stack: &StackKey) -> Vec<WorkloadName> {
+    let all = groups(cluster.workloads_of(stack).map(|row| &*row.value));
+    let bound = all.iter().filter(|group| !is_free(group)).flatten();
+    bound.filter(|w| w.spec.mode == Mode::Global).map(|w| w.key.workload.clone()).collect()
 }
 
 /// Whether a node answers.

@@ -24,6 +24,7 @@ pub mod rollout;
 mod slots;
 
 pub use cluster::{Cluster, Row};
+pub use home::bound_globals;
 pub use lattice_scheduler::Strategy;
 pub use plan::{Pending, Placement, Plan, PlanReport, Stay, Step, plan};
 pub use policy::{ManyNodes, Policy};

@@ -4,7 +4,7 @@
 //! unknown → listeners → controllers. Down: listeners and sessions say goodbye → controllers → store.
 
 use crate::{
-    api::{cluster, nodes, principal::Principal, projects, serve, table, tokens},
+    api::{cluster, nodes, pools, principal::Principal, projects, serve, table, tokens},
     authority,
     backups::{Mark, UNFINISHED, refuse_moved, schedule},
     blobs::FolderBlobs,
@@ -144,6 +144,10 @@ async fn start_with(
     servers::present(&core).await;
     projects::ensure(&core).await.map_err(|refused| {
         tracing::error!(?refused, "the projects were not written down");
+        ServerError::Stopping
+    })?;
+    pools::ensure(&core).await.map_err(|refused| {
+        tracing::error!(?refused, "the default pool was not made");
         ServerError::Stopping
     })?;
     presence::forget(&core).await;

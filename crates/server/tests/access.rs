@@ -70,6 +70,14 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("cordon_node", Forbidden, Nothing),
     ("uncordon_node", Forbidden, Nothing),
     ("drain_node", Forbidden, Nothing),
+    ("change_node", Forbidden, Nothing),
+    ("list_pools", In, In),
+    ("create_pool", Forbidden, Forbidden),
+    ("get_pool", In, Nothing),
+    ("change_pool", Forbidden, Nothing),
+    ("delete_pool", Forbidden, Nothing),
+    ("get_rollout", In, Nothing),
+    ("undo_rollout", Forbidden, Nothing),
     ("list_stacks", In, In),
     ("get_stack", In, Nothing),
     ("deploy_stack", Forbidden, Nothing),
@@ -148,6 +156,7 @@ async fn every_route_asks_who_and_whether() {
             _ => allocation.clone(),
         };
         path.replace("{node}", "n")
+            .replace("{pool}", "default")
             .replace("{id}", &id)
             .replace("{project}", "default")
             .replace("{user}", "ada")

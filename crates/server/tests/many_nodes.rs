@@ -165,3 +165,118 @@ async fn many_nodes_that_vanish_at_once_are_not_called_lost() {
     let _link = back.connect().await.unwrap();
     world.until("/v1/status", |status| status["nodes"]["lost"] == 2 && status["warnings"] == json!([])).await;
 }
+
+#[tokio::test]
+async fn pools_hold_what_they_are_told_to() {
+    let world = World::with(quick).await;
+    let (mut a, mut to_a) = world.node("a").await;
+    assert_eq!(world.get("/v1/pools").await["items"][0]["name"], "default");
+    let in_lab = |spec: Value| {
+        let mut spec = spec;
+        spec["spec"]["workloads"]["web"]["pool"] = json!("lab");
+        spec
+    };
+    let (status, refused) = world.ask("PUT", SHOP, Some(in_lab(stateless(1)))).await;
+    assert_eq!(status, 422, "{refused:#}");
+    assert_eq!(refused["details"][0]["message"], "there is no pool lab");
+    world.ok("POST", "/v1/pools", Some(json!({ "name": "lab", "projects": ["default"] }))).await;
+    let (status, refused) = world.ask("PUT", SHOP, Some(in_lab(web("db")))).await;
+    assert_eq!(
+        (status, refused["details"][0]["message"].as_str()),
+        (422, Some("the pool lab is not trusted with volumes and secrets"))
+    );
+    world.ok("PUT", SHOP, Some(in_lab(stateless(1)))).await;
+    world.until(WEB, |web| web["state"] == "pending").await;
+    let node =
+        world.ok("PATCH", "/v1/nodes/a", Some(json!({ "pool": "lab", "labels": { "disk": "ssd" } }))).await;
+    assert_eq!((node["pool"].as_str(), node["labels"]["disk"].as_str()), (Some("lab"), Some("ssd")));
+    obey(&mut a, &mut to_a, |goal| goal.allocations.len() == 1).await;
+    assert_eq!(world.ask("PATCH", "/v1/nodes/a", Some(json!({ "pool": "attic" }))).await.0, 404);
+    assert_eq!(world.ask("DELETE", "/v1/pools/lab", None).await.0, 409);
+    assert_eq!(world.ask("DELETE", "/v1/pools/default", None).await.0, 409);
+    assert_eq!(world.ask("POST", "/v1/join-tokens", Some(json!({ "pool": "attic" }))).await.0, 404);
+}
+
+/// Says of each allocation of a goal how it is, until the workload is as it should be.
+async fn answer(agent: &mut Agent, link: &mut Link, bad: &str, enough: impl Fn(&Goal) -> bool) -> Goal {
+    use lattice_model::report::{AllocationState, AllocationStatus};
+    loop {
+        let goal = agent.goal(link).await;
+        let status = |(id, wanted): (&AllocationId, &lattice_model::GoalAllocation)| match wanted.spec.image
+            == bad
+        {
+            true => {
+                ReportKind::Allocation { id: *id, status: AllocationStatus::new(AllocationState::BackingOff) }
+            }
+            false => running(*id),
+        };
+        let mut said: Vec<ReportKind> = goal.allocations.iter().map(status).collect();
+        said.extend(goal.remove.iter().map(|id| ReportKind::AllocationGone { id: *id }));
+        agent.say(link, said).await;
+        if enough(&goal) {
+            return goal;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_fails_is_taken_back_and_one_can_go_back_by_hand() {
+    let world = World::with(quick).await;
+    let (mut a, mut to_a) = world.node("a").await;
+    let version = |image: &str| {
+        let mut spec = stateless(3);
+        spec["spec"]["workloads"]["web"]["image"] = json!(image);
+        spec["spec"]["workloads"]["web"]["update"] = json!({ "on_failure": "rollback" });
+        spec
+    };
+    let all = |image: &'static str| {
+        move |goal: &Goal| {
+            goal.remove.is_empty()
+                && goal.allocations.len() == 3
+                && goal.allocations.values().all(|a| a.spec.image == image)
+        }
+    };
+    let rollout = format!("{SHOP}/rollout");
+    world.ok("PUT", SHOP, Some(version("one"))).await;
+    let first = answer(&mut a, &mut to_a, "", all("one")).await;
+    world.until(&rollout, |view| view["workloads"][0]["state"] == "done").await;
+    world.ok("PUT", SHOP, Some(version("bad"))).await;
+    let back = answer(&mut a, &mut to_a, "bad", all("one")).await;
+    let same = first.allocations.keys().filter(|id| back.allocations.contains_key(id)).count();
+    assert_eq!(same, 2, "what was not replaced runs on");
+    let view = world.until(&rollout, |view| view["workloads"][0]["state"] == "done").await;
+    assert_eq!(view["workloads"][0]["rolled_back"]["to"], 1, "{view:#}");
+    world.event("workload.rolled_back").await;
+
+    world.ok("PUT", SHOP, Some(version("two"))).await;
+    answer(&mut a, &mut to_a, "", all("two")).await;
+    let view = world.until(&rollout, |view| view["workloads"][0]["state"] == "done").await;
+    assert_eq!(view["revisions"].as_array().unwrap().len(), 3);
+    let undone = world.ok("POST", &format!("{rollout}/undo?to=1"), None).await;
+    assert_eq!(undone["version"], 4);
+    answer(&mut a, &mut to_a, "", all("one")).await;
+    assert_eq!(world.ask("POST", &format!("{rollout}/undo?to=9"), None).await.0, 409);
+}
+
+#[tokio::test]
+async fn what_runs_on_every_node_needs_a_network_of_its_own() {
+    let world = World::with(quick).await;
+    let (mut a, mut to_a) = world.node("a").await;
+    let mut spec = stateless(1);
+    spec["spec"]["workloads"]["probe"] =
+        json!({ "image": "probe", "mode": "global", "networks": { "default": {} } });
+    let (status, refused) = world.ask("PUT", SHOP, Some(spec.clone())).await;
+    assert_eq!(
+        (status, refused["details"][0]["path"].as_str()),
+        (422, Some("workloads.probe.mode")),
+        "{refused:#}"
+    );
+    spec["spec"]["workloads"]["probe"]["networks"] = json!({});
+    world.ok("PUT", SHOP, Some(spec)).await;
+    obey(&mut a, &mut to_a, |goal| goal.allocations.len() == 2).await;
+    let (mut b, mut to_b) = world.node("b").await;
+    obey(&mut b, &mut to_b, |goal| goal.allocations.len() == 1).await;
+    let probe = "/v1/projects/default/stacks/shop/workloads/probe";
+    world.until(probe, |probe| probe["replicas"] == 2 && probe["state"] == "running").await;
+    assert_eq!(world.ask("POST", &format!("{probe}/scale"), Some(json!({ "replicas": 3 }))).await.0, 409);
+}

@@ -196,7 +196,7 @@ fn made_up_name(image: &str, random: u32) -> anyhow::Result<StackName> {
 }
 
 /// What a deployment changes, as people read it.
-fn plan(result: &DeployResult, colour: bool) -> String {
+pub(super) fn plan(result: &DeployResult, colour: bool) -> String {
     let mut text = String::new();
     let mut line = |style: Style, line: String| {
         text.push_str(&style.paint(&clean(&line), colour));
@@ -253,7 +253,7 @@ fn plan(result: &DeployResult, colour: bool) -> String {
 }
 
 /// Follows a deployment to its end, and shows what came of it.
-async fn finish(
+pub(super) async fn finish(
     ctx: &Context,
     key: &StackKey,
     result: &DeployResult,

@@ -12,7 +12,9 @@ mod login;
 mod logs;
 mod manual;
 mod node;
+mod pool;
 mod ps;
+mod rollout;
 mod secret;
 mod status;
 mod token;
@@ -65,6 +67,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(command) => token::join(&ctx, command).await?,
         Command::ApiToken(command) => token::api(&ctx, command).await?,
         Command::Node(command) => return node::run(&ctx, command).await,
+        Command::Pool(command) => pool::run(&ctx, command).await?,
+        Command::Rollout(command) => return rollout::run(&ctx, command).await,
         Command::Deploy(args) => return deploy::deploy(&ctx, args).await,
         Command::Run(args) => return deploy::run(&ctx, args).await,
         Command::Job(command) => return job::run(&ctx, command).await,

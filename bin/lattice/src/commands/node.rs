@@ -2,7 +2,7 @@
 
 use crate::{
     args::{ApproveArgs, DrainArgs, NodeCommand, NodeRmArgs},
-    commands::interrupted,
+    commands::{interrupted, pool},
     context::Context,
     error::{CliError, FAILED, INTERRUPTED},
     show,
@@ -10,7 +10,8 @@ use crate::{
     terminal::{self, note},
 };
 use lattice_api::{
-    ApproveNode, DeleteNodeQuery, DrainFate, DrainNode, DrainResult, NodeReason, NodeView, VolumeQuery, paths,
+    ApproveNode, DeleteNodeQuery, DrainFate, DrainNode, DrainResult, NodeChange, NodeReason, NodeView,
+    VolumeQuery, paths,
 };
 use lattice_model::resource::Approval;
 use std::{fmt::Write, process::ExitCode, time::Duration};
@@ -50,6 +51,13 @@ pub(crate) async fn run(ctx: &Context, command: NodeCommand) -> anyhow::Result<E
         NodeCommand::Uncordon(args) => {
             for node in &args.nodes {
                 note(&format!("{} gets new work again", client.uncordon_node(node).await?.name));
+            }
+        }
+        NodeCommand::Set(args) => {
+            let request = NodeChange { pool: args.pool.clone(), labels: pool::labels(&args.label) };
+            for node in &args.nodes {
+                let view = client.change_node(node, &request).await?;
+                note(&format!("{} is in pool {}", view.name, view.pool));
             }
         }
         NodeCommand::Drain(args) => return drain(ctx, args).await,

@@ -6,21 +6,31 @@
 //! containers replaced. Every deployment writes the stack's row at the revision that it saw, so two
 //! of one stack cannot mix.
 
-use super::{diff::differences, error::conflict, projects, trees, validate, views};
+use super::{
+    diff::differences,
+    error::conflict,
+    projects,
+    rollout::{KEPT, revisions},
+    trees, validate, views,
+};
 use crate::{
     rows::{self, StackSource},
     state::Snapshot,
 };
 use lattice_api::{Change, ChangeKind, ChangedThing, DeployResult, ErrorBody, ErrorCode, Placement, Problem};
 use lattice_model::{
-    NetworkId, NodeName, OwnerName, PoolName, SealedGoal, StackId, StackKey, Timestamp, VolumeId,
+    NetworkId, NetworkName, NodeName, OwnerName, PoolName, SealedGoal, StackId, StackKey, Timestamp,
+    VolumeId, WorkloadKey,
     goal::DesiredState,
-    resource::{Approval, Stack, StackNetwork, Volume, Workload},
+    resource::{Approval, Stack, StackNetwork, StackRevision, Volume, Workload, WorkloadRevision},
     spec::{StackSpec, TreeDigest, WorkloadSpec},
 };
 use lattice_planner::{Cluster, Policy, Row, plan};
 use lattice_store::{MAX_BODY_BYTES, Op};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// How much of the source is kept, in bytes: what escaping makes of it must fit a row.
 const MAX_SOURCE: usize = MAX_BODY_BYTES / 4;
@@ -46,6 +56,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) must_be_new: bool,
     pub(crate) now: Timestamp,
     pub(crate) policy: &'a Policy,
+    /// Who asks, for the versions that are kept.
+    pub(crate) by: &'a str,
 }
 
 /// What it comes to.
@@ -60,7 +72,7 @@ pub(crate) fn decide(
     ask: &Ask<'_>,
     random: &mut dyn FnMut() -> u128,
 ) -> Result<Deployment, ErrorBody> {
-    let Ask { key, spec, source, owner, lost, must_be_new, now, policy } = ask;
+    let Ask { key, spec, source, owner, lost, must_be_new, now, policy, by } = ask;
     projects::must_exist(snapshot, &key.project)?;
     let mut problems = validate::problems(spec);
     if problems.is_empty() {
@@ -99,6 +111,8 @@ pub(crate) fn decide(
     let version = making.stack(key, spec, old, owner, *now);
     making.workloads(key, spec);
     making.volumes(key, spec, *now)?;
+    making.fits_nodes(key)?;
+    making.keep(key, spec, version, by, *now);
     let room = projects::hold(snapshot, &key.project, &making.after)?;
     making.ops.push(room);
     if let Some(source) = source {
@@ -133,6 +147,23 @@ pub(crate) fn decide(
         warnings: making.warnings,
     };
     Ok(Deployment { ops: making.ops, result })
+}
+
+/// No name sorts before it.
+const FIRST: &str = "0";
+
+/// Whether the same containers run what two specifications say: how many, where, and how a version
+/// takes over is the planner's alone.
+fn same_containers(a: &WorkloadSpec, b: &WorkloadSpec) -> bool {
+    let bare = |spec: &WorkloadSpec| WorkloadSpec {
+        replicas: 1,
+        pool: None,
+        placement: Default::default(),
+        update: Default::default(),
+        rollback: None,
+        ..spec.clone()
+    };
+    bare(a) == bare(b)
 }
 
 struct Making<'a> {
@@ -259,8 +290,7 @@ impl Making<'_> {
     fn updated(&mut self, old: &Row<Workload>, wanted: &WorkloadSpec, remade: bool) -> Workload {
         let name = &old.key.workload;
         let mut details = differences(&*old.spec, wanted);
-        let same_but_replicas = WorkloadSpec { replicas: wanted.replicas, ..(*old.spec).clone() } == *wanted;
-        let new_containers = !same_but_replicas || remade;
+        let new_containers = !same_containers(&old.spec, wanted) || remade;
         if remade {
             details.push("a network of it is made anew".into());
         }
@@ -281,13 +311,94 @@ impl Making<'_> {
             replicas: wanted.replicas,
             desired: DesiredState::Run,
             restart: old.restart,
-            alike: if new_containers { Vec::new() } else { old.alike.clone() },
+            alike: if new_containers { self.alike(&old.key, wanted) } else { old.alike.clone() },
             settled: old.settled,
             rolled_back: old.rolled_back.clone().filter(|_| !new_containers),
         };
         let kind = if workload == *old.value { ChangeKind::Unchanged } else { ChangeKind::Update };
         self.changed(kind, ChangedThing::Workload, name, details);
         workload
+    }
+
+    /// The ids of the networks that containers of a spec are attached to.
+    fn attached(&self, key: &WorkloadKey, spec: &WorkloadSpec) -> BTreeMap<NetworkName, NetworkId> {
+        let Some(stack) = self.after.stacks.get(&key.stack_key()) else { return BTreeMap::new() };
+        let id = |name: &NetworkName| Some((name.clone(), stack.networks.get(name)?.id));
+        spec.networks.keys().filter_map(id).collect()
+    }
+
+    /// Kept generations whose containers are the same as those of what is wanted: they stay.
+    fn alike(&self, key: &WorkloadKey, wanted: &WorkloadSpec) -> Vec<u64> {
+        let networks = self.attached(key, wanted);
+        let all = self.snapshot.cluster.revisions.range((key.clone(), 0)..=(key.clone(), u64::MAX));
+        let same = all.filter(|(_, row)| same_containers(&row.spec, wanted) && row.networks == networks);
+        same.map(|((_, generation), _)| *generation).collect()
+    }
+
+    /// What can never be where it is meant to be.
+    fn fits_nodes(&self, key: &StackKey) -> Result<(), ErrorBody> {
+        let bound = lattice_planner::bound_globals(&self.after, key);
+        if bound.is_empty() {
+            return Ok(());
+        }
+        let problem = |name: lattice_model::WorkloadName| Problem {
+            hint: Some("give it a network of its own (or `network_mode: none`), and no volumes".into()),
+            ..Problem::at(
+                format!("workloads.{name}.mode"),
+                "it is to run on every node, and what shares a network, a volume or a dependency runs on one",
+            )
+        };
+        let text = format!("the stack {} cannot run on every node", key.stack);
+        let body = ErrorBody::new(ErrorCode::InvalidSpec, text, "correct what is listed, then deploy again");
+        Err(body.with_details(bound.into_iter().map(problem).collect()))
+    }
+
+    /// Keeps what is deployed, to come back to, and forgets the oldest.
+    fn keep(&mut self, key: &StackKey, spec: &StackSpec, version: u64, by: &str, now: Timestamp) {
+        let mut revision = StackRevision {
+            stack: key.clone(),
+            version,
+            workloads: BTreeMap::new(),
+            replicas: BTreeMap::new(),
+            networks: spec.networks.clone(),
+            volumes: spec.volumes.clone(),
+            by: by.to_owned(),
+            at: now,
+        };
+        let present: Vec<Row<Workload>> = self.after.workloads_of(key).cloned().collect();
+        let mut needed: BTreeSet<(WorkloadKey, u64)> = BTreeSet::new();
+        for row in &present {
+            let name = row.key.workload.clone();
+            revision.workloads.insert(name.clone(), row.generation);
+            revision.replicas.insert(name, row.replicas);
+            needed.extend([(row.key.clone(), row.generation), (row.key.clone(), row.settled)]);
+            let kept = self.snapshot.cluster.revisions.get(&(row.key.clone(), row.generation));
+            let networks = self.attached(&row.key, &row.spec);
+            // What holds for the planner alone may differ within a generation; the newest counts.
+            if kept.is_none_or(|kept| kept.spec != row.spec || kept.networks != networks) {
+                let (key, generation, spec) = (row.key.clone(), row.generation, Arc::clone(&row.spec));
+                self.ops.push(rows::put(&WorkloadRevision { key, generation, spec, networks }));
+            }
+        }
+        self.ops.push(rows::put(&revision));
+        let before: Vec<_> = revisions(self.snapshot, key).collect();
+        let (old, kept) = before.split_at((before.len() + 1).saturating_sub(KEPT).min(before.len()));
+        for row in kept {
+            needed.extend(
+                row.workloads.iter().map(|(name, generation)| (key.workload(name.clone()), *generation)),
+            );
+        }
+        self.ops.extend(
+            old.iter()
+                .map(|row| rows::delete::<StackRevision>(rows::stack_revision_id(key, row.version), None)),
+        );
+        let first = key.workload(FIRST.parse().unwrap_or_else(|_| unreachable!("a digit is a name")));
+        let all = self.snapshot.cluster.revisions.range((first, 0)..);
+        let own = all.map(|(id, _)| id).take_while(|(other, _)| other.stack_key() == *key);
+        let gone = own.filter(|id| !needed.contains(*id));
+        self.ops.extend(gone.map(|(key, generation)| {
+            rows::delete::<WorkloadRevision>(rows::workload_revision_id(key, *generation), None)
+        }));
     }
 
     fn volumes(&mut self, stack: &StackKey, spec: &StackSpec, now: Timestamp) -> Result<(), ErrorBody> {
@@ -335,12 +446,43 @@ impl Making<'_> {
     }
 }
 
+/// A pool that is not there, or not for this.
+fn pool_problem(
+    snapshot: &Snapshot,
+    key: &StackKey,
+    name: &lattice_model::WorkloadName,
+    workload: &WorkloadSpec,
+    pool: &PoolName,
+) -> Option<Problem> {
+    let problem = |text: String, hint: String| {
+        Some(Problem { hint: Some(hint), ..Problem::at(format!("workloads.{name}.pool"), text) })
+    };
+    let Some(row) = snapshot.cluster.pools.get(pool) else {
+        let known = snapshot.cluster.pools.keys().map(PoolName::as_str).collect::<Vec<_>>().join(", ");
+        return problem(
+            format!("there is no pool {pool}"),
+            format!("there are {known}; `lattice pool create {pool}` makes it"),
+        );
+    };
+    if !row.takes(&key.project) {
+        let hint = "name another pool, or ask an operator (`lattice pool set`)".into();
+        return problem(format!("the pool {pool} is not for the project {}", key.project), hint);
+    }
+    let private = !workload.mounts.is_empty() || !workload.secrets.is_empty();
+    if private && !row.trusted {
+        let hint = "owners of its nodes could read them: name a trusted pool, or do without".into();
+        return problem(format!("the pool {pool} is not trusted with volumes and secrets"), hint);
+    }
+    None
+}
+
 /// What no node could ever hold, or nobody could ever give. Where there are no nodes yet, it waits.
 fn impossible(snapshot: &Snapshot, key: &StackKey, spec: &StackSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut told = 0usize;
     for (name, workload) in &spec.workloads {
         let pool = workload.pool.clone().unwrap_or_else(PoolName::default_pool);
+        problems.extend(pool_problem(snapshot, key, name, workload, &pool));
         let nodes = || {
             snapshot
                 .cluster

@@ -84,6 +84,12 @@ pub(crate) fn node(snapshot: &Snapshot, names: &Names) -> Option<Object> {
     super::nodes::find(snapshot, names.text("node")).ok().map(object_of_node)
 }
 
+/// `{pool}`, where there is one.
+pub(crate) fn pool(snapshot: &Snapshot, names: &Names) -> Option<Object> {
+    let name = names.get("pool").ok()?;
+    snapshot.cluster.pools.contains_key::<lattice_model::PoolName>(&name).then_some(Object::Pool(name))
+}
+
 /// A node as an object.
 pub(crate) fn object_of_node(node: &Row<lattice_model::resource::Node>) -> Object {
     Object::Node { pool: node.pool.clone(), owner: node.owner.clone() }

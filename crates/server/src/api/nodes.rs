@@ -4,6 +4,7 @@ use super::{
     error::{ApiError, conflict, invalid, not_found, not_seen, refuse},
     extract::{Body, Names, Query},
     guard::object_of_node,
+    pools,
     principal::Principal,
     views,
 };
@@ -20,7 +21,7 @@ use axum::{
 };
 use lattice_api::{
     ApproveNode, DeleteNodeQuery, DrainFate, DrainMove, DrainNode, DrainResult, ErrorBody, ErrorCode, List,
-    NodeReason, NodeView, Problem,
+    NodeChange, NodeReason, NodeView, Problem,
 };
 use lattice_identity::{Object, Permission};
 use lattice_model::{
@@ -183,6 +184,7 @@ pub(crate) async fn take_in(
         if node == *row.value {
             return Ok(None);
         }
+        pools::find(snapshot, &node.pool)?;
         let quarantined = row.approval == Approval::Quarantined;
         let identity = identity.map(|identity| NodeIdentity {
             resume_next: identity.resume_next || quarantined,
@@ -318,6 +320,50 @@ pub(crate) async fn uncordon(
             _ => "no longer cordoned".to_owned(),
         };
         Ok(Some(Decision { node, identity: None, action: "node.uncordon", kind: "node.uncordoned", says }))
+    })
+    .await?;
+    Ok(Json(view))
+}
+
+pub(crate) async fn change(
+    State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
+    names: Names,
+    Body(NodeChange { pool, labels }): Body<NodeChange>,
+) -> Answer {
+    if let Some(pool) = &pool {
+        let snapshot = core.snapshot();
+        let row = find(&snapshot, names.text("node"))?;
+        pools::find(&snapshot, pool)?;
+        // Who gives a node to a pool has a say in that pool too.
+        let there = Object::Node { pool: pool.clone(), owner: row.owner.clone() };
+        who.require(&core, Permission::NodeChange, &there).await?;
+    }
+    let view = decide(&core, &who, names.text("node"), |snapshot, row, _| {
+        let mut node = (*row.value).clone();
+        pools::relabel(&mut node.labels, labels.clone());
+        pools::check_labels(&node.labels)?;
+        if let Some(pool) = &pool {
+            pools::find(snapshot, pool)?;
+            node.pool = pool.clone();
+        }
+        let mut says = Vec::new();
+        if node.pool != row.pool {
+            says.push(format!("pool {} -> {}", row.pool, node.pool));
+        }
+        for (key, value) in &labels {
+            if row.labels.get(key) != value.as_ref() {
+                says.push(format!("label {key}={}", value.as_deref().unwrap_or("(none)")));
+            }
+        }
+        let (says, changed) = (says.join(", "), node != *row.value);
+        Ok(changed.then_some(Decision {
+            node,
+            identity: None,
+            action: "node.change",
+            kind: "node.changed",
+            says,
+        }))
     })
     .await?;
     Ok(Json(view))

@@ -110,7 +110,7 @@ pub(crate) async fn run(
 }
 
 /// Deploys, or says what that would do. The answer comes when memory shows it.
-async fn carry_out(
+pub(crate) async fn carry_out(
     core: &Core,
     who: &Principal,
     key: &StackKey,
@@ -129,6 +129,7 @@ async fn carry_out(
         must_be_new,
         now: clock::now(),
         policy: &core.config.planning,
+        by: &who.name,
     };
     let done = core
         .commit(|snapshot| {

@@ -22,7 +22,8 @@ use super::{
     allocations, backups, cluster,
     error::ApiError,
     guard::{self, Access},
-    jobs, login, nodes, pages, projects, secrets, stacks, streams, tokens, trees, users, watch, workloads,
+    jobs, login, nodes, pages, pools, projects, rollout, secrets, stacks, streams, tokens, trees, users,
+    watch, workloads,
 };
 use crate::state::Core;
 use axum::{
@@ -31,7 +32,7 @@ use axum::{
     http::Method,
     middleware,
     response::{IntoResponse, Response},
-    routing::{MethodRouter, delete, get, head, post, put},
+    routing::{MethodRouter, delete, get, head, patch, post, put},
 };
 use lattice_api::{self as api, ErrorBody, ErrorCode, paths};
 use lattice_identity::Permission as P;
@@ -173,6 +174,14 @@ pub(crate) fn table() -> Vec<Route> {
         change(on(P::NodePause, guard::node), post_.clone(), paths::NODE_CORDON, "cordon_node", "Gives a node no new work.", post(nodes::cordon)).gives::<api::NodeView>(),
         change(on(P::NodePause, guard::node), post_.clone(), paths::NODE_UNCORDON, "uncordon_node", "Gives a node new work again.", post(nodes::uncordon)).gives::<api::NodeView>(),
         change(on(P::NodeChange, guard::node), post_.clone(), paths::NODE_DRAIN, "drain_node", "Empties a node: it gets no new work, and what can run elsewhere moves there; or says what would move.", post(nodes::drain)).takes::<api::DrainNode>().gives::<api::DrainResult>(),
+        change(on(P::NodeChange, guard::node), Method::PATCH, paths::NODE, "change_node", "Changes a node's pool and labels.", patch(nodes::change)).takes::<api::NodeChange>().gives::<api::NodeView>(),
+        look(list(P::PoolLook), paths::POOLS, "list_pools", "Pools: groups of nodes.", get(pools::list)).lists::<api::PoolView>(),
+        change(on(P::PoolChange, guard::cluster), post_.clone(), paths::POOLS, "create_pool", "Makes a pool.", post(pools::create)).takes::<api::PoolCreate>().gives::<api::PoolView>(),
+        look(on(P::PoolLook, guard::pool), paths::POOL, "get_pool", "One pool.", get(pools::show)).gives::<api::PoolView>(),
+        change(on(P::PoolChange, guard::pool), Method::PATCH, paths::POOL, "change_pool", "Changes a pool.", patch(pools::change)).takes::<api::PoolChange>().gives::<api::PoolView>(),
+        change(on(P::PoolChange, guard::pool), delete_.clone(), paths::POOL, "delete_pool", "Removes a pool that nothing uses.", delete(pools::remove)),
+        look(on(P::StackLook, guard::project), paths::ROLLOUT, "get_rollout", "How the last deployment of a stack fares, and the versions that are kept.", get(rollout::status)).gives::<api::RolloutView>(),
+        change(on(P::StackChange, guard::project), post_.clone(), paths::ROLLOUT_UNDO, "undo_rollout", "Deploys a former version of a stack again.", post(rollout::undo)).query::<api::UndoQuery>().gives::<api::DeployResult>(),
         look(list(P::StackLook), paths::STACKS, "list_stacks", "Stacks.", get(stacks::list)).query::<api::StackQuery>().lists::<api::StackView>(),
         look(on(P::StackLook, guard::project), paths::STACK, "get_stack", "A stack with all that belongs to it.", get(stacks::show)).gives::<api::StackDetail>(),
         change(on(P::StackChange, guard::project), put_.clone(), paths::STACK, "deploy_stack", "Deploys a stack, or says what that would change.", put(stacks::deploy)).query::<api::DeployQuery>().takes::<api::DeployRequest>().gives::<api::DeployResult>().limit(api::MAX_DEPLOY_BYTES),

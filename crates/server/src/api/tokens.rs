@@ -96,6 +96,9 @@ pub(crate) async fn make_join(
     only: Option<Only>,
 ) -> Result<TokenCreated, ErrorBody> {
     let JoinTokenCreate { pool, ttl_ms, uses, auto_approve, owner, description } = request;
+    if let Some(pool) = &pool {
+        super::pools::find(&core.snapshot(), pool)?;
+    }
     let ttl = ttl_ms.unwrap_or(3_600_000);
     let uses = uses.unwrap_or(1);
     if !(1..=MAX_TTL).contains(&ttl) {

@@ -16,7 +16,12 @@ use axum::{
     extract::{Extension, State},
 };
 use lattice_api::{ErrorBody, List, Scale, WorkloadQuery, WorkloadView};
-use lattice_model::{WorkloadKey, goal::DesiredState, resource::Workload, spec::MAX_REPLICAS};
+use lattice_model::{
+    WorkloadKey,
+    goal::DesiredState,
+    resource::Workload,
+    spec::{MAX_REPLICAS, Mode},
+};
 use lattice_planner::Row;
 use std::sync::Arc;
 
@@ -145,6 +150,10 @@ pub(crate) async fn scale(
     }
     let says = format!("to have {replicas} replicas");
     try_change(&core, &who, &names, "workload.scale", &says, |w| {
+        if w.spec.mode == Mode::Global {
+            let text = format!("{} runs once on each node that takes it, so it cannot be scaled", w.key);
+            return Err(conflict(text, "its constraints and its pool say on which nodes it runs"));
+        }
         if let Some(port) = w.spec.ports.iter().find_map(|port| port.published).filter(|_| replicas > 1) {
             let text = format!(
                 "{} publishes port {port}, which only one replica on a node can have, and its replicas share a node",

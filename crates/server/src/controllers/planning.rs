@@ -16,7 +16,7 @@ use crate::{
 };
 use lattice_model::{
     StackKey, Timestamp,
-    resource::{Intent, Superseded},
+    resource::{Intent, StackRevision, Superseded, WorkloadRevision},
 };
 use lattice_planner::{Pending, Plan, PlanReport, Step, invariants, plan};
 use lattice_store::{ApplyError, LeaseError, Op, Transaction};
@@ -263,6 +263,16 @@ fn operations(snapshot: &Snapshot, plan: &Plan) -> Vec<Op> {
         });
         if let Step::ForgetStack { key, .. } = step {
             ops.push(rows::delete::<rows::StackSource>(key, None));
+            let kept = crate::api::rollout::revisions(snapshot, key);
+            ops.extend(
+                kept.map(|row| {
+                    rows::delete::<StackRevision>(rows::stack_revision_id(key, row.version), None)
+                }),
+            );
+            let own = snapshot.cluster.revisions.keys().filter(|(other, _)| other.stack_key() == *key);
+            ops.extend(own.map(|(key, generation)| {
+                rows::delete::<WorkloadRevision>(rows::workload_revision_id(key, *generation), None)
+            }));
         }
     }
     ops
