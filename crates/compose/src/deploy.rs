@@ -158,12 +158,7 @@ impl Reader<'_> {
             policy.on_failure = match self.text(&entry.value, &at)? {
                 "pause" => UpdateFailure::Pause,
                 "continue" => UpdateFailure::Continue,
-                "rollback" => {
-                    let message = "an update that fails stops here, as with `pause`: what ran before does not come back by itself yet";
-                    let hint = "Deploy the former file again to go back";
-                    self.problems.warn(Code::Differs, entry.value.span, at, message, hint);
-                    UpdateFailure::Rollback
-                }
+                "rollback" => UpdateFailure::Rollback,
                 _ => return self.expected(&entry.value, &at, "`pause`, `continue` or `rollback`", ""),
             };
         }

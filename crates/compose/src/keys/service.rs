@@ -280,7 +280,7 @@ pub(crate) const DEPLOY: Table = Table {
         ("replicas", Honoured("up to 1000")),
         ("resources", Honoured("see below")),
         ("restart_policy", Honoured("outranks `restart`")),
-        ("rollback_config", Honoured("read and kept; nothing goes back by itself yet")),
+        ("rollback_config", Honoured("how the way back goes: as `update_config`, without `rollback`")),
         ("update_config", Honoured("see below")),
     ],
 };
@@ -372,7 +372,7 @@ pub(crate) const ROLLBACK_CONFIG: Table =
 
 const UPDATE_KEYS: &[(&str, super::Fate)] = &[
     ("delay", Honoured("the wait between two batches")),
-    ("failure_action", Honoured("`pause`, `continue`; `rollback` pauses for now, and a warning says so")),
+    ("failure_action", Honoured("`pause`, `continue`, `rollback`: the former version comes back by itself")),
     ("max_failure_ratio", Honoured("from 0 to 1")),
     ("monitor", Honoured("how long a new one is watched")),
     ("order", Honoured("`stop-first`, `start-first`")),
