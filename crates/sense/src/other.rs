@@ -1,0 +1,31 @@
+//! Systems on which nothing is measured yet. macOS: IOKit's power sources (`IOPSCopyPowerSourcesInfo`),
+//! `HIDIdleTime` of `IOHIDSystem`, `NWPath.isExpensive`. Windows: `GetSystemPowerStatus`,
+//! `GetLastInputInfo`, `ConnectionCost`. Each belongs into a file of its own beside this one.
+
+use crate::{Counters, Heat, Power, Sensors, System};
+use lattice_model::{Duration, Timestamp};
+use lattice_rules::Reading;
+
+const WHY: &str = "it is not measured on this operating system yet";
+
+impl Sensors for System {
+    fn power(&self) -> Power {
+        Power {
+            source: Reading::unknown(WHY),
+            charge: Reading::unknown(WHY),
+            has_battery: Reading::unknown(WHY),
+        }
+    }
+
+    fn heat(&self) -> Heat {
+        Heat { hottest: Reading::unknown(WHY), fan: Reading::unknown(WHY) }
+    }
+
+    fn idle(&self, _now: Timestamp) -> Reading<Duration> {
+        Reading::unknown(WHY)
+    }
+
+    fn traffic(&self) -> Reading<Counters> {
+        Reading::unknown(WHY)
+    }
+}
