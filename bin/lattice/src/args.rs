@@ -906,8 +906,28 @@ pub(crate) enum SecretCommand {
     Set(SecretSetArgs),
     /// List secrets without their values.
     Ls,
-    /// Delete secrets.
+    /// List the versions of a secret, without their values.
+    Versions(SecretVersionsArgs),
+    /// Go back to the value of an earlier version; it becomes a new version.
+    Rollback(SecretRollbackArgs),
+    /// Delete secrets with all their versions.
     Rm(SecretRmArgs),
+    /// Go over to a new key for what the server stores sealed, secrets and its authority.
+    RotateKey,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretVersionsArgs {
+    /// Its name within the project.
+    pub(crate) name: SecretName,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretRollbackArgs {
+    /// Its name within the project.
+    pub(crate) name: SecretName,
+    /// The version, as `lattice secret versions` lists it.
+    pub(crate) version: u64,
 }
 
 #[derive(Debug, Args)]
@@ -915,7 +935,7 @@ pub(crate) struct SecretSetArgs {
     /// Its name within the project.
     pub(crate) name: SecretName,
     /// Take the value from here, byte by byte [default: standard input].
-    #[arg(short, long)]
+    #[arg(short, long = "from-file", visible_alias = "file")]
     pub(crate) file: Option<PathBuf>,
 }
 

@@ -123,6 +123,10 @@ impl Executor {
                 self.runtime.start(&container).await.map_err(failure)?;
                 self.look(container).await
             }
+            Operation::WriteSecrets { allocation: _, files } => {
+                self.write(&files)?;
+                done(self)
+            }
             Operation::Stop { allocation: _, container, grace } => {
                 self.runtime.stop(&container, grace).await.map_err(failure)?;
                 self.look(container).await
@@ -198,6 +202,7 @@ fn describe(operation: &Operation) -> String {
         Operation::RemoveTree { tree } => format!("remove files {}", tree.short()),
         Operation::Create { config, .. } => format!("create {}", config.name),
         Operation::Start { allocation, .. } => format!("start {allocation}"),
+        Operation::WriteSecrets { allocation, .. } => format!("write secrets of {allocation}"),
         Operation::Stop { allocation, .. } => format!("stop {allocation}"),
         Operation::Remove { allocation, .. } => format!("remove {allocation}"),
     }

@@ -99,12 +99,18 @@ impl SecretsDir {
                     owned()?;
                     return fs::set_permissions(path, fs::Permissions::from_mode(*mode & 0o777));
                 }
-                if path.exists() {
-                    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-                }
-                let mut file =
-                    fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+                // Cut afterwards, and not emptied first: who reads it meanwhile never finds nothing.
+                let open =
+                    || fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+                let mut file = open().or_else(|error| {
+                    // One without the right to write, of an agent that is not root. Whoever may read it
+                    // in the container goes on doing so.
+                    let rights = fs::metadata(path).map_err(|_| error)?.permissions().mode() & 0o777;
+                    fs::set_permissions(path, fs::Permissions::from_mode(rights | 0o200))?;
+                    open()
+                })?;
                 file.write_all(value.reveal())?;
+                file.set_len(value.reveal().len() as u64)?;
                 // Before the rights: a change of the owner may take some away.
                 owned()?;
                 file.set_permissions(fs::Permissions::from_mode(*mode & 0o777))
@@ -157,6 +163,9 @@ mod tests {
         secrets.write(&[file(path.clone(), "one")]).unwrap();
         secrets.write(&[file(path.clone(), "two")]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
+        secrets.write(&[file(path.clone(), "a longer one")]).unwrap();
+        secrets.write(&[file(path.clone(), "short")]).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"short");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o440);
         use std::os::unix::fs::MetadataExt as _;
         if rustix::process::geteuid().is_root() {

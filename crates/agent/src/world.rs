@@ -13,9 +13,10 @@ use lattice_model::{
     AllocationId, Bytes, Cpu, Duration, Goal, GoalAllocation, GoalId, GoalNetwork, GoalVolume, NetworkId,
     NodeId, Timestamp, VolumeId,
     container::{ContainerSeen, ContainerState},
-    goal::DesiredState,
+    goal::{DesiredState, SecretValue},
+    name::SecretName,
     report::{AllocationState, ReportKind},
-    spec::{MountSpec, RestartPolicy, WorkloadSpec},
+    spec::{MountSpec, RestartPolicy, SecretMount, WorkloadSpec},
 };
 use lattice_runtime::{
     Runtime,
@@ -74,7 +75,8 @@ fn process(engine: &Simulated, records: BTreeMap<AllocationId, AllocationRecord>
     let executor = Executor {
         node: node(),
         runtime: Arc::clone(&runtime),
-        secrets: Arc::new(Err(AgentError::NotJoined)),
+        // A machine without a memory file system.
+        secrets: Arc::new(Err(AgentError::NoMemoryFolder { tried: "/run, /dev/shm".into() })),
         trees: Arc::clone(&trees),
         tickets: tickets.clone(),
         events: events.clone(),
@@ -352,6 +354,37 @@ async fn play(seed: u64, mishaps: Vec<(Mishap, u64)>) {
     world.crash();
     world.pass(Duration::from_secs(3600)).await;
     assert_eq!(still(&engine), before, "a met goal needs nothing, and the next agent takes over what runs");
+}
+
+#[tokio::test(start_paused = true)]
+async fn secrets_wait_where_there_is_no_memory_for_them_and_say_so() {
+    let engine = Simulated::new(Settings::new(1, EPOCH).with_image("web:1", Program::service()));
+    let mut world = World::new(engine.clone());
+    let (plain, secret) = (AllocationId::from_random(1), AllocationId::from_random(2));
+    let mut goal = Goal::default();
+    let network = GoalNetwork {
+        stack: "default/shop".parse().unwrap(),
+        name: "default".parse().unwrap(),
+        spec: Default::default(),
+    };
+    goal.networks.insert(NetworkId::from_random(88), network);
+    goal.allocations.insert(plain, allocation("plain", 1, "web:1", |_| {}));
+    let pw: SecretName = "pw".parse().unwrap();
+    let mut with = allocation("with", 1, "web:1", |spec| {
+        let (secret, target) = (pw.clone(), "/run/secrets/pw".into());
+        spec.secrets.push(SecretMount { secret, target, mode: 0o400, uid: None, gid: None });
+    });
+    with.secrets.insert(pw, SecretValue::new(b"planted-wait".to_vec()));
+    goal.allocations.insert(secret, with);
+    world.give(1, &goal);
+    world.pass(Duration::from_secs(60)).await;
+    assert_eq!(world.state(plain), Some(AllocationState::Running), "who has no secret runs");
+    assert_eq!(world.counts(), (1, 1), "nothing was made without its secret");
+    let status = world.process.reconciler.statuses().find(|(id, _)| *id == secret).unwrap().1.clone();
+    assert_eq!(status.state, AllocationState::BackingOff);
+    let why = status.reason.unwrap();
+    assert!(why.contains("/run, /dev/shm") && why.contains("mount a tmpfs"), "{why}");
+    assert!(!format!("{:?}", world.reports).contains("planted-wait"));
 }
 
 proptest! {

@@ -135,6 +135,12 @@ routes! {
     SECRETS, secrets(project) = "/v1/projects/{project}/secrets";
     /// `PUT` of the raw value, at most [`MAX_SECRET_BYTES`](crate::MAX_SECRET_BYTES): [`SecretView`](crate::SecretView). `DELETE`: 204.
     SECRET, secret(project, name) = "/v1/projects/{project}/secrets/{name}";
+    /// `GET`: list of [`SecretVersionView`](crate::SecretVersionView), the newest first.
+    SECRET_VERSIONS, secret_versions(project, name) = "/v1/projects/{project}/secrets/{name}/versions";
+    /// `POST` [`SecretRollback`](crate::SecretRollback): [`SecretView`](crate::SecretView).
+    SECRET_ROLLBACK, secret_rollback(project, name) = "/v1/projects/{project}/secrets/{name}/rollback";
+    /// `POST` without a body: [`KeyRotation`](crate::KeyRotation).
+    ROTATE_KEY, rotate_key() = "/v1/rotate-key";
     /// `HEAD`: 200 where the project has the tree, else 404. `PUT` of its archive, at most 64 MiB: [`TreeView`](crate::TreeView). `digest` is the SHA-256 of the archive.
     TREE, tree(project, digest) = "/v1/projects/{project}/trees/{digest}";
     /// `GET` ?[`EventQuery`](crate::EventQuery): list of [`EventView`](crate::EventView), oldest first.

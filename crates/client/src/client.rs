@@ -19,9 +19,10 @@ use lattice_api::{
     AllocationQuery, AllocationView, ApiTokenCreate, ApiTokenView, ApproveNode, AuditQuery, AuditView,
     BackupDump, BackupStatus, DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult,
     DrainNode, DrainResult, EventQuery, EventView, ExecStart, JobRunQuery, JobRunView, JoinTokenCreate,
-    JoinTokenView, List, LogQuery, NodeChange, NodeReason, NodeView, PoolChange, PoolCreate, PoolView,
-    RolloutView, RunRequest, Scale, SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated,
-    TreeView, UndoQuery, VolumeQuery, VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
+    JoinTokenView, KeyRotation, List, LogQuery, NodeChange, NodeReason, NodeView, PoolChange, PoolCreate,
+    PoolView, RolloutView, RunRequest, Scale, SecretRollback, SecretVersionView, SecretView, StackDetail,
+    StackQuery, StackView, Status, TokenCreated, TreeView, UndoQuery, VolumeQuery, VolumeView, WatchQuery,
+    Whoami, WorkloadQuery, WorkloadView, paths,
 };
 use lattice_model::{PoolName, ProjectName, SecretName, StackKey, TokenId, WorkloadKey, spec::TreeDigest};
 use serde::{Serialize, de::DeserializeOwned};
@@ -318,6 +319,30 @@ impl Client {
         let (response, _connection) =
             self.send(Method::PUT, &path, Some("application/octet-stream"), value.into()).await?;
         self.read(response).await
+    }
+
+    /// The versions of a secret, the newest first.
+    pub async fn secret_versions(
+        &self,
+        project: &ProjectName,
+        name: &SecretName,
+    ) -> Result<List<SecretVersionView>, ClientError> {
+        self.get(&paths::secret_versions(project, name), NO_QUERY).await
+    }
+
+    /// Makes a new version with the value of an earlier one.
+    pub async fn rollback_secret(
+        &self,
+        project: &ProjectName,
+        name: &SecretName,
+        version: u64,
+    ) -> Result<SecretView, ClientError> {
+        self.json(Method::POST, &paths::secret_rollback(project, name), &SecretRollback { version }).await
+    }
+
+    /// Goes over to a new key for what the server seals.
+    pub async fn rotate_key(&self) -> Result<KeyRotation, ClientError> {
+        self.bare(Method::POST, &paths::rotate_key()).await
     }
 
     /// Deletes a secret.

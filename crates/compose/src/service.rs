@@ -121,6 +121,10 @@ impl Reader<'_> {
                         if let Some(pool) = entries.get("pool") {
                             spec.pool = self.parsed(&pool.value, &at.key("pool"));
                         }
+                        if let Some(entry) = entries.get("restart_on_secret") {
+                            spec.restart_on_secret =
+                                self.boolean(&entry.value, &at.key("restart_on_secret")).unwrap_or(false);
+                        }
                     }
                 }
                 // Read by the parts below, or refused by `check_keys`.

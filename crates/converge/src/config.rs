@@ -122,7 +122,10 @@ pub(crate) fn secret_files(
 ) -> Result<Vec<SecretFile>, String> {
     let file = |(i, mount): (usize, &lattice_model::spec::SecretMount)| {
         let value = allocation.secrets.get(&mount.secret).ok_or_else(|| {
-            format!("secret {} does not exist; create it with `lattice secret set`", mount.secret)
+            format!(
+                "secret {0} is not given to this node: it does not exist (`lattice secret set {0}` sets it), or the node's pool is not trusted with secrets",
+                mount.secret
+            )
         })?;
         let (mode, uid, gid) = (mount.mode, mount.uid, mount.gid);
         Ok(SecretFile { path: secret_path(dir, id, i), mode, uid, gid, value: value.clone() })

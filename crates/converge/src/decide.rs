@@ -332,7 +332,32 @@ impl Case<'_> {
             let why = format!("{name}, which it follows, was restarted");
             return (self.stop(seen), is(AllocationState::Stopping).because(why));
         }
-        (Next::Nothing, is(AllocationState::Running))
+        self.changed_secrets()
+    }
+
+    /// Values that changed while it runs: the files that it has mounted change with them. An agent
+    /// that has just begun knows of none that it wrote.
+    fn changed_secrets(&self) -> (Next, AllocationStatus) {
+        let (wanted, running) = (&self.wanted.secrets, is(AllocationState::Running));
+        if wanted.is_empty() || self.tracked.written.as_ref() == Some(wanted) {
+            return (Next::Nothing, running);
+        }
+        let status = match &self.tracked.trouble {
+            // Said until it has succeeded, also while it is tried again.
+            Some(trouble) => {
+                let why =
+                    format!("it has its former secrets, as the new ones were not written: {}", trouble.why);
+                running.because(why)
+            }
+            None => running,
+        };
+        match secret_files(self.id, self.wanted, &self.reconciler.folders.secrets) {
+            Ok(files) if self.trouble().is_none() => {
+                (Next::Run(Operation::WriteSecrets { allocation: self.id, files }), status)
+            }
+            // It has what it was started with.
+            Ok(_) | Err(_) => (Next::Nothing, status),
+        }
     }
 
     fn ended(&mut self, seen: &ContainerSeen) -> (Next, AllocationStatus) {

@@ -17,6 +17,7 @@ mod outcome;
 pub mod policy;
 mod reconciler;
 mod record;
+mod secrets;
 mod surroundings;
 mod trees;
 mod words;

@@ -32,6 +32,7 @@ impl Reconciler {
 
     fn take_success(&mut self, operation: Operation, outcome: Outcome, now: Timestamp) {
         self.troubles.remove(&operation.subject());
+        self.note_secrets(&operation);
         if let Some(tracked) = operation.allocation().and_then(|id| self.tracked.get_mut(&id)) {
             match &operation {
                 // Only halfway: what is tried in a circle has to slow down, too.

@@ -12,6 +12,8 @@ use crate::{
 use lattice_model::{
     AllocationId, Duration, Goal, GoalAllocation, GoalId, NetworkId, NodeId, Timestamp, VolumeId,
     container::{ContainerId, ContainerSeen, ContainerState, LABEL_NODE},
+    goal::SecretValue,
+    name::SecretName,
     report::ReportKind,
     spec::TreeDigest,
 };
@@ -37,6 +39,8 @@ pub(crate) struct Tracked {
     pub(crate) fetched: bool,
     /// Its container cannot be started as it was made: it is removed where it would be started.
     pub(crate) renew: bool,
+    /// The values of secrets that were written last, by this agent.
+    pub(crate) written: Option<BTreeMap<SecretName, SecretValue>>,
     pub(crate) trouble: Option<Trouble>,
     /// Ports that the node chose and that somebody else had: another is chosen while there is one.
     pub(crate) refused_ports: BTreeSet<u16>,

@@ -79,6 +79,13 @@ pub enum Operation {
         /// Written first, since memory is empty after the machine restarted.
         files: Vec<SecretFile>,
     },
+    /// Write the present values of secrets, while a container has them mounted.
+    WriteSecrets {
+        /// Whose.
+        allocation: AllocationId,
+        /// All of them.
+        files: Vec<SecretFile>,
+    },
     /// Stop a container, killing it after the grace period.
     Stop {
         /// Whose.
@@ -203,6 +210,7 @@ impl Operation {
     pub fn allocation(&self) -> Option<AllocationId> {
         match self {
             Self::Create { allocation, .. }
+            | Self::WriteSecrets { allocation, .. }
             | Self::Start { allocation, .. }
             | Self::Stop { allocation, .. }
             | Self::Remove { allocation, .. } => Some(*allocation),
@@ -228,6 +236,7 @@ impl Operation {
             Self::CreateVolume { name, .. } | Self::RemoveVolume { name } => format!("volume {name}"),
             Self::FetchTree { tree } | Self::RemoveTree { tree } => format!("tree {tree}"),
             Self::Create { allocation, .. }
+            | Self::WriteSecrets { allocation, .. }
             | Self::Start { allocation, .. }
             | Self::Stop { allocation, .. }
             | Self::Remove { allocation, .. } => format!("{LABEL_ALLOCATION} {allocation}"),

@@ -47,6 +47,11 @@ pub enum IdentityError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// Rotations that never ended.
+    #[error(
+        "there are 16 master keys already, as earlier rotations never ended; look at the server's log for why"
+    )]
+    TooManyKeys,
     /// Sealed data is not in a format that this version knows.
     #[error("this is not sealed data of a known version; it is damaged or was written by a newer version")]
     NotSealed,

@@ -74,28 +74,35 @@ impl MasterKey {
     /// # Errors
     /// As [`keyfile::load_or_create`]; [`IdentityError::DamagedKeyFile`].
     pub fn load_or_create(path: &Path) -> Result<Self, IdentityError> {
-        let text = keyfile::load_or_create(path, || {
-            let made = Self::generate()?;
-            let digits = Zeroizing::new(hex::encode(*made.key));
-            let mut line = Zeroizing::new(Vec::with_capacity(128));
-            for part in [FILE_PREFIX, " ", &made.id.to_string(), " ", &digits, "\n"] {
-                line.extend_from_slice(part.as_bytes());
-            }
-            Ok(line)
-        })?;
+        let text = keyfile::load_or_create(path, || Ok(Self::generate()?.line()))?;
         let damaged = |problem| IdentityError::DamagedKeyFile { path: path.to_owned(), problem };
         let text = std::str::from_utf8(&text).map_err(|_| damaged("it is not text"))?;
-        let mut words = text.split_ascii_whitespace();
+        Self::parse(text).map_err(damaged)
+    }
+
+    /// Its line in a file.
+    pub(crate) fn line(&self) -> Zeroizing<Vec<u8>> {
+        let digits = Zeroizing::new(hex::encode(*self.key));
+        let mut line = Zeroizing::new(Vec::with_capacity(128));
+        for part in [FILE_PREFIX, " ", &self.id.to_string(), " ", &digits, "\n"] {
+            line.extend_from_slice(part.as_bytes());
+        }
+        line
+    }
+
+    /// Reads [`MasterKey::line`], or says what is wrong with it.
+    pub(crate) fn parse(line: &str) -> Result<Self, &'static str> {
+        let mut words = line.split_ascii_whitespace();
         let (Some(FILE_PREFIX), Some(id), Some(digits), None) =
             (words.next(), words.next(), words.next(), words.next())
         else {
-            return Err(damaged("it is not a master key of a known version"));
+            return Err("it is not a master key of a known version");
         };
         let mut key = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(digits, key.as_mut_slice()).map_err(|_| damaged("the key is not 64 digits"))?;
+        hex::decode_to_slice(digits, key.as_mut_slice()).map_err(|_| "the key is not 64 digits")?;
         let loaded = Self::from_bytes(*key);
         if loaded.id.to_string() != id {
-            return Err(damaged("its checksum is wrong"));
+            return Err("its checksum is wrong");
         }
         Ok(loaded)
     }

@@ -4,8 +4,15 @@ use crate::cluster::{Cluster, Row};
 use lattice_model::{
     Goal, GoalAllocation, GoalNetwork, GoalVolume, NodeId, ProjectName, SecretName,
     goal::{DesiredState, SecretValue},
-    resource::{Allocation, Approval, Intent, Volume},
+    resource::{Allocation, Approval, Intent, Pool, Volume},
 };
+
+/// Whether a node may be told values of secrets of a project: it is approved, and its pool is trusted
+/// and for that project. Nothing is placed elsewhere in the first place; this holds also where a pool
+/// changes, or a plan was wrong.
+pub fn may_have_secrets(approval: Approval, pool: Option<&Pool>, project: &ProjectName) -> bool {
+    approval == Approval::Approved && pool.is_some_and(|pool| pool.trusted && pool.takes(project))
+}
 
 /// The whole desired state of `node`, or nothing where it may not be told anything: it is not
 /// approved, or two machines claim to be it.
@@ -80,10 +87,38 @@ fn with_surroundings(
             goal.networks.insert(network.id, GoalNetwork { stack, name, spec });
         }
     }
-    for mount in &row.spec.secrets {
+    let trusted = cluster.nodes.get(&row.node).is_some_and(|node| {
+        let pool = cluster.pools.get(&node.pool).map(|row| &*row.value);
+        may_have_secrets(node.approval, pool, &row.workload.project)
+    });
+    for mount in row.spec.secrets.iter().filter(|_| trusted) {
         if let Some(value) = secret(&row.workload.project, &mount.secret) {
             allocation.secrets.insert(mount.secret.clone(), value);
         }
     }
     allocation
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use lattice_model::Timestamp;
+
+    #[test]
+    fn secrets_go_to_approved_nodes_of_trusted_pools_that_take_the_project() {
+        let (shop, lab): (ProjectName, ProjectName) = ("shop".parse().unwrap(), "lab".parse().unwrap());
+        let trusted = Pool::default_pool(Timestamp(0));
+        let narrow = Pool { projects: Some([lab.clone()].into()), ..trusted.clone() };
+        let open = Pool { trusted: false, ..trusted.clone() };
+        let may = |approval, pool, project| may_have_secrets(approval, pool, project);
+        assert!(may(Approval::Approved, Some(&trusted), &shop) && !may(Approval::Approved, None, &shop));
+        assert!(
+            may(Approval::Approved, Some(&narrow), &lab) && !may(Approval::Approved, Some(&narrow), &shop)
+        );
+        assert!(!may(Approval::Approved, Some(&open), &shop));
+        for approval in [Approval::Pending, Approval::Rejected, Approval::Revoked, Approval::Quarantined] {
+            assert!(!may(approval, Some(&trusted), &shop));
+        }
+    }
 }

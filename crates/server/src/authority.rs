@@ -6,7 +6,7 @@ use crate::{
     rows::{self, Audit, AuthorityRow, Event, Stored},
     state::Core,
 };
-use lattice_identity::{CertSlot, CertificateAuthority, MasterKey, ServerNames};
+use lattice_identity::{CertSlot, CertificateAuthority, KeyRing, ServerNames};
 use lattice_model::{ClusterId, Duration, Timestamp};
 use lattice_store::{ApplyError, Key, Store, Transaction};
 use parking_lot::Mutex;
@@ -23,20 +23,20 @@ pub(crate) fn key() -> Key {
 /// Reads the authority, or makes it where the store is new.
 pub(crate) async fn load(
     store: &dyn Store,
-    master: &MasterKey,
+    ring: &KeyRing,
     cluster: ClusterId,
     name: &str,
 ) -> Result<CertificateAuthority, ServerError> {
     if let Some(record) = store.get(&key()).await? {
         let AuthorityRow(stored) = rows::read(&record)?;
-        return Ok(CertificateAuthority::import(master, &stored)?);
+        return Ok(crate::keys::open_authority(ring, &stored)?);
     }
     let made = CertificateAuthority::create(cluster, name, clock::now())?;
-    match store.apply(Transaction::new([rows::create(&AuthorityRow(made.export(master)?))])).await {
+    match store.apply(Transaction::new([rows::create(&AuthorityRow(made.export(ring.current())?))])).await {
         Ok(_) => {}
         // Another server that starts on a new store was faster; its master key is another one, unless
         // somebody gave both the same.
-        Err(ApplyError::Conflict { .. }) => return Box::pin(load(store, master, cluster, name)).await,
+        Err(ApplyError::Conflict { .. }) => return Box::pin(load(store, ring, cluster, name)).await,
         Err(error) => return Err(error.into()),
     }
     tracing::info!(root = %made.root_fingerprint(), "the cluster's authority was made");
@@ -71,7 +71,7 @@ async fn renew(core: &Core) -> Result<(), ServerError> {
         let mut authority = core.authority.write();
         if authority.intermediate_due(now)? {
             authority.rotate_intermediate(now)?;
-            Some(AuthorityRow(authority.export(&core.master)?))
+            Some(AuthorityRow(authority.export(core.keys.ring().current())?))
         } else {
             None
         }

@@ -48,6 +48,8 @@ pub struct ServerConfig {
     pub heartbeat: Duration,
     /// How long a server that has just started waits before it calls a node disconnected.
     pub presence_grace: Duration,
+    /// Where the keys come from that secrets are sealed with.
+    pub key_source: KeySource,
     /// Where uploaded files are kept; in the home unless said. Servers that share a store share it too.
     pub blobs: Option<PathBuf>,
     /// How much a project may have uploaded.
@@ -72,6 +74,17 @@ pub enum StoreConfig {
     Sqlite,
     /// A PostgreSQL database, for any number of servers.
     Postgres(PostgresOptions),
+}
+
+/// Where the keys come from that the server seals with: one line for each, the newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// `master.key` in the home, made at the first start.
+    Home,
+    /// A file elsewhere, of mode 0600, made where there is none.
+    File(PathBuf),
+    /// What a program prints: its path and arguments.
+    Command(Vec<String>),
 }
 
 /// A certificate chain and its key, both PEM.
@@ -101,6 +114,29 @@ struct File {
     blobs: BlobsSection,
     #[serde(default)]
     planning: PlanningSection,
+    #[serde(default)]
+    secrets: SecretsSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SecretsSection {
+    key_file: Option<PathBuf>,
+    key_command: Option<Vec<String>>,
+}
+
+impl SecretsSection {
+    fn read(self) -> Result<KeySource, ConfigError> {
+        match (self.key_file, self.key_command) {
+            (None, None) => Ok(KeySource::Home),
+            (Some(path), None) if path.is_absolute() => Ok(KeySource::File(path)),
+            (None, Some(command)) if !command.is_empty() => Ok(KeySource::Command(command)),
+            _ => Err(ConfigError::OutOfRange {
+                key: "secrets",
+                allowed: "key_file, an absolute path, or key_command, a program with its arguments, and not both",
+            }),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -184,6 +220,7 @@ impl ServerConfig {
             min_agent_version: None,
             heartbeat: Duration::from_secs(5),
             presence_grace: Duration::from_secs(30),
+            key_source: KeySource::Home,
             blobs: None,
             blobs_per_project: Bytes::GIB,
             sessions: SessionPolicy {
@@ -223,8 +260,18 @@ impl ServerConfig {
     pub fn parse(text: &str, path: &Path, default_home: &Path) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text)
             .map_err(|source| ConfigError::Invalid { path: path.to_owned(), source: Box::new(source) })?;
-        let File { home, cluster_name, min_agent_version, store, api, agents, backup, blobs, planning } =
-            file;
+        let File {
+            home,
+            cluster_name,
+            min_agent_version,
+            store,
+            api,
+            agents,
+            backup,
+            blobs,
+            planning,
+            secrets,
+        } = file;
         let ApiSection {
             listen: api_listen,
             hosts: api_hosts,
@@ -255,6 +302,7 @@ impl ServerConfig {
             presence_grace: secs(presence_grace_secs, usual.presence_grace),
             backup: backup.map(BackupConfig::of).transpose()?,
             source: Some(path.to_owned()),
+            key_source: secrets.read()?,
             blobs: blobs.path,
             blobs_per_project: per_project.unwrap_or(usual.blobs_per_project),
             sessions: SessionPolicy {

@@ -109,6 +109,14 @@ pub enum ServerError {
         /// The home.
         home: PathBuf,
     },
+    /// The program that gives the keys did not.
+    #[error(
+        "secrets.key_command gave no keys ({problem}): run it by hand as this user; it prints what a key file has"
+    )]
+    KeyCommand {
+        /// What happened.
+        problem: String,
+    },
     /// The cluster was made under a master key that is not here.
     #[error(
         "the store is of a cluster that has its own master key, and {} is not there: copy it from another server of \

@@ -26,6 +26,7 @@ mod config;
 mod controllers;
 mod error;
 mod gateway;
+mod keys;
 mod rows;
 mod server;
 mod state;
@@ -34,6 +35,6 @@ mod storage;
 pub use backups::{
     BackupConfig, MoveSide, Moved, RestoreTo, Restored, dump_stopped, migrate, reopen, restore,
 };
-pub use config::{DEFAULT_AGENTS, DEFAULT_API, ServerConfig, StoreConfig, TlsFiles};
+pub use config::{DEFAULT_AGENTS, DEFAULT_API, KeySource, ServerConfig, StoreConfig, TlsFiles};
 pub use error::{ConfigError, ServerError};
 pub use server::{RunningServer, Server};

@@ -85,6 +85,7 @@ stored! {
     SessionRow, "session", |row| row.0.id;
     InviteRow, "invite", |row| row.0.id;
     DeviceRow, "device_code", |row| row.0.id;
+    FormerSecret, "former_secret", |row| former_secret_id(&row.0.project, &row.0.name, row.0.version), project row.0.project;
     ProjectRow, "project", |row| row.name, project row.name;
     Secret, "secret", |row| secret_id(&row.project, &row.name), project row.project;
     TreeRow, "tree", |row| tree_id(&row.project, row.digest), project row.project;
@@ -286,16 +287,36 @@ pub(crate) struct ProjectRow {
     pub(crate) created_by: String,
 }
 
-/// A secret, sealed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A secret as it is now, sealed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Secret {
     pub(crate) project: ProjectName,
     pub(crate) name: SecretName,
     pub(crate) version: u64,
     pub(crate) updated_at: Timestamp,
     pub(crate) updated_by: String,
-    /// Base64 of what the master key sealed for `secret/<project>/<name>`.
+    /// Base64 of the value, sealed by its data key for `secret/<project>/<name>/<version>`. Without
+    /// a data key, as older servers wrote it: by the master key, for `secret/<project>/<name>`.
     pub(crate) sealed: String,
+    /// Base64 of the data key, wrapped by a key of the ring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secret({}/{} version {})", self.project, self.name, self.version)
+    }
+}
+
+/// A value that a secret had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct FormerSecret(pub(crate) Secret);
+
+/// The id of a former value's row.
+pub(crate) fn former_secret_id(project: &ProjectName, name: &SecretName, version: u64) -> String {
+    format!("{project}/{name}/{version:010}")
 }
 
 /// A tree of files that a project uploaded; the archive is a blob.

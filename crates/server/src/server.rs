@@ -13,6 +13,7 @@ use crate::{
     controllers::{housekeeping, planning, presence, servers},
     error::ServerError,
     gateway::AgentGateway,
+    keys,
     rows::{self, Event, NodeIdentity, Settings, Stored},
     state::{Core, Refused, Snapshot, live::Live},
     storage,
@@ -20,7 +21,7 @@ use crate::{
 use lattice_api::{
     ApiTokenCreate, ApproveNode, ErrorBody, ErrorCode, JoinTokenCreate, NodeView, Status, TokenCreated,
 };
-use lattice_identity::{CertSlot, ChallengeKey, Clock, MasterKey, ServerAddress, tls::server_config};
+use lattice_identity::{CertSlot, ChallengeKey, Clock, ServerAddress, tls::server_config};
 use lattice_link::server::{LinkServer, ServerTls};
 use lattice_model::resource::Approval;
 use lattice_planner::Row;
@@ -211,14 +212,11 @@ async fn load(
         tracing::warn!(incarnation, "the store is taken as it is; agents are told by a new incarnation");
     }
     let authority_is_there = store.get(&authority::key()).await?.is_some();
-    let master_path = config.home.join("master.key");
-    if authority_is_there && !master_path.exists() {
-        return Err(ServerError::NoMasterKey { path: master_path });
-    }
+    let keys = keys::load(&config, !authority_is_there).await?;
+    let ring = keys.ring();
     let server = storage::server_name(&config)?;
-    let master = MasterKey::load_or_create(&master_path)?;
     let name = settings(&*store, &config.cluster_name).await?;
-    let authority = authority::load(&*store, &master, cluster_id, &name).await?;
+    let authority = authority::load(&*store, &ring, cluster_id, &name).await?;
     let advertised = config.advertised(agent_port)?;
     let slot = CertSlot::empty();
     let presented = authority::present(&authority, &slot, &config.certificate_hosts(&advertised))?;
@@ -227,7 +225,7 @@ async fn load(
     let folder = config.blobs_folder();
     let blobs =
         FolderBlobs::open(folder.clone()).map_err(|source| ServerError::Home { path: folder, source })?;
-    let challenge = ChallengeKey::new(&master.derive("renewal challenge"));
+    let challenge = ChallengeKey::new(&ring.current().derive("renewal challenge"));
     Ok(Core {
         config,
         store,
@@ -236,7 +234,7 @@ async fn load(
         incarnation,
         name,
         live: Live::default(),
-        master,
+        keys,
         blobs: Arc::new(blobs),
         authority: RwLock::new(authority),
         slot,

@@ -98,6 +98,9 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("list_secrets", In, Nothing),
     ("set_secret", Forbidden, Nothing),
     ("delete_secret", Forbidden, Nothing),
+    ("list_secret_versions", In, Nothing),
+    ("rollback_secret", Forbidden, Nothing),
+    ("rotate_key", Forbidden, Forbidden),
     ("has_tree", Forbidden, Nothing),
     ("put_tree", Forbidden, Nothing),
     ("list_events", In, In),
@@ -135,6 +138,7 @@ async fn every_route_asks_who_and_whether() {
     let world = World::new().await;
     let (_agent, link) = world.node("n").await;
     world.ok("PUT", SHOP, Some(web("nginx"))).await;
+    world.bytes("PUT", "/v1/projects/default/secrets/x", "value").await;
     let allocation = allocation(&world).await;
     // So that logs are asked of a node that is known to be away.
     drop(link);

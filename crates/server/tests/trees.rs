@@ -32,6 +32,7 @@ async fn files_are_uploaded_once_and_given_to_the_node_that_mounts_them_and_to_n
     let world = World::new().await;
     let (desk, _desk_link) = world.node("desk").await;
     let (attic, _attic_link) = world.node("attic").await;
+    world.ok("POST", "/v1/projects", Some(json!({ "name": "lab" }))).await;
     let tree = tree(&[7; 100_000]);
     // 1. A stack that names what is not there is refused, with the digests.
     let (status, refused) = world.ask("PUT", SHOP, Some(stack(&tree))).await;
@@ -43,7 +44,6 @@ async fn files_are_uploaded_once_and_given_to_the_node_that_mounts_them_and_to_n
     assert_eq!((status, &view["bytes"]), (200, &json!(tree.archive.len())), "{view:#}");
     assert_eq!(world.ask("HEAD", &path("default", &tree), None).await.0, 200);
     assert_eq!(world.ask("HEAD", &path("lab", &tree), None).await.0, 404);
-    world.ok("POST", "/v1/projects", Some(json!({ "name": "lab" }))).await;
     let elsewhere = world.ask("PUT", "/v1/projects/lab/stacks/shop", Some(stack(&tree))).await;
     assert_eq!(elsewhere.1["code"], "missing_trees", "that another project has it is nobody's to know");
     world.ok("PUT", SHOP, Some(stack(&tree))).await;
@@ -79,6 +79,8 @@ async fn files_are_uploaded_once_and_given_to_the_node_that_mounts_them_and_to_n
 async fn what_is_no_tree_or_too_much_is_refused_and_says_why() {
     let world = World::with(|config| config.blobs_per_project = lattice_model::Bytes(20_000)).await;
     let tree = tree(&[1; 10_000]);
+    assert_eq!(world.bytes("PUT", &path("lab", &tree), tree.archive.clone()).await.0, 404, "no such project");
+    world.ok("POST", "/v1/projects", Some(json!({ "name": "lab" }))).await;
     for (what, digest, body, code) in [
         ("another digest", "00".repeat(32), tree.archive.clone(), "mismatch"),
         (

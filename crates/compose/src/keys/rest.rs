@@ -142,8 +142,18 @@ pub(crate) const CONFIG: Table = Table {
     ],
 };
 
-pub(crate) const LATTICE: Table =
-    Table { at: "services.*.x-lattice", keys: &[("pool", Honoured("the pool whose nodes may run it"))] };
+pub(crate) const LATTICE: Table = Table {
+    at: "services.*.x-lattice",
+    keys: &[
+        ("pool", Honoured("the pool whose nodes may run it")),
+        (
+            "restart_on_secret",
+            Honoured(
+                "whether its containers are replaced, as at an update, when a secret that it mounts gets another value",
+            ),
+        ),
+    ],
+};
 pub(crate) const LATTICE_ELSEWHERE: Table = Table { at: "x-lattice", keys: &[] };
 
 /// Parts of refused or harmless keys: known, so that the walk over the specification is whole.

@@ -222,7 +222,12 @@ pub(crate) const SERVICE: Table = Table {
             ),
         ),
         ("working_dir", Honoured("an absolute path")),
-        ("x-lattice", Honoured("`pool`: the pool whose nodes may run it")),
+        (
+            "x-lattice",
+            Honoured(
+                "`pool`: the pool whose nodes may run it; `restart_on_secret`: whether a secret that changes replaces its containers",
+            ),
+        ),
     ],
 };
 

@@ -212,6 +212,7 @@ impl World {
                 self.volumes.insert(name.clone(), VolumeSeen { name, labels });
             }
             Operation::RemoveVolume { name } => drop(self.volumes.remove(&name)),
+            Operation::WriteSecrets { .. } => {}
             Operation::FetchTree { .. } if self.no_link => {
                 return Err(Failure::Other("there is no link to the server".into()));
             }
@@ -346,6 +347,7 @@ fn describe(operation: &Operation) -> String {
         Operation::RemoveNetwork { .. } => "remove network".into(),
         Operation::CreateVolume { .. } => "create volume".into(),
         Operation::RemoveVolume { .. } => "remove volume".into(),
+        Operation::WriteSecrets { .. } => "write secrets".into(),
         Operation::FetchTree { .. } => "fetch tree".into(),
         Operation::RemoveTree { .. } => "remove tree".into(),
         Operation::Create { config, .. } => format!("create {}", config.name.rsplit_once('_').unwrap().0),

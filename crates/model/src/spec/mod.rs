@@ -141,6 +141,10 @@ pub struct WorkloadSpec {
     /// When it is started again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart_timing: RestartTiming,
+    /// Whether its containers are replaced, as at an update, when a secret that it mounts gets
+    /// another value; the files change in any case.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub restart_on_secret: bool,
     /// Whether it runs in replicas or once on each node.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: Mode,
@@ -201,6 +205,7 @@ impl WorkloadSpec {
             logs: LogSpec::default(),
             gpus: None,
             restart_timing: RestartTiming::default(),
+            restart_on_secret: false,
             mode: Mode::default(),
             placement: PlacementSpec::default(),
             update: UpdatePolicy::default(),
@@ -247,6 +252,7 @@ impl fmt::Debug for WorkloadSpec {
             logs,
             gpus,
             restart_timing,
+            restart_on_secret,
             mode,
             placement,
             update,
@@ -279,6 +285,7 @@ impl fmt::Debug for WorkloadSpec {
             .field("logs", logs)
             .field("gpus", gpus)
             .field("restart_timing", restart_timing)
+            .field("restart_on_secret", restart_on_secret)
             .field("mode", mode)
             .field("placement", placement)
             .field("update", update)

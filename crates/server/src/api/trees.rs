@@ -5,12 +5,13 @@ use super::{
     error::{ApiError, invalid, not_found},
     extract::Names,
     principal::Principal,
+    projects,
 };
 use crate::{
     blobs::{NotTaken, Stored},
     clock,
     error::chain,
-    rows::{self, TreeRow, tree_id},
+    rows::{self, ProjectRow, TreeRow, tree_id},
     state::{Core, Snapshot},
 };
 use axum::{
@@ -62,6 +63,7 @@ pub(crate) async fn upload(
     body: Body,
 ) -> Result<Json<TreeView>, ApiError> {
     let (project, digest) = names(&parts)?;
+    projects::must_exist(&core.snapshot(), &project)?;
     let Ok(_place) = core.live.uploads.try_acquire() else {
         let text = "the server takes in as many uploads as it can";
         return Err(ErrorBody::new(ErrorCode::TooManyRequests, text, "try again in a moment").into());
@@ -84,6 +86,7 @@ pub(crate) async fn upload(
     let id = tree_id(&project, digest);
     let done = core
         .commit(|snapshot| {
+            let home = projects::must_exist(snapshot, &project)?;
             let old = snapshot.trees.get(&id);
             // Others of the project may have uploaded meanwhile.
             let room = self::room(&core, snapshot, &project, digest);
@@ -105,7 +108,8 @@ pub(crate) async fn upload(
             let text = format!("{bytes} bytes, {} entries", summary.entries);
             let audit = who.audit("tree.upload", id.clone(), &text);
             let view = TreeView { project: project.clone(), digest, bytes, uploaded_at: row.uploaded_at };
-            Ok((vec![write, rows::create(&audit)], view))
+            let home = rows::check::<ProjectRow>(&project, Some(home.revision));
+            Ok((vec![write, home, rows::create(&audit)], view))
         })
         .await?;
     // The housekeeper may have taken an older copy away that no row named, just before this one's.

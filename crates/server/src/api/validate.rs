@@ -90,6 +90,7 @@ impl Service<'_> {
             logs,
             gpus,
             restart_timing: _,
+            restart_on_secret: _,
             mode: _,
             placement,
             update,

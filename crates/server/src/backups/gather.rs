@@ -3,6 +3,7 @@
 use super::refuse_moved;
 use crate::{
     ServerConfig, clock,
+    config::KeySource,
     error::ServerError,
     rows::{self, Settings, Stored},
     state::Core,
@@ -61,7 +62,15 @@ async fn of(
         settings.push(("server.toml".to_owned(), text));
     }
     let blobs = config.blobs_folder();
-    Ok(Dump { header, records, keys: keys(&config.home)?, settings, blobs: blobs.is_dir().then_some(blobs) })
+    let mut keys = keys(&config.home)?;
+    // A ring that lies elsewhere comes along under the name that a home has for it.
+    if config.key_source != KeySource::Home {
+        let ring = crate::keys::load(config, false).await?.ring();
+        keys.retain(|(name, _)| name != "master.key");
+        keys.push(("master.key".into(), SecretFile(ring.text())));
+        keys.sort_by(|a, b| a.0.cmp(&b.0));
+    }
+    Ok(Dump { header, records, keys, settings, blobs: blobs.is_dir().then_some(blobs) })
 }
 
 /// Every key file of the home: whoever adds one need not think of backups.

@@ -3,6 +3,7 @@
 use crate::{
     authority, clock,
     controllers::{people, presence, trees},
+    keys,
     rows::{self, Audit, Event, JobRun},
     state::Core,
 };
@@ -58,6 +59,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             trim_runs(&core).await;
             authority::keep_in_time(&core).await;
             trees::sweep(&core).await;
+            keys::keep(&core).await;
         }
         let head = core.snapshot().revision;
         if head > CHANGES

@@ -7,9 +7,9 @@ use super::{
     live::Live,
     snapshot::{Snapshot, Touched},
 };
-use crate::{blobs::Blobs, config::ServerConfig, error::ServerError};
+use crate::{blobs::Blobs, config::ServerConfig, error::ServerError, keys::Keys};
 use lattice_api::{ErrorBody, ErrorCode};
-use lattice_identity::{CertSlot, CertificateAuthority, ChallengeKey, MasterKey, ServerAddress};
+use lattice_identity::{CertSlot, CertificateAuthority, ChallengeKey, ServerAddress};
 use lattice_link::server::ConnectionRegistry;
 use lattice_model::{ClusterId, GoalId, NodeId, ProjectName, SecretName, Timestamp, goal::SecretValue};
 use lattice_store::{ApplyError, Op, Revision, Store, StoreError, Transaction, WatchError, WatchStream};
@@ -36,7 +36,7 @@ pub(crate) struct Core {
     pub(crate) incarnation: u64,
     pub(crate) name: String,
     pub(crate) live: Live,
-    pub(crate) master: MasterKey,
+    pub(crate) keys: Keys,
     pub(crate) blobs: Arc<dyn Blobs>,
     pub(crate) authority: RwLock<CertificateAuthority>,
     pub(crate) slot: Arc<CertSlot>,
@@ -148,11 +148,9 @@ impl Core {
         project: &ProjectName,
         name: &SecretName,
     ) -> Option<SecretValue> {
-        use base64::{Engine, prelude::BASE64_STANDARD};
         let id = crate::rows::secret_id(project, name);
         let row = snapshot.secrets.get(&id)?;
-        let sealed = BASE64_STANDARD.decode(&row.sealed).ok()?;
-        match self.master.open(&format!("secret/{id}"), &sealed) {
+        match self.keys.open(row) {
             Ok(value) => Some(SecretValue::new(value.to_vec())),
             Err(error) => {
                 tracing::error!(%error, secret = id, "a secret cannot be opened");

@@ -169,6 +169,8 @@ impl Snapshot {
             POOL => {
                 let new: Row<Pool> = row(record)?;
                 touched.pending = true;
+                let nodes = self.cluster.nodes.values().filter(|node| node.pool == new.name);
+                touched.nodes.extend(nodes.map(|node| node.id));
                 self.cluster.pools.insert(new.name.clone(), new);
             }
             STACK_REVISION => {
@@ -351,7 +353,8 @@ impl Snapshot {
     }
 
     fn touch_node(&self, old: Option<&Row<Node>>, new: &Row<Node>, touched: &mut Touched) {
-        let same_rights = old.is_some_and(|old| old.approval == new.approval);
+        // What secrets it gets hangs on its pool.
+        let same_rights = old.is_some_and(|old| (old.approval, &old.pool) == (new.approval, &new.pool));
         if !same_rights {
             touched.nodes.insert(new.id);
         }
