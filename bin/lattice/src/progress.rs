@@ -68,7 +68,7 @@ impl Progress {
                 failed.push((workload.name.to_string(), format!("{how}{}", clean(&reason))));
             }
             // What came back runs well, and is not what was asked for.
-            if let Some(back) = &workload.rolled_back {
+            if let Some(back) = workload.rolled_back.as_ref().filter(|_| workload.state.is_settled()) {
                 failed.push((workload.name.to_string(), format!("it was taken back: {}", clean(&back.why))));
             }
             settled &= workload.state.is_settled();
@@ -132,9 +132,13 @@ pub(crate) fn lines(stack: &StackDetail, colour: bool) -> Vec<String> {
 
 /// What its replicas do that do not serve yet: `pulling on laptop: 40 %`.
 fn detail(workload: &WorkloadView) -> String {
-    if let Some(pending) = workload.pending.first() {
+    if let Some(pending) = workload.stuck().next() {
         let hint = if pending.hint.is_empty() { String::new() } else { format!(" ({})", pending.hint) };
         return format!("{}{hint}", pending.why);
+    }
+    let back = workload.rolled_back.as_ref().filter(|_| !workload.state.is_settled());
+    if let Some(back) = back {
+        return format!("the former version comes back: {}", back.why);
     }
     let current = workload
         .allocations
@@ -151,6 +155,7 @@ fn detail(workload: &WorkloadView) -> String {
             };
             format!("{what} on {}{reason}", a.node)
         }
+        (None, WorkloadState::Progressing) if let Some(turn) = workload.pending.first() => turn.why.clone(),
         (None, WorkloadState::Progressing) if workload.allocations.iter().any(|a| a.is_going()) => {
             "the former containers are on their way out".into()
         }
@@ -298,6 +303,7 @@ mod tests {
             slot: 1,
             why: "2 nodes: not enough memory".into(),
             hint: "add a node".into(),
+            turn: false,
         }];
         (pending.state, pending.serving) = (WorkloadState::Pending, 0);
         let pulling = workload("web", |a| {

@@ -61,6 +61,8 @@ pub struct RevisionView {
     pub at: Timestamp,
     /// By whom.
     pub by: String,
+    /// Whether every replica of it served at a time.
+    pub came_up: bool,
     /// The image of each service.
     #[schema(value_type = BTreeMap<String, String>)]
     pub images: BTreeMap<WorkloadName, String>,
@@ -71,7 +73,7 @@ pub struct RevisionView {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct UndoQuery {
-    /// The version to go back to; the one before the present one where absent.
+    /// The version to go back to; the last one before the present one that came up where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u64>,
     /// Only say what would change.

@@ -240,6 +240,9 @@ pub struct PendingSlot {
     pub why: String,
     /// What to do about it.
     pub hint: String,
+    /// It is only not its turn yet: the replicas before it are replaced first.
+    #[serde(default)]
+    pub turn: bool,
 }
 
 /// One service of a stack.
@@ -313,13 +316,18 @@ impl WorkloadView {
         }
     }
 
+    /// Replicas that find no node, without those that are only not replaced yet.
+    pub fn stuck(&self) -> impl Iterator<Item = &PendingSlot> {
+        self.pending.iter().filter(|slot| !slot.turn)
+    }
+
     /// The first reason that one of its instances, or the planner, gives for not being there.
     pub fn reason(&self) -> Option<String> {
         let current = self.allocations.iter().filter(|a| a.generation == self.generation);
         current
             .filter(|a| !a.is_serving())
             .find_map(|a| a.status.reason.clone())
-            .or_else(|| self.pending.first().map(|p| p.why.clone()))
+            .or_else(|| self.stuck().next().map(|p| p.why.clone()))
     }
 }
 
@@ -375,7 +383,7 @@ impl WorkloadState {
         if count(&|a| a.status.state == A::Failed) > 0 {
             return Self::Failed;
         }
-        if !pending.is_empty() {
+        if pending.iter().any(|slot| !slot.turn) {
             return Self::Pending;
         }
         if count(&|a| a.status.state == A::Unknown) > 0 {
@@ -671,6 +679,7 @@ mod tests {
             slot: 1,
             why: "1 node: memory".into(),
             hint: "add a node".into(),
+            turn: false,
         };
         let view = WorkloadView::of(&workload(1), 1, vec![], vec![pending]);
         assert_eq!((view.state, view.reason().as_deref()), (WorkloadState::Pending, Some("1 node: memory")));

@@ -410,4 +410,7 @@ pub struct WorkloadRevision {
     /// The networks that its containers were attached to.
     #[serde(default)]
     pub networks: BTreeMap<NetworkName, NetworkId>,
+    /// Whether every replica of it served at a time: what can be gone back to.
+    #[serde(default)]
+    pub came_up: bool,
 }

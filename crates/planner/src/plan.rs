@@ -108,6 +108,8 @@ pub struct Pending {
     pub why: String,
     /// What would change that.
     pub hint: String,
+    /// Nothing stands against it but that others come first.
+    pub turn: bool,
 }
 
 /// A replica that runs on a node that is emptied, or is no place for it any more.

@@ -154,7 +154,13 @@ impl<'a> Planning<'a> {
         hint: &str,
     ) {
         let (why, hint) = (why.into(), hint.to_owned());
-        self.report.pending.push(Pending { workload: workload.clone(), slots, why, hint });
+        self.report.pending.push(Pending { workload: workload.clone(), slots, why, hint, turn: false });
+    }
+
+    /// Nothing stands against these but that others come first.
+    pub(crate) fn waits_its_turn(&mut self, workload: &WorkloadKey, slots: Vec<u32>, why: String) {
+        let hint = String::new();
+        self.report.pending.push(Pending { workload: workload.clone(), slots, why, hint, turn: true });
     }
 
     /// Something stays where it should not, for the time being.

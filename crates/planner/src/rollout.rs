@@ -100,7 +100,12 @@ fn failure(row: &Allocation, monitor: Duration, now: Timestamp) -> Option<String
         AllocationState::BackingOff => Some(because("it fails and is tried again")),
         AllocationState::Running if status.health == Health::Unhealthy => Some(because("it is not healthy")),
         _ if status.restarts > 0 && settles_at(row, monitor).is_none_or(|at| at > now) => {
-            Some(format!("it was started again {} times", status.restarts))
+            let ended = status.exit_code.map(|code| format!("it ended with exit code {code}, and "));
+            let again = match status.restarts {
+                1 => "was started again".to_owned(),
+                n => format!("was started again {n} times"),
+            };
+            Some(format!("{}{again}", ended.unwrap_or_else(|| "it ".into())))
         }
         _ => None,
     }
@@ -217,15 +222,19 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
     let all_there = turns.is_empty() && now.is_empty() && unsettled == 0 && !wanted.is_empty();
     if all_there && workload.settled != workload.generation {
         planning.write_workload(Workload { settled: workload.generation, ..workload.clone() });
+        if let Some(kept) = former(&planning.cluster, &workload.key, workload.generation) {
+            let kept = WorkloadRevision { came_up: true, ..kept };
+            planning.plan.steps.push(Step::Keep(Box::new(kept)));
+        }
     }
     let stack = workload.key.stack_key();
     if let Some(at) = watched {
         planning.wake(stack.clone(), at);
     }
-    let (chosen, waiting, why) = take_turns(planning, workload, turns, &failing, unsettled, settled_at);
+    let (chosen, waits) = take_turns(planning, workload, turns, &failing, unsettled, settled_at);
     now.extend(chosen);
     place(planning, workload, now, home);
-    wait(planning, workload, waiting, &why);
+    wait(planning, workload, waits);
 }
 
 fn needs_of(
@@ -364,6 +373,15 @@ fn stays_with_data(planning: &mut Planning<'_>, home: &Home, row: &Row<Allocatio
     }
 }
 
+/// Those whose turn it is not, and why.
+#[derive(Default)]
+struct Waits {
+    who: Vec<Vacancy>,
+    why: String,
+    /// Nothing but time stands against it.
+    turn: bool,
+}
+
 /// Whose turn it is, who waits, and for what.
 fn take_turns(
     planning: &mut Planning<'_>,
@@ -372,7 +390,7 @@ fn take_turns(
     failing: &Failing,
     unsettled: u32,
     settled_at: Option<Timestamp>,
-) -> (Vec<Vacancy>, Vec<Vacancy>, String) {
+) -> (Vec<Vacancy>, Waits) {
     let policy = policy_of(workload);
     if turns.is_empty() {
         return Default::default();
@@ -382,42 +400,44 @@ fn take_turns(
         let (slot, what) =
             failing.slots.first_key_value().map_or((0, ""), |(slot, why)| (*slot, why.as_str()));
         let why = format!("the update is paused since #{slot} of the new version fails: {what}");
-        return (Vec::new(), turns, why);
+        return (Vec::new(), Waits { who: turns, why, turn: false });
     }
     if let Some(since) = settled_at.filter(|at| policy.delay.0 > 0 && at.0 > i64::MIN) {
         let next = since + policy.delay;
         if next > planning.now {
             planning.wake(workload.key.stack_key(), next);
-            return (Vec::new(), turns, format!("the update waits {} between two batches", policy.delay));
+            let why = format!("the update waits {} between two batches", policy.delay);
+            return (Vec::new(), Waits { who: turns, why, turn: true });
         }
     }
     let most = if policy.parallelism == 0 { u32::MAX } else { policy.parallelism };
     let free = most.saturating_sub(unsettled) as usize;
     let mut chosen = turns;
-    let waiting = chosen.split_off(free.min(chosen.len()));
+    let who = chosen.split_off(free.min(chosen.len()));
     let at_a_time = match policy.parallelism {
         1 => "one at a time is replaced".to_owned(),
         n => format!("{n} at a time are replaced"),
     };
     let why = format!("the replicas before it are not serving yet, and {at_a_time}");
-    (chosen, waiting, why)
+    (chosen, Waits { who, why, turn: true })
 }
 
 /// Says who waits: an old version as pending, one that only has to move as staying.
-fn wait(planning: &mut Planning<'_>, workload: &Workload, waiting: Vec<Vacancy>, why: &str) {
+fn wait(planning: &mut Planning<'_>, workload: &Workload, waits: Waits) {
+    let Waits { who, why, turn } = waits;
     let mut slots = Vec::new();
-    for vacancy in waiting {
+    for vacancy in who {
         match (&vacancy.moves, &vacancy.old) {
             (Some(moves), Some(old)) => planning.stays(old, format!("{moves}; {why}")),
             _ => slots.push(vacancy.slot),
         }
     }
-    if !slots.is_empty() {
-        let hint = format!(
-            "if the new version does not come up, deploy a corrected one, or go back: `lattice rollout undo {}`",
-            workload.key.stack
-        );
-        planning.pending(&workload.key, slots, why, &hint);
+    let hint =
+        format!("deploy a corrected version, or go back: `lattice rollout undo {}`", workload.key.stack);
+    match (slots.is_empty(), turn) {
+        (true, _) => {}
+        (false, true) => planning.waits_its_turn(&workload.key, slots, why),
+        (false, false) => planning.pending(&workload.key, slots, why, &hint),
     }
 }
 
@@ -443,7 +463,8 @@ fn roll_back(planning: &mut Planning<'_>, workload: &Workload, failing: &Failing
     let same = former.spec.networks.keys().all(|name| networks.get(name) == former.networks.get(name));
     let (slot, what) = failing.slots.first_key_value().map_or((0, ""), |(slot, why)| (*slot, why.as_str()));
     let generation = workload.generation + 1;
-    let kept = WorkloadRevision { generation, networks: networks_of(&former, &networks), ..former.clone() };
+    let networks_now = networks_of(&former, &networks);
+    let kept = WorkloadRevision { generation, networks: networks_now, came_up: false, ..former.clone() };
     planning.plan.steps.push(Step::Keep(Box::new(kept)));
     planning.write_workload(Workload {
         spec: Arc::clone(&former.spec),

@@ -242,7 +242,7 @@ pub(super) fn plan(result: &DeployResult, colour: bool) -> String {
             );
         }
     }
-    for slot in &result.pending {
+    for slot in result.pending.iter().filter(|slot| !slot.turn) {
         let hint = if slot.hint.is_empty() { String::new() } else { format!(" ({})", slot.hint) };
         line(Style::Warn, format!("  {}#{} finds no node: {}{hint}", slot.workload, slot.slot, slot.why));
     }
@@ -359,6 +359,7 @@ mod tests {
                 slot: 2,
                 why: "1 node: memory".into(),
                 hint: "add a node".into(),
+                turn: false,
             }],
             warnings: vec!["port 80 is\u{1b} taken".into()],
         };

@@ -50,7 +50,7 @@ fn row(table: &mut Table, allocation: &lattice_api::AllocationView, now: Timesta
 
 fn pending(table: &mut Table, workloads: &[WorkloadView]) {
     for workload in workloads {
-        for slot in &workload.pending {
+        for slot in workload.stuck() {
             let name = format!("{}/{}#{}", workload.stack, workload.name, slot.slot);
             let default = workload.project == ProjectName::default_project();
             let name = if default { name } else { format!("{}/{name}", workload.project) };
@@ -89,7 +89,7 @@ pub(crate) fn stack_table(workloads: &[WorkloadView]) -> Table {
                 show::ports(allocation).into(),
             ]);
         }
-        for slot in &workload.pending {
+        for slot in workload.stuck() {
             let name = format!("{}#{}", workload.name, slot.slot);
             table.row([name.into(), "".into(), Cell::new(format!("pending: {}", slot.why), Style::Warn)]);
         }
@@ -162,6 +162,7 @@ mod tests {
             slot: 2,
             why: "1 node: memory".into(),
             hint: String::new(),
+            turn: false,
         };
         let view = WorkloadView::of(&workload, workload.replicas, vec![first], vec![slot]);
         pending(&mut table, std::slice::from_ref(&view));

@@ -53,7 +53,7 @@ fn describe(ctx: &Context, view: &RolloutView) -> anyhow::Result<String> {
         let word = style.paint(word, ctx.colour);
         writeln!(
             text,
-            "{} is {word}: {} of {} replicas serve",
+            "{} is {word}: {} of {} replicas are of this version and serve",
             workload.name, workload.updated, workload.replicas
         )?;
         if let Some(back) = &workload.rolled_back {
@@ -66,9 +66,16 @@ fn describe(ctx: &Context, view: &RolloutView) -> anyhow::Result<String> {
             writeln!(text, "  waits: {}", clean(why))?;
         }
     }
+    let taken_back = view.workloads.iter().any(|workload| workload.rolled_back.is_some());
     writeln!(text, "versions that are kept:")?;
     for revision in &view.revisions {
-        let now = if revision.version == view.version { ", the present one" } else { "" };
+        let now = match (revision.version == view.version, revision.came_up) {
+            (true, true) => ", the present one",
+            (true, false) if taken_back => ", the present one, taken back",
+            (true, false) => ", the present one, has not come up yet",
+            (false, true) => "",
+            (false, false) => ", never came up",
+        };
         let images =
             revision.images.iter().map(|(name, image)| format!("{name}={image}")).collect::<Vec<_>>();
         writeln!(

@@ -116,7 +116,8 @@ fn explanation(workload: &WorkloadView, colour: bool) -> anyhow::Result<String> 
         }
     }
     for slot in &workload.pending {
-        writeln!(text, "  #{} finds no node: {}", slot.slot, clean(&slot.why))?;
+        let what = if slot.turn { "is not replaced yet" } else { "finds no node" };
+        writeln!(text, "  #{} {what}: {}", slot.slot, clean(&slot.why))?;
         if !slot.hint.is_empty() {
             writeln!(text, "     {}", clean(&slot.hint))?;
         }

@@ -61,7 +61,7 @@ pub(crate) async fn scale(ctx: &Context, args: &ScaleArgs) -> anyhow::Result<Exi
     for (key, replicas) in meant {
         let view = ctx.client.scale(&key, &Scale { replicas }).await?;
         note(&format!("{key} is to run {replicas} times"));
-        for slot in &view.pending {
+        for slot in view.stuck() {
             note(&format!("  #{} finds no node: {}", slot.slot, slot.why));
         }
         begun.push(Begun { key, view, not: BTreeSet::new() });

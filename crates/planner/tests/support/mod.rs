@@ -132,6 +132,7 @@ impl Scene {
             generation,
             spec: Arc::clone(&workload.spec),
             networks: Default::default(),
+            came_up: false,
         };
         let kept = self.row(kept);
         self.cluster.revisions.insert((key(name), generation), kept);

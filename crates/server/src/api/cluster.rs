@@ -98,7 +98,10 @@ pub(crate) fn present(core: &Core) -> Status {
         ));
     }
     let memory = core.live.planner.lock();
-    let pending: usize = memory.pending.values().flatten().map(|pending| pending.slots.len()).sum();
+    let pending: usize = {
+        let stuck = memory.pending.values().flatten().filter(|pending| !pending.turn);
+        stuck.map(|pending| pending.slots.len()).sum()
+    };
     Status {
         cluster_id: core.cluster,
         name: core.name.clone(),

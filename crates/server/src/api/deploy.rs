@@ -22,7 +22,9 @@ use lattice_model::{
     NetworkId, NetworkName, NodeName, OwnerName, PoolName, SealedGoal, StackId, StackKey, Timestamp,
     VolumeId, WorkloadKey,
     goal::DesiredState,
-    resource::{Approval, Stack, StackNetwork, StackRevision, Volume, Workload, WorkloadRevision},
+    resource::{
+        Allocation, Approval, Intent, Stack, StackNetwork, StackRevision, Volume, Workload, WorkloadRevision,
+    },
     spec::{StackSpec, TreeDigest, WorkloadSpec},
 };
 use lattice_planner::{Cluster, Policy, Row, plan};
@@ -312,12 +314,31 @@ impl Making<'_> {
             desired: DesiredState::Run,
             restart: old.restart,
             alike: if new_containers { self.alike(&old.key, wanted) } else { old.alike.clone() },
-            settled: old.settled,
+            settled: if new_containers { self.came_up(old) } else { old.settled },
             rolled_back: old.rolled_back.clone().filter(|_| !new_containers),
         };
         let kind = if workload == *old.value { ChangeKind::Unchanged } else { ChangeKind::Update };
         self.changed(kind, ChangedThing::Workload, name, details);
         workload
+    }
+
+    /// The last generation that came up, the one that is about to be replaced included: its watch may not be over,
+    /// but where every replica of it serves, it is what to come back to.
+    fn came_up(&mut self, old: &Workload) -> u64 {
+        if old.settled == old.generation {
+            return old.settled;
+        }
+        let cluster = &self.snapshot.cluster;
+        let serves = |row: &&Row<Allocation>| {
+            let own = row.generation == old.generation || old.alike.contains(&row.generation);
+            own && row.intent == Intent::Run && row.status.is_serving() && row.status.restarts == 0
+        };
+        let serving = cluster.allocations_of(&old.key).filter(serves).count();
+        let wanted = lattice_planner::rollout::wanted_replicas(cluster, old) as usize;
+        let kept = cluster.revisions.get(&(old.key.clone(), old.generation));
+        let (Some(kept), true) = (kept, wanted > 0 && serving >= wanted) else { return old.settled };
+        self.ops.push(rows::put(&WorkloadRevision { came_up: true, ..(*kept.value).clone() }));
+        old.generation
     }
 
     /// The ids of the networks that containers of a spec are attached to.
@@ -377,7 +398,8 @@ impl Making<'_> {
             // What holds for the planner alone may differ within a generation; the newest counts.
             if kept.is_none_or(|kept| kept.spec != row.spec || kept.networks != networks) {
                 let (key, generation, spec) = (row.key.clone(), row.generation, Arc::clone(&row.spec));
-                self.ops.push(rows::put(&WorkloadRevision { key, generation, spec, networks }));
+                let came_up = row.settled == generation;
+                self.ops.push(rows::put(&WorkloadRevision { key, generation, spec, networks, came_up }));
             }
         }
         self.ops.push(rows::put(&revision));
@@ -470,7 +492,9 @@ fn pool_problem(
     }
     let private = !workload.mounts.is_empty() || !workload.secrets.is_empty();
     if private && !row.trusted {
-        let hint = "owners of its nodes could read them: name a trusted pool, or do without".into();
+        let hint = format!(
+            "owners of its nodes could read them: name another pool, or say that this one is trusted (`lattice pool set {pool} --trusted`)"
+        );
         return problem(format!("the pool {pool} is not trusted with volumes and secrets"), hint);
     }
     None

@@ -17,7 +17,7 @@ use lattice_api::{
     DeployResult, ErrorBody, RevisionView, RolloutState, RolloutView, RolloutWorkload, UndoQuery,
 };
 use lattice_model::{
-    StackKey,
+    StackKey, WorkloadName,
     resource::{StackRevision, Workload},
     spec::{StackSpec, WorkloadSpec},
 };
@@ -70,7 +70,7 @@ pub(crate) async fn status(
         .get(&key)
         .ok_or_else(|| not_found("stack", &key.to_string(), "lattice ps"))?;
     let image = |revision: &StackRevision| {
-        let one = |(name, generation): (&lattice_model::WorkloadName, &u64)| {
+        let one = |(name, generation): (&WorkloadName, &u64)| {
             let kept = snapshot.cluster.revisions.get(&(key.workload(name.clone()), *generation))?;
             Some((name.clone(), kept.spec.image.clone()))
         };
@@ -78,6 +78,7 @@ pub(crate) async fn status(
     };
     let revision = |row: &Row<StackRevision>| RevisionView {
         version: row.version,
+        came_up: came_up(&snapshot, row),
         at: row.at,
         by: row.by.clone(),
         images: image(row),
@@ -89,18 +90,29 @@ pub(crate) async fn status(
     }))
 }
 
+/// Whether all of a kept deployment served at a time.
+fn came_up(snapshot: &Snapshot, revision: &StackRevision) -> bool {
+    let kept = |name: &WorkloadName, generation: u64| {
+        snapshot.cluster.revisions.get(&(revision.stack.workload(name.clone()), generation))
+    };
+    revision.workloads.iter().all(|(name, generation)| kept(name, *generation).is_some_and(|row| row.came_up))
+}
+
 /// What a kept deployment was.
 fn was(snapshot: &Snapshot, key: &StackKey, to: Option<u64>) -> Result<StackSpec, ErrorBody> {
     let stack =
         snapshot.cluster.stacks.get(key).ok_or_else(|| not_found("stack", &key.to_string(), "lattice ps"))?;
     let found = match to {
         Some(version) => revisions(snapshot, key).find(|row| row.version == version),
-        None => revisions(snapshot, key).rfind(|row| row.version < stack.version),
+        None => revisions(snapshot, key).rfind(|row| row.version < stack.version && came_up(snapshot, row)),
     };
-    let hint = format!("`lattice rollout status {}` lists what is kept", key.stack);
+    let hint = format!(
+        "`lattice rollout status {}` lists what is kept, `lattice rollout undo {} --to N` goes to one of it",
+        key.stack, key.stack
+    );
     let gone = || match to {
         Some(version) => conflict(format!("version {version} of {key} is not kept"), hint.clone()),
-        None => conflict(format!("no version of {key} before {} is kept", stack.version), hint.clone()),
+        None => conflict(format!("no version of {key} before {} came up", stack.version), hint.clone()),
     };
     let revision = found.ok_or_else(gone)?;
     let mut spec = StackSpec {

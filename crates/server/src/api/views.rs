@@ -118,6 +118,7 @@ pub(crate) fn slots(pending: &lattice_planner::Pending) -> impl Iterator<Item = 
         slot: *slot,
         why: pending.why.clone(),
         hint: pending.hint.clone(),
+        turn: pending.turn,
     })
 }
 

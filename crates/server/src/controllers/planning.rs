@@ -197,7 +197,8 @@ fn remember(
             Some(at) => drop(memory.next.insert(stack.clone(), *at)),
             None => drop(memory.next.remove(stack)),
         }
-        for pending in &now {
+        // Whose turn comes by itself is no news.
+        for pending in now.iter().filter(|pending| !pending.turn) {
             let known = before.iter().any(|old| old.workload == pending.workload && old.why == pending.why);
             if !known {
                 let message = format!("{} of its replicas wait: {}", pending.slots.len(), pending.why);
@@ -205,7 +206,9 @@ fn remember(
                 news.push(event.of(&pending.workload).because(Some(pending.hint.clone())));
             }
         }
-        for old in before.iter().filter(|old| !now.iter().any(|p| p.workload == old.workload)) {
+        let stuck =
+            |workload: &lattice_model::WorkloadKey| now.iter().any(|p| p.workload == *workload && !p.turn);
+        for old in before.iter().filter(|old| !old.turn && !stuck(&old.workload)) {
             if snapshot.cluster.workloads().contains_key(&old.workload) {
                 let event = Event::new(
                     "workload.placed",

@@ -15,6 +15,7 @@ mod node_loss;
 mod nodes;
 mod project;
 mod replicas;
+mod rollouts;
 mod service;
 mod stranger;
 mod untouched;
