@@ -21,6 +21,8 @@ use tokio::sync::Notify;
 
 /// After a failure, how long until the next attempt at most.
 const AGAIN: Duration = Duration::from_secs(300);
+/// How long the other servers leave it to the one that plans.
+const LEADER_FIRST: Duration = Duration::from_secs(300);
 /// How long the first one waits after a start: agents come first.
 const SETTLE: Duration = Duration::from_secs(10);
 
@@ -102,7 +104,8 @@ pub(crate) async fn run(core: Arc<Core>) {
         let now = clock::now();
         let (due, asked) = {
             let mut state = core.live.backups.state.lock();
-            (due(&state, core.started_at, config.every), std::mem::take(&mut state.asked))
+            let due = self::due(&state, core.started_at, config.every) + after_the_leader(&core);
+            (due, std::mem::take(&mut state.asked))
         };
         if !asked && due > now {
             // A clock that jumps is noticed within a minute.
@@ -117,7 +120,8 @@ pub(crate) async fn run(core: Arc<Core>) {
         if !asked {
             // Another server may have made it.
             recall(&core).await;
-            if self::due(&core.live.backups.state.lock(), core.started_at, config.every) > now {
+            let due = self::due(&core.live.backups.state.lock(), core.started_at, config.every);
+            if due + after_the_leader(&core) > now {
                 continue;
             }
         }
@@ -129,6 +133,11 @@ pub(crate) async fn run(core: Arc<Core>) {
         };
         note(&core, made).await;
     }
+}
+
+/// The server that plans makes the backup; another one only when that did not.
+fn after_the_leader(core: &Core) -> Duration {
+    if core.live.leads_since.lock().is_some() { Duration(0) } else { LEADER_FIRST }
 }
 
 /// Reads what is known of the last one.

@@ -8,7 +8,7 @@ use super::{
     options::{PostgresError, Target},
     session::Session,
 };
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
 /// Entry `n` leads from version `n` to `n + 1`.
@@ -91,6 +91,17 @@ pub(super) async fn prepare(
     writer: Uuid,
     make: bool,
 ) -> Result<(), PostgresError> {
+    prepare_with(client, target, writer, make, MIGRATIONS).await
+}
+
+async fn prepare_with(
+    client: &mut Client,
+    target: &Target,
+    writer: Uuid,
+    make: bool,
+    migrations: &[&str],
+) -> Result<(), PostgresError> {
+    let known = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
     let database = |error: tokio_postgres::Error| PostgresError::Database {
         store: target.name.clone(),
         source: Box::new(error),
@@ -136,21 +147,25 @@ pub(super) async fn prepare(
         }
         false => 0,
     };
-    if version > SCHEMA {
-        return Err(PostgresError::NewerSchema { store: target.name.clone(), found: version, known: SCHEMA });
+    if version > known {
+        return Err(PostgresError::NewerSchema { store: target.name.clone(), found: version, known });
     }
-    for (number, sql) in (1..).zip(MIGRATIONS).skip(version as usize) {
+    if 0 < version && version < known {
+        let copy = copy(&transaction, schema, version).await.map_err(database)?;
+        tracing::info!(store = target.name, copy, "the store was copied beside itself before its migration");
+    }
+    for (number, sql) in (1..).zip(migrations).skip(version as usize) {
         transaction.batch_execute(sql).await.map_err(database)?;
         tracing::info!(version = number, store = target.name, "schema of the store migrated");
     }
     if version == 0 {
         let sql = "INSERT INTO meta (one, schema, cluster_id, incarnation, revision, compacted, requests) \
             VALUES (true, $1, $2, 1, 0, 0, 0)";
-        let row: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&i64::from(SCHEMA), &Uuid::new_v4()];
+        let row: &[&(dyn tokio_postgres::types::ToSql + Sync)] = &[&i64::from(known), &Uuid::new_v4()];
         transaction.execute(sql, row).await.map_err(database)?;
-    } else if version < SCHEMA {
+    } else if version < known {
         let sql = "UPDATE meta SET schema = $1";
-        transaction.execute(sql, &[&i64::from(SCHEMA)]).await.map_err(database)?;
+        transaction.execute(sql, &[&i64::from(known)]).await.map_err(database)?;
     }
     let sql = format!("DELETE FROM writers WHERE seen < {NOW} - $1");
     transaction.execute(&sql, &[&FORGET_WRITER]).await.map_err(database)?;
@@ -163,5 +178,71 @@ pub(super) async fn prepare(
 pub(super) async fn forget(session: &Session, writer: Uuid) {
     if let Err(error) = session.client.execute("DELETE FROM writers WHERE id = $1", &[&writer]).await {
         tracing::debug!(%error, "the row of this server stays in the store, and is swept later");
+    }
+}
+
+/// Copies every table with its indexes into a schema of its own in the same database, part of the transaction that
+/// migrates; gives its name. Going back is giving it the store's name.
+async fn copy(
+    transaction: &Transaction<'_>,
+    schema: &str,
+    version: u32,
+) -> Result<String, tokio_postgres::Error> {
+    // However long it takes: it happens once.
+    transaction.batch_execute("SET LOCAL statement_timeout = 0").await?;
+    let at: i64 = transaction.query_one(&format!("SELECT {NOW}"), &[]).await?.get(0);
+    // Longer names than this are cut by the database, so what makes it the only one stands first.
+    let copy: String = format!("v{version}_{at}_{schema}").chars().take(60).collect();
+    transaction.batch_execute(&format!("CREATE SCHEMA \"{copy}\"")).await?;
+    let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = $1 ORDER BY 1";
+    for row in transaction.query(tables, &[&schema]).await? {
+        let table: String = row.get(0);
+        let sql = format!(
+            "CREATE TABLE \"{copy}\".\"{table}\" (LIKE \"{schema}\".\"{table}\" INCLUDING ALL); \
+             INSERT INTO \"{copy}\".\"{table}\" SELECT * FROM \"{schema}\".\"{table}\""
+        );
+        transaction.batch_execute(&sql).await?;
+    }
+    Ok(copy)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{Key, Kind, Op, PostgresOptions, PostgresStore, Store as _, Transaction, postgres::session};
+    use lattice_postgres_kit::Postgres;
+
+    #[tokio::test]
+    async fn what_is_migrated_is_copied_before_and_one_can_go_back() {
+        let postgres = Postgres::start();
+        let options = PostgresOptions::new(postgres.url());
+        let key = Key::new(Kind::new("row"), "one");
+        let put = Op::Put { key: key.clone(), project: None, owner: None, body: "1".into() };
+        let store = PostgresStore::open(&options).await.unwrap();
+        store.apply(Transaction::new([put])).await.unwrap();
+        drop(store);
+
+        let target = options.resolve().unwrap();
+        let mut client = session::first(&target).await.unwrap();
+        let mut newer = MIGRATIONS.to_vec();
+        newer.push("ALTER TABLE records RENAME COLUMN body TO text");
+        let broken: Vec<_> = newer.iter().copied().chain(["nonsense"]).collect();
+        let copies = "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'v%\\_lattice'";
+        prepare_with(&mut client, &target, Uuid::new_v4(), false, &broken).await.unwrap_err();
+        assert!(client.query(copies, &[]).await.unwrap().is_empty(), "all of it or nothing");
+        prepare_with(&mut client, &target, Uuid::new_v4(), false, &newer).await.unwrap();
+        let found = client.query(copies, &[]).await.unwrap();
+        assert_eq!(found.len(), 1);
+        let copy: String = found[0].get(0);
+        assert!(PostgresStore::open(&options).await.is_err(), "this program does not know the new schema");
+
+        let back = format!("DROP SCHEMA lattice CASCADE; ALTER SCHEMA \"{copy}\" RENAME TO lattice");
+        client.batch_execute(&back).await.unwrap();
+        let store = PostgresStore::open(&options).await.unwrap();
+        assert_eq!(store.get(&key).await.unwrap().unwrap().body.as_ref(), "1");
+        let put = Op::Put { key, project: None, owner: None, body: "2".into() };
+        store.apply(Transaction::new([put])).await.unwrap();
     }
 }
