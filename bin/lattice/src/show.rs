@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use lattice_api::{AllocationView, NodeView, WorkloadState};
 use lattice_model::{
     Binding, Timestamp,
+    health::{Level, worst},
     report::{AllocationState, Health},
     resource::{Approval, Eligibility, PresenceState},
 };
@@ -114,6 +115,21 @@ pub(crate) fn node_state(node: &NodeView) -> Cell {
         Eligibility::Outdated => ", outdated",
     };
     Cell::new(format!("{text}{more}"), style)
+}
+
+/// How a machine is, in a word or two: the worst of its conditions.
+pub(crate) fn health(node: &NodeView) -> Cell {
+    // What was said before the link was cut may not be so any more.
+    let heard = node.presence.state == PresenceState::Connected;
+    match worst(&node.conditions) {
+        Some(worst) if heard => match worst.level {
+            Level::Good => Cell::new("good", Style::Good),
+            Level::Unknown => Cell::new(format!("{} unknown", worst.kind), Style::Warn),
+            Level::Warning => Cell::new(format!("{} {}", worst.kind, worst.reason), Style::Warn),
+            Level::Bad => Cell::new(format!("{} {}", worst.kind, worst.reason), Style::Bad),
+        },
+        _ => Cell::new("-", Style::Dim),
+    }
 }
 
 #[cfg(test)]

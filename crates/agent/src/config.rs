@@ -13,6 +13,9 @@
 //! max_log = "1g"                   # the most output that is kept of one container; 1 GiB unless said
 //! docker_host = "/var/run/docker.sock"
 //! proxy = "http://user:password@proxy.example:3128"
+//! region = "eu-central"            # where this machine is: placement can ask for it as the label region
+//! site = "attic"                   # where in the region, as the label site
+//! labels = { disk = "fast" }       # more labels; those that an operator gives outrank them
 //! heartbeat_seconds = 5            # at least so often; the server may want it more often
 //! ```
 
@@ -24,6 +27,7 @@ use crate::{
 use lattice_converge::{LentGpus, NodePolicy};
 use lattice_model::{
     Bytes, Cpu, ProjectName,
+    machine::MachineFacts,
     resource::Capacity,
     spec::{CAPABILITIES, ULIMITS},
 };
@@ -68,6 +72,13 @@ pub struct AgentConfig {
     proxy: Option<String>,
     /// The longest time between two heartbeats.
     heartbeat_seconds: Option<u32>,
+    /// Where this machine is.
+    region: Option<String>,
+    /// Where in the region it is.
+    site: Option<String>,
+    /// More labels.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 impl std::fmt::Debug for AgentConfig {
@@ -84,6 +95,9 @@ impl std::fmt::Debug for AgentConfig {
             docker_host,
             proxy,
             heartbeat_seconds,
+            region,
+            site,
+            labels,
         } = self;
         f.debug_struct("AgentConfig")
             .field("cpu", cpu)
@@ -98,6 +112,9 @@ impl std::fmt::Debug for AgentConfig {
             // A proxy's address may have a password in it.
             .field("proxy", &proxy.is_some())
             .field("heartbeat_seconds", heartbeat_seconds)
+            .field("region", region)
+            .field("site", site)
+            .field("labels", labels)
             .finish()
     }
 }
@@ -167,6 +184,17 @@ impl AgentConfig {
                 ULIMITS.join(", ")
             ));
         }
+        let words = [("region", &config.region), ("site", &config.site)];
+        let words = words.into_iter().filter_map(|(key, word)| Some((key, word.as_ref()?)));
+        for (key, word) in words.chain(config.labels.iter().flat_map(|(k, v)| [("labels", k), ("labels", v)]))
+        {
+            if word.is_empty() || word.chars().count() > 100 || word.contains(char::is_control) {
+                return Err(format!("{key}: write 1 to 100 printable characters"));
+            }
+        }
+        if config.labels.len() > 32 {
+            return Err("labels: write no more than 32".into());
+        }
         if config.heartbeat_seconds.is_some_and(|s| !(1..=60).contains(&s)) {
             return Err("heartbeat_seconds: write a number from 1 to 60".into());
         }
@@ -204,6 +232,12 @@ impl AgentConfig {
         let cpu = self.cpu(machine).unwrap_or(Cpu::from_cores(machine.cpus));
         let memory = self.memory(machine).unwrap_or_default();
         Capacity { cpu, memory, disk: machine.disk_free }
+    }
+
+    /// Adds the owner's words to what was measured.
+    pub(crate) fn describe(&self, facts: &mut MachineFacts) {
+        (facts.region, facts.site, facts.labels) =
+            (self.region.clone(), self.site.clone(), self.labels.clone());
     }
 
     /// What may run on it.
@@ -291,6 +325,8 @@ mod tests {
             ("allow_capabilities = [\"CAP_NET_ADMIN\"]", "CAP_NET_ADMIN"),
             ("max_ulimits = { files = 1 }", "files"),
             ("gpus = \"some\"", "gpus"),
+            ("region = \"\"", "region"),
+            ("labels = { a = \"x\\ny\" }", "labels"),
             ("max_log = \"much\"", "max_log"),
             ("proxy = \"socks5://host\"", "proxy"),
             ("cpu = 2\nproxy = \"http://me:s3cret@proxy\" yes", "line 2"),

@@ -108,7 +108,7 @@ pub async fn join(
                 csr_der: home.key().csr_der(&common_name)?,
                 public_key: home.key().public_key_der().to_vec(),
                 name: name.clone(),
-                facts: machine.facts.clone(),
+                facts: machine.told(config),
                 capacity: machine.capacity(config),
             };
             let mut updates = std::pin::pin!(connection.join(request).await?);

@@ -1,9 +1,11 @@
-//! What this machine is and how busy it is, read from `/proc` and the file systems. Evidence for
-//! people and numbers for the planner; the server trusts none of it for authorisation.
-//!
-//! Rejected: a crate for system information; three files of `/proc` are less code than its setup.
+//! What this machine is and how busy it is, as the server hears of it: what [`crate::machine`] reads from
+//! the kernel's files, with what the engine says about itself. Evidence for people and numbers for the
+//! planner; the server trusts none of it for authorisation.
 
-use crate::config::AgentConfig;
+use crate::{
+    config::AgentConfig,
+    machine::{self, Roots, jiffies, meminfo_of},
+};
 use lattice_link::message::Heartbeat;
 use lattice_model::{
     Bytes,
@@ -30,25 +32,27 @@ pub struct Machine {
 /// Measures the machine, with what its engine says about itself where it answers.
 pub async fn measure(runtime: &dyn Runtime, home: &Path) -> Machine {
     let info = tokio::time::timeout(Duration::from_secs(10), runtime.info()).await;
-    machine(info.ok().and_then(Result::ok).as_ref(), home)
+    let (info, home) = (info.ok().and_then(Result::ok), home.to_owned());
+    // File systems over the network may take their time.
+    let measured = tokio::task::spawn_blocking(move || machine(&Roots::here(), info.as_ref(), &home));
+    measured.await.unwrap_or_default()
 }
 
-fn machine(engine: Option<&EngineInfo>, home: &Path) -> Machine {
+fn machine(roots: &Roots, engine: Option<&EngineInfo>, home: &Path) -> Machine {
     let cpus = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
-    let memory = meminfo("MemTotal").unwrap_or(Bytes::GIB);
-    let cpuinfo = read("/proc/cpuinfo");
-    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let memory = meminfo_of(&roots.read("proc/meminfo"), "MemTotal").unwrap_or(Bytes::GIB);
     let facts = NodeFacts {
-        hostname: read("/proc/sys/kernel/hostname").trim().to_owned(),
+        hostname: roots.read("proc/sys/kernel/hostname"),
         os: std::env::consts::OS.to_owned(),
-        os_version: os_name(&read("/etc/os-release")).unwrap_or_else(|| std::env::consts::OS.to_owned()),
-        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        os_version: os_name(&roots.read("etc/os-release")).unwrap_or_else(|| std::env::consts::OS.to_owned()),
+        kernel: roots.read("proc/sys/kernel/osrelease"),
         arch: std::env::consts::ARCH.to_owned(),
-        cpu_model: model.map_or("", |(_, name)| name).trim().chars().take(128).collect(),
+        cpu_model: machine::cpu_model(roots),
         cpus,
         memory,
         engine_version: engine.map_or_else(String::new, |engine| engine.version.clone()),
         agent_version: crate::VERSION.to_owned(),
+        machine: machine::facts(roots, engine, &machine::space),
     };
     // An engine in a virtual machine has less than the machine.
     let seen = |own: u32, engines: u32| if engines == 0 { own } else { own.min(engines) };
@@ -68,6 +72,13 @@ impl Machine {
     pub fn capacity(&self, config: &AgentConfig) -> Capacity {
         config.lent(self)
     }
+
+    /// What the server is told, with the owner's words.
+    pub fn told(&self, config: &AgentConfig) -> NodeFacts {
+        let mut facts = self.facts.clone();
+        config.describe(&mut facts.machine);
+        facts
+    }
 }
 
 fn read(path: &str) -> String {
@@ -77,15 +88,6 @@ fn read(path: &str) -> String {
 fn os_name(release: &str) -> Option<String> {
     let line = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
     Some(line.trim_matches(['"', '\'']).to_owned())
-}
-
-fn meminfo(key: &str) -> Option<Bytes> {
-    meminfo_of(&read("/proc/meminfo"), key)
-}
-
-fn meminfo_of(text: &str, key: &str) -> Option<Bytes> {
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| Bytes(kib * 1024))
 }
 
 /// Free space for users on the file system of `path`.
@@ -131,26 +133,14 @@ impl Load {
     }
 }
 
-/// Busy and total ticks of all processors since boot.
-fn jiffies(stat: &str) -> Option<(u64, u64)> {
-    let line = stat.lines().next()?.strip_prefix("cpu ")?;
-    let ticks: Vec<u64> = line.split_whitespace().take(8).map(|n| n.parse().unwrap_or(0)).collect();
-    let total: u64 = ticks.iter().sum();
-    let idle = ticks.get(3)? + ticks.get(4)?;
-    Some((total - idle, total))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_the_kernel_writes_is_read() {
-        assert_eq!(meminfo_of("MemTotal:  16 kB\nMemFree: 3 kB\n", "MemFree"), Some(Bytes(3072)));
-        assert_eq!(meminfo_of("MemTotal: x", "MemTotal"), None);
-        assert_eq!(jiffies("cpu  10 1 9 70 10 0 0 0 0 0\ncpu0 1"), Some((20, 100)));
         assert_eq!(os_name("A=b\nPRETTY_NAME=\"Debian 13\"\n").as_deref(), Some("Debian 13"));
-        let here = machine(None, Path::new("/"));
+        let here = machine(&Roots::default(), None, Path::new("/"));
         assert!(here.cpus > 0 && here.memory > Bytes::MIB && here.disk_free > Bytes::MIB, "{here:?}");
         assert!(!boot_id().is_empty());
         let mut load = Load::default();

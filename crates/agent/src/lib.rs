@@ -25,6 +25,7 @@ mod facts;
 mod home;
 mod leave;
 mod local_api;
+mod machine;
 mod secrets;
 mod session;
 mod sockets;

@@ -315,7 +315,7 @@ impl Session {
             protocol: PROTOCOL,
             agent_version: crate::VERSION.to_owned(),
             capabilities: ["logs", "exec", "secrets", "trees"].map(String::from).to_vec(),
-            facts: self.machine.facts.clone(),
+            facts: self.machine.told(&self.config),
             capacity: self.machine.capacity(&self.config),
             goal,
             ratchet: Secret::new(String::from(value).into_bytes()),

@@ -2,6 +2,7 @@
 
 use lattice_model::{
     NodeId, NodeName, OwnerName, PoolName, ProjectName, StackName, Timestamp, TokenId, WorkloadName,
+    health::Condition,
     resource::{Approval, Capacity, Drain, Eligibility, Node, NodeFacts, Presence},
     unit::{Bytes, Cpu},
 };
@@ -26,6 +27,9 @@ pub struct NodeView {
     pub eligibility: Eligibility,
     /// Whether the link is up, and since when.
     pub presence: Presence,
+    /// How the machine is, by its agent's last word; empty before the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
     /// What the owner lends.
     pub capacity: Capacity,
     /// What is set aside there for allocations.
@@ -241,6 +245,7 @@ impl NodeView {
             labels,
             drain,
             presence,
+            conditions,
             joined_at,
         } = node.clone();
         let NodeLive {
@@ -263,6 +268,7 @@ impl NodeView {
             approval,
             eligibility,
             presence: known.unwrap_or(presence),
+            conditions,
             capacity,
             reserved,
             load,

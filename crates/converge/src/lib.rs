@@ -8,11 +8,13 @@
 //!
 //! [`config::container_config`] is the one place where a specification becomes a hardened
 //! container, and [`policy::NodePolicy`] the one that refuses what the machine's owner forbids.
+//! [`health::Assessor`] tells from what the machine shows in which condition it is.
 //! Rejected: a queue of commands from server to agent, which would need every message to arrive.
 
 pub mod config;
 mod decide;
 mod depend;
+pub mod health;
 mod outcome;
 pub mod policy;
 mod reconciler;

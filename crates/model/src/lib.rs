@@ -9,7 +9,9 @@
 pub mod access;
 pub mod container;
 pub mod goal;
+pub mod health;
 pub mod id;
+pub mod machine;
 pub mod name;
 pub mod quota;
 pub mod report;

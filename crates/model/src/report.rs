@@ -5,7 +5,9 @@
 
 use crate::{
     goal::GoalId,
+    health::Condition,
     id::{AllocationId, VolumeId},
+    resource::{Capacity, NodeFacts},
     spec::ContainerPort,
     time::Timestamp,
 };
@@ -82,6 +84,18 @@ pub enum ReportKind {
     AgentStarted {
         /// Its version.
         version: String,
+    },
+    /// The machine is in another condition than before.
+    Health {
+        /// All of its conditions.
+        conditions: Vec<Condition>,
+    },
+    /// The machine is another than the last hello said: a disk came, the engine is a newer one.
+    Facts {
+        /// What it is now.
+        facts: Box<NodeFacts>,
+        /// What is lent of it now.
+        capacity: Capacity,
     },
 }
 

@@ -5,7 +5,9 @@
 
 use crate::{
     goal::DesiredState,
+    health::{Condition, Level},
     id::{AllocationId, NetworkId, NodeId, StackId, VolumeId},
+    machine::MachineFacts,
     name::{
         NetworkName, NodeName, OwnerName, PoolName, ProjectName, StackKey, VolumeKey, VolumeName,
         WorkloadKey, WorkloadName,
@@ -48,6 +50,9 @@ pub struct Node {
     pub drain: Option<Drain>,
     /// Whether the link is up, as of the last transition that was stored.
     pub presence: Presence,
+    /// How it is, by its agent's last word; empty before the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
     /// When it asked to join, by the server's clock.
     pub joined_at: Timestamp,
 }
@@ -58,6 +63,18 @@ impl Node {
         self.approval == Approval::Approved
             && self.eligibility == Eligibility::Eligible
             && self.presence.state == PresenceState::Connected
+            && self.distress().is_none()
+    }
+
+    /// What about the machine keeps new work away, where something does: an engine that does not answer,
+    /// or a want of memory or disk. What runs there stays.
+    pub fn distress(&self) -> Option<&Condition> {
+        self.conditions.iter().find(|one| one.level == Level::Bad && one.kind.keeps_work_away())
+    }
+
+    /// The value of a label: an operator's word outranks the owner's.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).map(String::as_str).or_else(|| self.facts.machine.label(key))
     }
 
     /// Whether it does not belong to the cluster, or no longer.
@@ -182,6 +199,9 @@ pub struct NodeFacts {
     pub engine_version: String,
     /// Version of the agent.
     pub agent_version: String,
+    /// What it can do.
+    #[serde(default)]
+    pub machine: MachineFacts,
 }
 
 /// A deployed stack.

@@ -12,7 +12,11 @@ use lattice_model::{
     container::{ContainerConfig, ContainerId, ContainerSeen, NetworkSeen, VolumeSeen},
     report::Health,
 };
-use std::{collections::BTreeMap, fmt, pin::Pin};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    pin::Pin,
+};
 use tokio::{io::AsyncWrite, sync::watch};
 
 /// A container engine. Held as `Arc<dyn Runtime>`.
@@ -183,6 +187,14 @@ pub struct EngineInfo {
     pub podman: bool,
     /// The limits that it cannot hold a container to: `memory`, `cpu`, `pids`.
     pub missing_limits: Vec<&'static str>,
+    /// How it keeps layers: `overlay2` …
+    pub storage_driver: String,
+    /// What runs containers there, by its names: `runc`, `nvidia` …
+    pub runtimes: BTreeSet<String>,
+    /// The one that runs what asks for none.
+    pub default_runtime: String,
+    /// Where it looks for descriptions of devices (CDI); empty where it knows nothing of that.
+    pub cdi_dirs: Vec<String>,
 }
 
 impl EngineInfo {

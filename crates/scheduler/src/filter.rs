@@ -2,6 +2,7 @@
 
 use crate::pick::{Ask, Candidate};
 use lattice_model::{
+    health::{ConditionKind, Reason},
     resource::{Approval, Eligibility, Node, PresenceState},
     spec::{Constraint, NodeAttribute, Protocol},
 };
@@ -53,6 +54,8 @@ pub enum Refusal {
     Outdated,
     /// The link to it is down.
     Disconnected,
+    /// Its engine does not answer, or it is short of something.
+    Distress(ConditionKind, Reason),
     /// It has as many replicas as one node may.
     MaxPerNode(u32),
     /// Not enough processor is left.
@@ -76,6 +79,7 @@ impl fmt::Display for Refusal {
             Self::Draining => f.write_str("draining"),
             Self::Outdated => f.write_str("agent too old"),
             Self::Disconnected => f.write_str("not connected"),
+            Self::Distress(kind, reason) => write!(f, "{kind} {reason}"),
             Self::MaxPerNode(most) => write!(f, "has {most} replicas of it already"),
             Self::Cpu => f.write_str("cpu"),
             Self::Memory => f.write_str("memory"),
@@ -93,7 +97,7 @@ pub(crate) fn attribute<'n>(node: &'n Node, attribute: &NodeAttribute) -> std::b
         NodeAttribute::Arch => node.facts.arch.as_str().into(),
         NodeAttribute::Pool => node.pool.as_str().into(),
         NodeAttribute::Owner => node.owner.as_str().into(),
-        NodeAttribute::Label(key) => node.labels.get(key).map_or("", String::as_str).into(),
+        NodeAttribute::Label(key) => node.label(key).unwrap_or_default().into(),
     }
 }
 
@@ -166,6 +170,9 @@ pub(crate) fn refuse(ask: &Ask, node: &Candidate<'_>) -> Option<Refusal> {
     }
     if node.node.presence.state != PresenceState::Connected {
         return Some(Refusal::Disconnected);
+    }
+    if let Some(condition) = node.node.distress() {
+        return Some(Refusal::Distress(condition.kind, condition.reason));
     }
     if let Some(most) = ask.max_per_node.filter(|most| node.siblings >= *most) {
         return Some(Refusal::MaxPerNode(most));

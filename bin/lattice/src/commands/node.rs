@@ -13,7 +13,10 @@ use lattice_api::{
     ApproveNode, DeleteNodeQuery, DrainFate, DrainNode, DrainResult, NodeChange, NodeReason, NodeView,
     VolumeQuery, paths,
 };
-use lattice_model::resource::Approval;
+use lattice_model::{
+    machine::{MachineFacts, NetworkFacts},
+    resource::{Approval, PresenceState},
+};
 use std::{fmt::Write, process::ExitCode, time::Duration};
 
 /// `lattice node …`.
@@ -145,6 +148,60 @@ fn progress(node: &NodeView) -> String {
     text
 }
 
+/// What a machine can do, a line each.
+fn machine(facts: &MachineFacts, line: &mut impl FnMut(&str, String)) {
+    let MachineFacts {
+        cores,
+        cpu_features,
+        disks,
+        virtualization,
+        engine,
+        gpus,
+        network,
+        battery,
+        region,
+        site,
+        labels,
+    } = facts;
+    let words = |words: &std::collections::BTreeSet<String>| {
+        words.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
+    };
+    if *cores > 0 {
+        line("cores", format!("{cores}, with {}", words(cpu_features)));
+    }
+    line("runs in", virtualization.clone());
+    for disk in disks {
+        line("disk", disk.to_string());
+    }
+    if !engine.runtimes.is_empty() {
+        let rootless = if engine.rootless { ", without root" } else { "" };
+        line(
+            "runtimes",
+            format!("{} ({} unless said){rootless}", words(&engine.runtimes), engine.default_runtime),
+        );
+    }
+    for gpu in gpus {
+        line("gpu", gpu.to_string());
+    }
+    if let Some(NetworkFacts { round_trip_us, down, up, metered, at: _ }) = network {
+        let speed = |name: &str, speed: &Option<lattice_model::Bytes>| {
+            speed.map_or_else(String::new, |speed| format!(", {speed}/s {name}"))
+        };
+        let metered = if *metered { ", metered" } else { "" };
+        let trip = *round_trip_us as f64 / 1000.0;
+        line(
+            "network",
+            format!("{trip:.1} ms there and back{}{}{metered}", speed("down", down), speed("up", up)),
+        );
+    }
+    line("power", if *battery { "has a battery".into() } else { String::new() });
+    line("region", region.clone().unwrap_or_default());
+    line("site", site.clone().unwrap_or_default());
+    for (name, value) in labels {
+        line("owner's label", format!("{name}={value}"));
+    }
+}
+
 /// What becomes of each replica, a line each.
 fn moves(ctx: &Context, result: &DrainResult) -> anyhow::Result<String> {
     let mut text = String::new();
@@ -200,8 +257,9 @@ async fn remove(ctx: &Context, args: NodeRmArgs) -> anyhow::Result<()> {
 
 async fn list(ctx: &Context) -> anyhow::Result<()> {
     let now = ctx.now();
-    let mut table =
-        Table::new(&["NAME", "ID", "STATE", "FOR", "POOL", "OWNER", "CPU", "MEMORY", "RUNS", "AGENT"]);
+    let mut table = Table::new(&[
+        "NAME", "ID", "STATE", "FOR", "HEALTH", "POOL", "OWNER", "CPU", "MEMORY", "RUNS", "AGENT",
+    ]);
     let nodes = ctx.client.nodes().await?.items;
     let pending = nodes.iter().filter(|node| node.approval == Approval::Pending).count();
     for node in nodes {
@@ -211,6 +269,7 @@ async fn list(ctx: &Context) -> anyhow::Result<()> {
             node.id.short().into(),
             show::node_state(&node),
             show::age(since, now).into(),
+            show::health(&node),
             node.pool.as_str().into(),
             node.owner.as_str().into(),
             format!("{}/{}", node.reserved.cpu, node.capacity.cpu).into(),
@@ -295,8 +354,14 @@ fn describe(ctx: &Context, node: &NodeView) -> String {
             ),
         );
     }
+    machine(&facts.machine, &mut line);
     for (name, value) in &node.labels {
         line("label", format!("{name}={value}"));
+    }
+    let heard = node.presence.state == PresenceState::Connected;
+    let last = if heard { "" } else { " (last heard)" };
+    for one in &node.conditions {
+        line("health", format!("{one}, for {}{last}", show::age(one.since, now)));
     }
     line("WARNING", node.clone_warning.clone().unwrap_or_default());
     text

@@ -342,6 +342,10 @@ fn fit(kind: &mut ReportKind) {
             clip(reason, MAX_REASON);
         }
         ReportKind::AgentStarted { version } => clip(version, MAX_REASON),
+        ReportKind::Health { conditions } => *conditions = lattice_model::health::bounded(conditions),
+        ReportKind::Facts { facts, capacity: _ } => {
+            facts.machine = std::mem::take(&mut facts.machine).bounded();
+        }
         ReportKind::AllocationGone { .. }
         | ReportKind::VolumeCreated { .. }
         | ReportKind::VolumeDeleted { .. }

@@ -177,7 +177,9 @@ fn facts(bytes: &Bytes) -> Wire<NodeFacts> {
         memory: _,
         engine_version,
         agent_version,
+        machine,
     } = &mut facts;
+    *machine = std::mem::take(machine).bounded();
     [hostname, os, os_version, kernel, arch, cpu_model, engine_version, agent_version]
         .into_iter()
         .for_each(fact);

@@ -64,6 +64,7 @@ impl Scene {
                     disk: Bytes::GIB,
                 },
                 facts: NodeFacts::default(),
+                conditions: Vec::new(),
                 labels: Default::default(),
                 drain: None,
                 presence: Presence { state: PresenceState::Connected, since: Timestamp(0) },

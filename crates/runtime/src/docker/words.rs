@@ -107,6 +107,16 @@ pub(super) fn engine_info(info: SystemInfo, version: SystemVersion) -> EngineInf
             || ["linuxkit", "microsoft", "orbstack"].iter().any(|kernel| system.contains(kernel)),
         security_options: options,
         os,
+        storage_driver: info.driver.unwrap_or_default(),
+        // containerd's own names for runc are no choice of a person's.
+        runtimes: info
+            .runtimes
+            .unwrap_or_default()
+            .into_keys()
+            .filter(|name| !name.starts_with("io."))
+            .collect(),
+        default_runtime: info.default_runtime.unwrap_or_default(),
+        cdi_dirs: info.cdi_spec_dirs.unwrap_or_default(),
     }
 }
 

@@ -55,6 +55,10 @@ impl Settings {
                 in_vm_guess: false,
                 podman: false,
                 missing_limits: Vec::new(),
+                storage_driver: "simulated".to_owned(),
+                runtimes: ["simulated".to_owned()].into(),
+                default_runtime: "simulated".to_owned(),
+                cdi_dirs: Vec::new(),
             },
         }
     }

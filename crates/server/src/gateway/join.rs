@@ -132,6 +132,7 @@ fn enrol(
         labels: Default::default(),
         drain: None,
         presence: Presence { state: PresenceState::New, since: now },
+        conditions: Vec::new(),
         joined_at: now,
     };
     let print = fingerprint(key);

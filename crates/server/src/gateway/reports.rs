@@ -9,8 +9,9 @@ use crate::{
 use lattice_link::{Dedup, Refusal, Verdict as DedupVerdict, message::Reported};
 use lattice_model::{
     AllocationId, NodeId, Timestamp, VolumeId,
+    health::{self, Condition, Level},
     report::{AllocationState, AllocationStatus, Report, ReportKind},
-    resource::{Allocation, Intent, Node, Volume},
+    resource::{Allocation, Capacity, Intent, Node, NodeFacts, Volume},
     spec::RestartPolicy,
 };
 use lattice_planner::Row;
@@ -146,18 +147,21 @@ struct Effects<'a> {
     volumes: BTreeMap<VolumeId, Edit<Volume>>,
     events: Vec<Event>,
     runs: Vec<JobRun>,
+    /// The node itself, where it is another than before.
+    machine: Option<Node>,
 }
 
 impl<'a> Effects<'a> {
     fn new(snapshot: &'a Snapshot, node: &'a Row<Node>) -> Self {
         let (allocations, volumes) = (BTreeMap::new(), BTreeMap::new());
-        Self { snapshot, node, allocations, volumes, events: Vec::new(), runs: Vec::new() }
+        Self { snapshot, node, allocations, volumes, events: Vec::new(), runs: Vec::new(), machine: None }
     }
 
     fn operations(self) -> Vec<Op> {
-        let Self { allocations, volumes, events, runs, .. } = self;
+        let Self { snapshot: _, node, allocations, volumes, events, runs, machine } = self;
         let mut ops: Vec<Op> = allocations.into_values().filter_map(Edit::operation).collect();
         ops.extend(volumes.into_values().filter_map(Edit::operation));
+        ops.extend(machine.filter(|now| *now != *node.value).map(|now| rows::update(&now, node.revision)));
         ops.extend(rows::events(events));
         ops.extend((0..).zip(runs).map(|(n, run)| rows::create(&JobRun { n, ..run })));
         ops
@@ -209,6 +213,8 @@ impl<'a> Effects<'a> {
             ReportKind::AgentStarted { version } => {
                 self.tell_at(at, "node.agent_started", format!("its agent {version} started"), None);
             }
+            ReportKind::Health { conditions } => self.health(at, conditions),
+            ReportKind::Facts { facts, capacity } => self.facts(facts, *capacity),
         }
     }
 
@@ -219,6 +225,36 @@ impl<'a> Effects<'a> {
     fn tell_at(&mut self, at: Timestamp, kind: &str, text: String, cause: Option<String>) {
         let event = Event::new(kind, self.node.name.to_string(), text).on(self.node).because(cause).at(at);
         self.events.push(event);
+    }
+
+    /// How the machine is. What became worse or well again is told, once.
+    fn health(&mut self, at: Timestamp, conditions: &[Condition]) {
+        let now = crate::clock::now();
+        let node = self.machine.get_or_insert_with(|| (*self.node.value).clone());
+        let mut conditions = health::bounded(conditions);
+        // A clock that is ahead would let it be so for less than nothing.
+        conditions.iter_mut().for_each(|one| one.since = one.since.min(now));
+        let before = std::mem::replace(&mut node.conditions, conditions.clone());
+        for one in conditions {
+            let was = before.iter().find(|was| was.kind == one.kind);
+            if was.map(|was| (was.level, was.reason)) == Some((one.level, one.reason)) {
+                continue;
+            }
+            let troubled = |level: Level| matches!(level, Level::Warning | Level::Bad);
+            if troubled(one.level) {
+                let kind = format!("node.condition_{}", one.level);
+                self.tell_at(at, &kind, format!("{}: {}", one.kind, one.reason), Some(one.message));
+            } else if one.level == Level::Good && was.is_some_and(|was| troubled(was.level)) {
+                self.tell_at(at, "node.condition_good", format!("{}: fine again", one.kind), None);
+            }
+        }
+    }
+
+    /// What the machine is.
+    fn facts(&mut self, facts: &NodeFacts, capacity: Capacity) {
+        let node = self.machine.get_or_insert_with(|| (*self.node.value).clone());
+        node.facts = NodeFacts { machine: facts.machine.clone().bounded(), ..facts.clone() };
+        node.capacity = capacity;
     }
 
     /// A node spoke about what is not its own.

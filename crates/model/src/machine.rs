@@ -1,0 +1,410 @@
+//! What a machine can do, as its agent found it: told when it registers, in each hello, and when it
+//! changes. For people, for placement by labels and GPUs, never for authorisation.
+//!
+//! Lists are bounded where they enter the server ([`MachineFacts::bounded`]).
+
+use crate::{time::Timestamp, unit::Bytes};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+/// The label that [`MachineFacts::region`] counts as.
+pub const LABEL_REGION: &str = "region";
+/// The label that [`MachineFacts::site`] counts as.
+pub const LABEL_SITE: &str = "site";
+
+/// How many entries a list of facts may have.
+const MAX_LIST: usize = 64;
+/// How many characters a fact may have.
+const MAX_FACT: usize = 128;
+
+/// What a machine can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct MachineFacts {
+    /// Cores with circuits of their own; 0 where that is not told.
+    pub cores: u32,
+    /// What the processor can do beyond its architecture, by the kernel's names, of those that programs
+    /// ask for: `avx2`, `aes`, `vmx` …
+    pub cpu_features: BTreeSet<String>,
+    /// Its disks.
+    pub disks: Vec<DiskFacts>,
+    /// What it runs in: `none` on bare metal, `kvm`, `vmware`, `wsl` …; empty where that is not known.
+    pub virtualization: String,
+    /// The container engine.
+    pub engine: EngineFacts,
+    /// Its GPUs.
+    pub gpus: Vec<GpuFacts>,
+    /// Its way to the server, as it was measured last.
+    pub network: Option<NetworkFacts>,
+    /// Whether it has a battery.
+    pub battery: bool,
+    /// Where it is, by its owner's word.
+    pub region: Option<String>,
+    /// Where in the region it is, by its owner's word.
+    pub site: Option<String>,
+    /// Labels by its owner. Those that an operator gives outrank them.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct DiskFacts {
+    /// As the kernel names it: `nvme0n1`.
+    pub name: String,
+    /// What it is.
+    pub kind: DiskKind,
+    /// All of it.
+    pub size: Bytes,
+    /// What is free on the file system that is mounted from it, the engine's where there are several;
+    /// absent where nothing is mounted. As of the report: a change of it alone is not reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free: Option<Bytes>,
+    /// Where that file system is mounted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount: Option<String>,
+    /// Whether the container engine keeps its data there.
+    pub engine: bool,
+}
+
+/// What a disk is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DiskKind {
+    /// Flash behind NVMe.
+    Nvme,
+    /// Flash behind something slower.
+    Ssd,
+    /// It turns.
+    Hdd,
+    /// A memory card.
+    Card,
+    /// A disk of a virtual machine: what is below it cannot be seen.
+    Virtual,
+    /// Not known.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl DiskKind {
+    /// As it is written in tables and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nvme => "nvme",
+            Self::Ssd => "ssd",
+            Self::Hdd => "hdd",
+            Self::Card => "card",
+            Self::Virtual => "virtual",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The container engine, as far as it matters to what it can run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct EngineFacts {
+    /// Whether it runs without root's rights.
+    pub rootless: bool,
+    /// 1 or 2; 0 where it does not say.
+    pub cgroup: u8,
+    /// Whether it lives in a virtual machine of its own.
+    pub in_vm: bool,
+    /// How it keeps layers: `overlay2` …
+    pub storage: String,
+    /// What can run a container there, by the engine's names: `runc`, `runsc` (gVisor), `nvidia`, `kata` …
+    pub runtimes: BTreeSet<String>,
+    /// The one that runs what asks for none.
+    pub default_runtime: String,
+}
+
+/// A GPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct GpuFacts {
+    /// As its driver names it, for ever: `GPU-5f3c…`; a device's address where the driver gives no name.
+    pub id: String,
+    /// Its number at present, as `nvidia-smi` counts.
+    pub index: u32,
+    /// Who made it.
+    pub vendor: GpuVendor,
+    /// Its name.
+    pub model: String,
+    /// Memory of its own.
+    pub memory: Bytes,
+    /// The driver's version.
+    pub driver: String,
+    /// The instances that it is cut into (MIG), by their names; each can be lent alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<String>,
+    /// The GPUs that it reaches by NVLink, by their ids or addresses.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub links: BTreeSet<String>,
+    /// Whether its owner lends it.
+    pub lent: bool,
+    /// Whether containers can use it.
+    pub state: GpuState,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl GpuFacts {
+    /// Whether work may be given to it: its owner lends it and a container has seen it.
+    pub fn is_usable(&self) -> bool {
+        self.lent && self.state == GpuState::Proven
+    }
+
+    /// Whether this is one of its names: its id, its number, or an instance.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.id == name || self.index.to_string() == name || self.instances.iter().any(|one| one == name)
+    }
+}
+
+/// Who made a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum GpuVendor {
+    /// NVIDIA.
+    Nvidia,
+    /// AMD.
+    Amd,
+    /// Apple: containers of a Linux machine inside cannot use it.
+    Apple,
+    /// Somebody else.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+impl GpuVendor {
+    /// As requests name its driver.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nvidia => "nvidia",
+            Self::Amd => "amd",
+            Self::Apple => "apple",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// How far a GPU has come to be used by containers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum GpuState {
+    /// The machine has it, and no container has seen it yet.
+    #[default]
+    Found,
+    /// A container saw it.
+    Proven,
+    /// A container was started to see it and did not.
+    Failed,
+}
+
+impl GpuState {
+    /// As it is written in tables and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Proven => "proven",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The way to the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct NetworkFacts {
+    /// There and back, the shortest of several, in microseconds.
+    pub round_trip_us: u64,
+    /// To the machine, in bytes a second; absent where it was not measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub down: Option<Bytes>,
+    /// From the machine, in bytes a second; absent where it was not measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub up: Option<Bytes>,
+    /// Whether each byte costs its owner something, by his word.
+    pub metered: bool,
+    /// When, by the machine's clock.
+    pub at: Timestamp,
+}
+
+impl MachineFacts {
+    /// Without what changes by itself all the time: two machines that are alike in this need no report.
+    #[must_use]
+    pub fn steady(&self) -> Self {
+        let mut steady = self.clone();
+        steady.disks.iter_mut().for_each(|disk| disk.free = None);
+        steady
+    }
+
+    /// The label of this name that its owner gave, region and site among them.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let own = match key {
+            LABEL_REGION => self.region.as_deref(),
+            LABEL_SITE => self.site.as_deref(),
+            _ => None,
+        };
+        own.or_else(|| self.labels.get(key).map(String::as_str))
+    }
+
+    /// The same, cut to what a row may hold: an agent is not believed to be modest.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        let Self {
+            cores: _,
+            cpu_features,
+            disks,
+            virtualization,
+            engine,
+            gpus,
+            network: _,
+            battery: _,
+            region,
+            site,
+            labels,
+        } = &mut self;
+        let EngineFacts { rootless: _, cgroup: _, in_vm: _, storage, runtimes, default_runtime } = engine;
+        [virtualization, storage, default_runtime].into_iter().for_each(fact);
+        region.iter_mut().chain(site.iter_mut()).for_each(fact);
+        set(cpu_features);
+        set(runtimes);
+        *labels = std::mem::take(labels).into_iter().take(MAX_LIST).map(|(k, v)| (cut(k), cut(v))).collect();
+        disks.truncate(MAX_LIST);
+        for DiskFacts { name, kind: _, size: _, free: _, mount, engine: _ } in disks {
+            fact(name);
+            mount.iter_mut().for_each(fact);
+        }
+        gpus.truncate(MAX_LIST);
+        for gpu in gpus {
+            let GpuFacts {
+                id,
+                index: _,
+                vendor: _,
+                model,
+                memory: _,
+                driver,
+                instances,
+                links,
+                lent: _,
+                state: _,
+                why,
+            } = gpu;
+            [id, model, driver].into_iter().chain(why.iter_mut()).for_each(fact);
+            instances.truncate(MAX_LIST);
+            instances.iter_mut().for_each(fact);
+            set(links);
+        }
+        self
+    }
+}
+
+/// For one line of a table: bounded, without control characters.
+fn fact(text: &mut String) {
+    *text = cut(std::mem::take(text));
+}
+
+fn cut(text: String) -> String {
+    text.chars().take(MAX_FACT).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn set(words: &mut BTreeSet<String>) {
+    *words = std::mem::take(words).into_iter().take(MAX_LIST).map(cut).collect();
+}
+
+impl fmt::Display for DiskFacts {
+    /// `nvme0n1: 931.5 GiB nvme, 120 GiB free at /, the engine's`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} {}", self.name, self.size, self.kind.as_str())?;
+        if let (Some(free), Some(mount)) = (&self.free, &self.mount) {
+            write!(f, ", {free} free at {mount}")?;
+        }
+        if self.engine { f.write_str(", the engine's") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for GpuFacts {
+    /// `0: NVIDIA L4, 22.5 GiB, driver 550.54.15: proven, lent`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}, {}", self.index, self.model, self.memory)?;
+        if !self.driver.is_empty() {
+            write!(f, ", driver {}", self.driver)?;
+        }
+        if !self.instances.is_empty() {
+            write!(f, ", cut into {}", self.instances.len())?;
+        }
+        if !self.links.is_empty() {
+            write!(f, ", NVLink to {}", self.links.iter().cloned().collect::<Vec<_>>().join(" "))?;
+        }
+        write!(f, ": {}, {}", self.state.as_str(), if self.lent { "lent" } else { "not lent" })?;
+        match &self.why {
+            Some(why) => write!(f, " ({why})"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_immodest_agent_is_cut_short() {
+        let facts = MachineFacts {
+            cpu_features: (0..1000).map(|n| n.to_string()).collect(),
+            disks: vec![DiskFacts { name: "x".repeat(9999), ..DiskFacts::default() }; 500],
+            gpus: vec![GpuFacts { why: Some("a\u{1b}[31m".into()), ..GpuFacts::default() }; 500],
+            labels: (0..500).map(|n| (n.to_string(), "v".repeat(9999))).collect(),
+            region: Some("r\n".repeat(500)),
+            ..MachineFacts::default()
+        };
+        let bounded = facts.bounded();
+        let text = serde_json::to_string(&bounded).unwrap();
+        assert!(text.len() < 64 << 10, "{}", text.len());
+        assert!(!text.contains("\\u001b") && !text.contains("\\n"), "{text}");
+        assert_eq!((bounded.disks.len(), bounded.gpus.len(), bounded.labels.len()), (64, 64, 64));
+    }
+
+    #[test]
+    fn facts_of_an_older_or_newer_agent_are_read() {
+        let read = |text: &str| serde_json::from_str::<MachineFacts>(text).unwrap();
+        assert_eq!(read("{}"), MachineFacts::default());
+        let newer = read(r#"{"disks":[{"name":"a","kind":"holographic","spin":7}],"aura":true}"#);
+        assert_eq!(newer.disks[0].kind, DiskKind::Unknown);
+    }
+
+    #[test]
+    fn what_only_drifts_is_no_news() {
+        let disk = |free| DiskFacts { name: "sda".into(), free: Some(Bytes(free)), ..DiskFacts::default() };
+        let facts = |free| MachineFacts { disks: vec![disk(free)], ..MachineFacts::default() };
+        assert_eq!(facts(1).steady(), facts(2).steady());
+        assert_ne!(facts(1).steady(), MachineFacts::default());
+    }
+
+    #[test]
+    fn owners_words_are_labels() {
+        let facts = MachineFacts {
+            region: Some("eu".into()),
+            labels: [("disk".to_owned(), "ssd".to_owned()), ("region".to_owned(), "x".to_owned())].into(),
+            ..MachineFacts::default()
+        };
+        assert_eq!(
+            (facts.label("region"), facts.label("disk"), facts.label("site")),
+            (Some("eu"), Some("ssd"), None)
+        );
+    }
+}
