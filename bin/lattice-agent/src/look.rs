@@ -65,6 +65,9 @@ fn print(status: &AgentStatus) {
         (false, reason) => format!("does not answer: {}", reason.as_deref().unwrap_or("unknown")),
     };
     say(format_args!("engine      {engine}"));
+    for (n, text) in status.health.sentences().iter().enumerate() {
+        say(format_args!("{:<12}{text}", if n == 0 { "health" } else { "" }));
+    }
     say(format_args!("goal        {}", status.goal.as_deref().unwrap_or("none yet")));
     say(format_args!("reports     {} wait for the server", status.outbox));
     say(format_args!("version     {} (process {})", status.version, status.pid));

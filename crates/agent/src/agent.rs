@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | main loop | steps the reconciler, keeps what it says, hands on what it wants | the shutdown token |
 //! | watcher ([`crate::engine`]) | the engine's events and listings | the agent |
+//! | monitor ([`crate::health`]), census ([`crate::census`]) | in which condition the machine is, and what it is | the agent |
 //! | session ([`crate::session`]) | the link to the server | the agent |
 //! | local API ([`crate::local_api`]) | answers `lattice-agent status` | the agent |
 //! | operations ([`crate::executor`]) | one each, at most 16 | themselves, or the agent |
@@ -16,15 +17,19 @@
 //! Nothing here decides what should run, and when the agent ends, nothing that runs does.
 
 use crate::{
-    AgentConfig, AgentError, clock,
+    AgentConfig, AgentError,
+    census::{Census, Told},
+    clock::{self, ServerClock},
     disk::{Disk, Saves},
     engine::{EngineStatus, Watcher},
     error::{Result, chain},
     event::{Event, Freshness, QUEUE, Tickets},
     executor::Executor,
     facts::{self, Machine},
+    health::{Health, Monitor},
     home::{Home, HomePaths},
     local_api,
+    machine::Roots,
     secrets::SecretsDir,
     session::{LinkStatus, Session},
     trees::Trees,
@@ -147,11 +152,44 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
         goal: None,
         workloads: BTreeMap::new(),
         batch: Batch::default(),
+        health: None,
         wake: None,
         retry: None,
     };
     core.resume().await?;
     spawn(&tasks, &stop, heed(paths.clone(), machine.clone(), events.clone()));
+    let (machines, machine_seen) = watch::channel(machine.clone());
+    let (health, health_seen) = watch::channel(Health::default());
+    let (told, server_clock) = (Told::default(), ServerClock::default());
+    spawn(
+        &tasks,
+        &stop,
+        Monitor {
+            roots: Roots::here(),
+            home: paths.dir().to_owned(),
+            runtime: Arc::clone(&runtime),
+            machine: machine_seen,
+            link: link_seen.clone(),
+            clock: server_clock.clone(),
+            events: events.clone(),
+            health,
+        }
+        .run(),
+    );
+    spawn(
+        &tasks,
+        &stop,
+        Census {
+            runtime: Arc::clone(&runtime),
+            home: paths.dir().to_owned(),
+            config: config.clone(),
+            machine: machines.clone(),
+            told: told.clone(),
+            engine: engine_seen.clone(),
+            events: events.clone(),
+        }
+        .run(),
+    );
     let watcher = Watcher {
         node: identity.node,
         runtime: Arc::clone(&runtime),
@@ -166,7 +204,9 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
         identity.clone(),
         config,
         Arc::clone(&runtime),
-        machine,
+        machines,
+        told,
+        server_clock,
         events.clone(),
         reports_ready,
         link_status,
@@ -177,8 +217,16 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
     spawn(&tasks, &stop, watcher.run());
     let certificate = session.certificate();
     spawn(&tasks, &stop, session.run());
-    let desk =
-        local_api::Desk { identity, paths, disk, events, engine: engine_seen, link: link_seen, certificate };
+    let desk = local_api::Desk {
+        identity,
+        paths,
+        disk,
+        events,
+        engine: engine_seen,
+        link: link_seen,
+        health: health_seen,
+        certificate,
+    };
     spawn(&tasks, &stop, local_api::serve(desk));
     core.run(inbox, &stop).await;
     info!("the agent ends; its workloads run on");
@@ -249,6 +297,8 @@ struct Core {
     /// Of the reconciler's goal.
     workloads: BTreeMap<AllocationId, WorkloadKey>,
     batch: Batch,
+    /// As it was told last.
+    health: Option<ReportKind>,
     wake: Option<Instant>,
     retry: Option<Instant>,
 }
@@ -311,6 +361,12 @@ impl Core {
             }
             Event::Policy(policy) => self.step(Input::Policy(policy)),
             Event::Linked => self.step(Input::Linked),
+            Event::Tell(kind) => {
+                if matches!(kind, ReportKind::Health { .. }) {
+                    self.health = Some(kind.clone());
+                }
+                self.batch.reports.push_back(kind);
+            }
             Event::RuntimeLost(reason) => self.step(Input::RuntimeLost(reason)),
             Event::Done { ticket, id, mut result, seen } => {
                 if let Some((container, seen)) = seen
@@ -465,6 +521,7 @@ impl Core {
                     let states =
                         states.map(|(id, status)| ReportKind::Allocation { id, status: status.clone() });
                     self.batch.reports.extend(states);
+                    self.batch.reports.extend(self.health.clone());
                     // Answers that are not states are given again by the next step.
                     self.reconciler.tell_again();
                     self.wake = Some(Instant::now());

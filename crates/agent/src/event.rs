@@ -10,6 +10,7 @@ use lattice_converge::{Failure, Listing, NodePolicy, OperationId, Outcome};
 use lattice_model::{
     AllocationId, SealedGoal,
     container::{ContainerId, ContainerSeen},
+    report::ReportKind,
 };
 use std::{
     collections::HashMap,
@@ -34,6 +35,8 @@ pub(crate) enum Event {
     Policy(NodePolicy),
     /// There is a link to the server again.
     Linked,
+    /// The server is to be told.
+    Tell(ReportKind),
     /// The engine does not answer.
     RuntimeLost(String),
     /// An operation ended, and the container was seen so.

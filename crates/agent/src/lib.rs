@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod agent;
+mod census;
 mod certificate;
 mod clock;
 mod config;
@@ -22,6 +23,7 @@ mod error;
 mod event;
 mod executor;
 mod facts;
+mod health;
 mod home;
 mod leave;
 mod local_api;
@@ -41,6 +43,7 @@ pub use engine::EngineStatus;
 pub use enrol::{JoinOptions, JoinProgress, join};
 pub use error::{AgentError, Result, chain};
 pub use facts::{Machine, measure};
+pub use health::Health;
 pub use home::{Home, HomePaths, Identity, PendingJoin, default_home};
 pub use lattice_identity::{JoinToken, ServerAddress};
 pub use lattice_model::NodeName;

@@ -7,6 +7,7 @@ use crate::{
     disk::Disk,
     engine::EngineStatus,
     event::Event,
+    health::Health,
     home::{HomePaths, Identity},
     session::LinkStatus,
 };
@@ -57,6 +58,9 @@ pub struct AgentStatus {
     pub link: LinkStatus,
     /// The engine.
     pub engine: EngineStatus,
+    /// The machine.
+    #[serde(default)]
+    pub health: Health,
     /// The goal that it works towards, as `incarnation.revision`.
     pub goal: Option<String>,
     /// What should be here, and how it is.
@@ -86,6 +90,7 @@ pub(crate) struct Desk {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) engine: watch::Receiver<EngineStatus>,
     pub(crate) link: watch::Receiver<LinkStatus>,
+    pub(crate) health: watch::Receiver<Health>,
     pub(crate) certificate: watch::Receiver<Option<Validity>>,
 }
 
@@ -172,6 +177,7 @@ async fn status(desk: &Desk) -> AgentStatus {
         servers: desk.identity.servers.iter().map(ToString::to_string).collect(),
         link: desk.link.borrow().clone(),
         engine: desk.engine.borrow().clone(),
+        health: desk.health.borrow().clone(),
         goal: snapshot.goal.map(|(id, _)| id.to_string()),
         allocations: snapshot.statuses.iter().map(line).collect(),
         outbox: desk.disk.waiting(),

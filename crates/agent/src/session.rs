@@ -10,8 +10,9 @@
 use crate::{
     AgentConfig,
     agent::Snapshot,
+    census::Told,
     certificate::{self, Validity},
-    clock,
+    clock::{self, ServerClock},
     disk::Disk,
     enrol::ratchet_value,
     error::{Result, chain},
@@ -144,7 +145,10 @@ pub(crate) struct Session {
     identity: Identity,
     config: AgentConfig,
     runtime: Arc<dyn Runtime>,
-    machine: Machine,
+    /// As it was measured last; whoever measures tells the others.
+    machine: watch::Sender<Machine>,
+    told: Told,
+    clock: ServerClock,
     events: mpsc::Sender<Event>,
     reports_ready: Arc<Notify>,
     status: watch::Sender<LinkStatus>,
@@ -168,7 +172,9 @@ impl Session {
         identity: Identity,
         config: AgentConfig,
         runtime: Arc<dyn Runtime>,
-        machine: Machine,
+        machine: watch::Sender<Machine>,
+        told: Told,
+        clock: ServerClock,
         events: mpsc::Sender<Event>,
         reports_ready: Arc<Notify>,
         status: watch::Sender<LinkStatus>,
@@ -187,6 +193,8 @@ impl Session {
             config,
             runtime,
             machine,
+            told,
+            clock,
             events,
             reports_ready,
             status,
@@ -302,7 +310,8 @@ impl Session {
 
     /// One session. `Ok` when this side wants another one at once.
     async fn session(&mut self) -> Result<()> {
-        self.machine = facts::measure(&*self.runtime, self.disk.home().dir()).await;
+        let machine = facts::measure(&*self.runtime, self.disk.home().dir()).await;
+        let (facts, capacity) = (machine.told(&self.config), machine.capacity(&self.config));
         let Some((number, value)) = self.ratchet.hello() else {
             return Err(LinkError::Closed(CloseReason::ShuttingDown).into());
         };
@@ -315,16 +324,26 @@ impl Session {
             protocol: PROTOCOL,
             agent_version: crate::VERSION.to_owned(),
             capabilities: ["logs", "exec", "secrets", "trees"].map(String::from).to_vec(),
-            facts: self.machine.told(&self.config),
-            capacity: self.machine.capacity(&self.config),
+            facts: facts.clone(),
+            capacity,
             goal,
             ratchet: Secret::new(String::from(value).into_bytes()),
             boot_id: facts::boot_id(),
             statuses,
             outbox,
         };
+        let asked = clock::boot();
         let (welcome, mut io) = client::connect(&self.dialer, hello).await?;
-        let Welcome { protocol, server_version, heartbeat, ratchet_next, ack_up_to, notice } = welcome;
+        let Welcome { protocol, server_version, heartbeat, ratchet_next, ack_up_to, notice, server_time } =
+            welcome;
+        if let Some(time) = server_time {
+            self.clock.set(time, asked, clock::boot());
+        }
+        match outbox.first == outbox.next {
+            true => self.told.by_hello(&facts, &capacity),
+            false => self.told.is_doubtful(),
+        }
+        self.machine.send_replace(machine);
         info!(server = io.connection.address(), protocol, server_version, "connected");
         let server = Some(io.connection.address().to_owned());
         self.tell(|s| {
@@ -407,7 +426,7 @@ impl Session {
                 },
                 _ = beat.tick() => {
                     let running = self.snapshot().await.running();
-                    let heartbeat = self.load.sample(&self.machine, self.disk.home().dir(), running);
+                    let heartbeat = self.load.sample(&self.machine.borrow(), self.disk.home().dir(), running);
                     send(io, AgentMessage::Heartbeat(heartbeat)).await?;
                 }
                 () = self.reports_ready.notified(), if may_send => {}

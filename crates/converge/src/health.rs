@@ -34,7 +34,7 @@ pub struct Sample {
     pub clock: Option<ClockSample>,
     /// GPUs that are lent; `None` where there are none.
     pub gpu: Option<GpuSample>,
-    /// The hottest place, in thousandths of a degree Celsius, and where it is called critical.
+    /// The hottest place.
     pub temperature: Option<TemperatureSample>,
 }
 
@@ -131,10 +131,8 @@ pub struct GpuSample {
 /// Heat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TemperatureSample {
-    /// The hottest place, in thousandths of a degree Celsius.
-    pub hottest: i64,
-    /// Where that place is called critical, likewise.
-    pub critical: i64,
+    /// The hottest place, in degrees Celsius.
+    pub hottest: i32,
 }
 
 /// How a condition changes.
@@ -228,9 +226,9 @@ pub const RULES: [Rule; 9] = [
         kind: ConditionKind::Temperature,
         worsens: secs(30),
         betters: secs(120),
-        bad: "within 3 °C of what the maker calls critical",
-        warning: "within 10 °C of it",
-        leaves: "8 °C for bad, 15 °C for a warning",
+        bad: "97 °C at the hottest place",
+        warning: "90 °C",
+        leaves: "92 °C for bad, 85 °C for a warning",
     },
 ];
 
@@ -582,17 +580,13 @@ fn judge_clock(held: State, ClockSample { ahead_ms, uncertain_ms }: ClockSample)
     }
 }
 
-fn judge_temperature(
-    held: State,
-    TemperatureSample { hottest, critical }: TemperatureSample,
-) -> (State, String) {
-    let left = critical.saturating_sub(hottest);
-    let text = format!("{} °C, and {} °C is critical", hottest / 1000, critical / 1000);
-    let worst = if held.0 == Level::Bad { 8000 } else { 3000 };
-    let least = if held.0 >= Level::Warning { 15_000 } else { 10_000 };
-    match left {
-        _ if left < worst => bad(Reason::Hot, text),
-        _ if left < least => warning(Reason::Hot, text),
+fn judge_temperature(held: State, TemperatureSample { hottest }: TemperatureSample) -> (State, String) {
+    let text = format!("{hottest} °C at the hottest place");
+    let worst = if held.0 == Level::Bad { 92 } else { 97 };
+    let least = if held.0 >= Level::Warning { 85 } else { 90 };
+    match hottest {
+        _ if hottest >= worst => bad(Reason::Hot, text),
+        _ if hottest >= least => warning(Reason::Hot, text),
         _ => fine(text),
     }
 }

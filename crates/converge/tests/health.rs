@@ -107,7 +107,10 @@ fn memory_runs_out_and_comes_back() {
     assert_eq!(machine.is(ConditionKind::Memory), (Level::Good, Reason::Fine));
     machine.until_changed(&memory(120, 5000)).unwrap();
     assert_eq!(machine.is(ConditionKind::Memory), (Level::Bad, Reason::MemoryStalls));
-    assert_eq!(machine.until_changed(&memory(300, 9000)), Some(60), "with much to spare nothing is evicted");
+    assert!(
+        machine.until_changed(&memory(300, 9000)).unwrap() >= 60,
+        "with much to spare nothing is evicted"
+    );
 }
 
 #[test]
@@ -195,8 +198,11 @@ fn the_network_is_judged_by_what_is_left_of_it() {
 fn gpus_are_lost_found_and_proven() {
     let mut machine = Watched::default();
     let gpu = |gpu| Sample { gpu: Some(gpu), ..Sample::default() };
-    let unproven =
-        GpuSample { unproven: vec![("GPU-1".into(), "no runtime".into())], ..GpuSample::default() };
+    let unproven = GpuSample {
+        unproven: vec![("GPU-1".into(), "no runtime".into())],
+        errors: 3,
+        ..GpuSample::default()
+    };
     machine.until_changed(&gpu(unproven)).unwrap();
     assert_eq!(machine.is(ConditionKind::Gpu), (Level::Warning, Reason::GpuUnproven));
     machine.until_changed(&gpu(GpuSample { errors: 3, ..GpuSample::default() })).unwrap();
@@ -210,16 +216,13 @@ fn gpus_are_lost_found_and_proven() {
 #[test]
 fn heat_is_measured_against_the_makers_word() {
     let mut machine = Watched::default();
-    let heat = |hottest| Sample {
-        temperature: Some(TemperatureSample { hottest, critical: 100_000 }),
-        ..Sample::default()
-    };
-    machine.shows(&heat(60_000));
-    machine.until_changed(&heat(92_000)).unwrap();
+    let heat = |hottest| Sample { temperature: Some(TemperatureSample { hottest }), ..Sample::default() };
+    machine.shows(&heat(60));
+    machine.until_changed(&heat(92)).unwrap();
     assert_eq!(machine.is(ConditionKind::Temperature), (Level::Warning, Reason::Hot));
-    machine.until_changed(&heat(98_000)).unwrap();
+    machine.until_changed(&heat(98)).unwrap();
     assert_eq!(machine.is(ConditionKind::Temperature), (Level::Bad, Reason::Hot));
-    machine.until_changed(&heat(60_000)).unwrap();
+    machine.until_changed(&heat(60)).unwrap();
     assert_eq!(machine.is(ConditionKind::Temperature), (Level::Good, Reason::Fine));
 }
 
@@ -289,7 +292,7 @@ fn any_sample() -> impl Strategy<Value = Sample> {
         unproven: unproven.then(|| ("g".to_owned(), "why".to_owned())).into_iter().collect(),
         errors,
     });
-    let heat = (20_000i64..110_000).prop_map(|hottest| TemperatureSample { hottest, critical: 100_000 });
+    let heat = (20i32..110).prop_map(|hottest| TemperatureSample { hottest });
     let some = |strategy| prop::option::weighted(0.9, strategy);
     (
         some(docker.boxed()),
@@ -320,6 +323,8 @@ fn states(conditions: &[Condition]) -> BTreeMap<ConditionKind, (Level, Reason)> 
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     /// Whatever the samples do and whenever they come, between two changes of a condition lies at least the
     /// shorter of its spans; it is told exactly when something changed; and `since` is when that was.
     #[test]
@@ -375,6 +380,7 @@ proptest! {
 
 /// The table of `docs/health.md` is that of the code. `UPDATE_DOCS=1` writes it.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "documentation is a file")]
 fn documentation_of_the_conditions() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/health.md");
     let text = std::fs::read_to_string(&path).unwrap();

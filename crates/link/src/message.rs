@@ -247,6 +247,8 @@ pub struct Welcome {
     pub ack_up_to: u64,
     /// E.g. that the agent is below the enforced minimum version.
     pub notice: Option<Notice>,
+    /// What time it is there. An older server does not say.
+    pub server_time: Option<Timestamp>,
 }
 
 /// Something worth to be known.

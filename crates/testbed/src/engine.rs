@@ -128,6 +128,22 @@ impl Engine {
         self.machine.end(DAEMON, "KILL")
     }
 
+    /// dockerd stands still: its socket takes calls, and nobody answers. What it runs goes on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn hang(&self) -> Result<()> {
+        self.machine.signal(DAEMON, "STOP")
+    }
+
+    /// It goes on where it stood.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn unhang(&self) -> Result<()> {
+        self.machine.signal(DAEMON, "CONT")
+    }
+
     /// Stops dockerd politely, and with it what it runs.
     ///
     /// # Errors

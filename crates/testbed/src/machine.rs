@@ -353,6 +353,18 @@ impl Machine {
         })
     }
 
+    /// Sends a daemon a signal that does not end it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub(crate) fn signal(&self, daemon: &str, signal: &str) -> Result<()> {
+        if !self.runs(daemon)? {
+            return Err(TestbedError::Senseless(format!("{daemon} of {} does not run", self.name)));
+        }
+        let text = "kill -s \"$2\" \"$(cat \"$1\")\"";
+        self.script("sending a signal", text, &[self.pid_file(daemon).as_os_str(), signal.as_ref()]).map(drop)
+    }
+
     /// Everything stands still, as when the lid is closed.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ pub(crate) use readings::{Readings, jiffies, meminfo_of};
 
 use lattice_model::machine::{EngineFacts, MachineFacts};
 use lattice_runtime::EngineInfo;
+use lattice_sense::{Reading, Sensors as _, System};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -37,7 +38,7 @@ const MAX_DISKS: usize = 16;
 
 /// The folder that `/proc` and the others lie in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roots(PathBuf);
+pub(crate) struct Roots(PathBuf);
 
 impl Default for Roots {
     fn default() -> Self {
@@ -47,12 +48,13 @@ impl Default for Roots {
 
 impl Roots {
     /// Another folder than `/`.
-    pub fn at(folder: impl Into<PathBuf>) -> Self {
+    #[cfg(test)]
+    pub(crate) fn at(folder: impl Into<PathBuf>) -> Self {
         Self(folder.into())
     }
 
     /// `/`, or the folder in `LATTICE_KERNEL_FILES`, by which a test gives a whole program other facts.
-    pub fn here() -> Self {
+    pub(crate) fn here() -> Self {
         std::env::var_os("LATTICE_KERNEL_FILES").map(PathBuf::from).map_or_else(Self::default, Self)
     }
 
@@ -102,7 +104,8 @@ pub(crate) fn facts(
         disks,
         virtualization: virt::virtualization(roots),
         engine: engine.map(engine_facts).unwrap_or_default(),
-        battery: has_battery(roots),
+        // A battery of the machine, not of a mouse on it.
+        battery: System::below(roots.path("")).power().has_battery == Reading::Known(true),
         ..MachineFacts::default()
     }
 }
@@ -121,13 +124,4 @@ fn engine_facts(info: &EngineInfo) -> EngineFacts {
         runtimes: info.runtimes.clone(),
         default_runtime: info.default_runtime.clone(),
     }
-}
-
-/// A battery of the machine, not of a mouse on it.
-fn has_battery(roots: &Roots) -> bool {
-    let supply = "sys/class/power_supply";
-    roots.names(supply).iter().any(|name| {
-        roots.read(&format!("{supply}/{name}/type")) == "Battery"
-            && roots.read(&format!("{supply}/{name}/scope")) != "Device"
-    })
 }

@@ -198,6 +198,7 @@ impl Gateway for Fake2 {
             ratchet_next: Some(Secret::new(String::from(next).into_bytes())),
             ack_up_to,
             notice: None,
+            server_time: None,
         }))
         .await?;
         let mut goals = fake.goal.subscribe();

@@ -5,11 +5,12 @@ use crate::{
     message::{OpenStream, Secret, ServerMessage, StreamId, Welcome},
     proto::server_message,
 };
-use lattice_model::{SealedGoal, goal::InvalidGoal};
+use lattice_model::{SealedGoal, Timestamp, goal::InvalidGoal};
 
 impl From<Welcome> for proto::Welcome {
     fn from(welcome: Welcome) -> Self {
-        let Welcome { protocol, server_version, heartbeat, ratchet_next, ack_up_to, notice } = welcome;
+        let Welcome { protocol, server_version, heartbeat, ratchet_next, ack_up_to, notice, server_time } =
+            welcome;
         Self {
             protocol,
             server_version,
@@ -17,6 +18,7 @@ impl From<Welcome> for proto::Welcome {
             ratchet_next: ratchet_next.map(|next| Bytes::copy_from_slice(next.reveal())).unwrap_or_default(),
             ack_up_to,
             notice: notice.map(Into::into),
+            server_time_ms: server_time.map_or(0, |at| at.0),
         }
     }
 }
@@ -25,8 +27,15 @@ impl TryFrom<proto::Welcome> for Welcome {
     type Error = WireError;
 
     fn try_from(welcome: proto::Welcome) -> Wire<Self> {
-        let proto::Welcome { protocol, server_version, heartbeat_ms, ratchet_next, ack_up_to, notice } =
-            welcome;
+        let proto::Welcome {
+            protocol,
+            server_version,
+            heartbeat_ms,
+            ratchet_next,
+            ack_up_to,
+            notice,
+            server_time_ms,
+        } = welcome;
         Ok(Self {
             protocol,
             server_version: text("server_version", server_version, MAX_WORD)?,
@@ -39,6 +48,7 @@ impl TryFrom<proto::Welcome> for Welcome {
             },
             ack_up_to,
             notice: notice.map(TryInto::try_into).transpose()?,
+            server_time: (server_time_ms > 0).then_some(Timestamp(server_time_ms)),
         })
     }
 }

@@ -191,6 +191,7 @@ impl Gateway for Recorder {
             ratchet_next: Some(Secret::new([2; 32])),
             ack_up_to: dedup.last,
             notice: None,
+            server_time: None,
         }))
         .await?;
         let (out, mut wanted) = mpsc::channel(16);

@@ -146,6 +146,7 @@ pub(super) async fn serve(
         ratchet_next: Some(Secret::new(String::from(next.clone()).into_bytes())),
         ack_up_to: dedup.last,
         notice,
+        server_time: Some(clock::now()),
     };
     let result = async {
         // Where reports wait, they tell the same in the right order.

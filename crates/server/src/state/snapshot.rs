@@ -65,6 +65,12 @@ pub(crate) struct Touched {
     pub(crate) rights: bool,
 }
 
+/// What the owner says about where the node is.
+fn owners_labels(node: &Node) -> impl PartialEq {
+    let machine = &node.facts.machine;
+    (machine.region.clone(), machine.site.clone(), machine.labels.clone())
+}
+
 impl Snapshot {
     /// All rows at once.
     pub(crate) fn load(revision: Revision, records: &[Arc<Record>]) -> Result<Self, ServerError> {
@@ -363,6 +369,9 @@ impl Snapshot {
                 == (new.presence.state, new.eligibility, new.drain, new.capacity, &new.pool)
                 && (&old.labels, &old.owner, &old.name, &old.facts.arch, &old.facts.os)
                     == (&new.labels, &new.owner, &new.name, &new.facts.arch, &new.facts.os)
+                && old.distress().map(|one| (one.kind, one.reason))
+                    == new.distress().map(|one| (one.kind, one.reason))
+                && owners_labels(old) == owners_labels(new)
         });
         if !same_rights || !same_place {
             (touched.pending, touched.presence) = (true, true);

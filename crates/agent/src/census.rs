@@ -1,0 +1,136 @@
+//! Looks now and then whether the machine is still what the server was told, and tells it when not: a disk
+//! came, the engine is another version, a card was put in. Numbers that change all the time are no news.
+
+use crate::{
+    AgentConfig,
+    engine::EngineStatus,
+    event::Event,
+    facts::{self, Machine},
+};
+use lattice_model::{
+    Bytes, Cpu,
+    report::ReportKind,
+    resource::{Capacity, NodeFacts},
+};
+use lattice_runtime::Runtime;
+use parking_lot::Mutex;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
+use tracing::info;
+
+/// Between two looks, besides those when the engine came up or a session began.
+const LOOK: Duration = Duration::from_secs(600);
+
+/// What the server knows of the machine, without what changes all the time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told(Arc<Mutex<Option<Known>>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    facts: NodeFacts,
+    cpu: Cpu,
+    memory: Bytes,
+}
+
+impl Known {
+    fn of(facts: &NodeFacts, capacity: &Capacity) -> Self {
+        let facts = NodeFacts { machine: facts.machine.steady(), ..facts.clone() };
+        Self { facts, cpu: capacity.cpu, memory: capacity.memory }
+    }
+}
+
+impl Told {
+    /// The server was told so by a hello.
+    pub(crate) fn by_hello(&self, facts: &NodeFacts, capacity: &Capacity) {
+        *self.0.lock() = Some(Known::of(facts, capacity));
+    }
+
+    /// What waits to be told may say something older after the hello.
+    pub(crate) fn is_doubtful(&self) {
+        *self.0.lock() = None;
+    }
+
+    /// Whether this is news; from now on it is told.
+    fn is_news(&self, facts: &NodeFacts, capacity: &Capacity) -> bool {
+        let known = Some(Known::of(facts, capacity));
+        let mut told = self.0.lock();
+        let news = *told != known;
+        *told = known;
+        news
+    }
+}
+
+/// The task that looks.
+pub(crate) struct Census {
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) home: PathBuf,
+    pub(crate) config: AgentConfig,
+    pub(crate) machine: watch::Sender<Machine>,
+    pub(crate) told: Told,
+    pub(crate) engine: watch::Receiver<EngineStatus>,
+    pub(crate) events: mpsc::Sender<Event>,
+}
+
+impl Census {
+    /// Looks for ever; ends when nobody takes events any more.
+    pub(crate) async fn run(mut self) {
+        let mut measured = self.machine.subscribe();
+        loop {
+            tokio::select! {
+                // A session began, which measures by itself.
+                changed = measured.changed() => if changed.is_err() { return },
+                changed = self.engine.changed() => {
+                    if changed.is_err() { return }
+                    if !self.engine.borrow_and_update().ok { continue }
+                    self.measure(&mut measured).await;
+                }
+                () = sleep(LOOK) => self.measure(&mut measured).await,
+            }
+            let machine = measured.borrow_and_update().clone();
+            let (facts, capacity) = (machine.told(&self.config), machine.capacity(&self.config));
+            if self.told.is_news(&facts, &capacity) {
+                info!("the machine is another than the server knows; it is told");
+                let report = ReportKind::Facts { facts: Box::new(facts), capacity };
+                if self.events.send(Event::Tell(report)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn measure(&self, measured: &mut watch::Receiver<Machine>) {
+        let machine = facts::measure(&*self.runtime, &self.home).await;
+        self.machine.send_replace(machine);
+        measured.mark_unchanged();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lattice_model::machine::{DiskFacts, MachineFacts};
+
+    #[test]
+    fn what_drifts_is_no_news_and_what_comes_is() {
+        let told = Told::default();
+        let disk = |name: &str, free| DiskFacts {
+            name: name.into(),
+            free: Some(Bytes(free)),
+            ..DiskFacts::default()
+        };
+        let facts = |disks: Vec<DiskFacts>| NodeFacts {
+            machine: MachineFacts { disks, ..MachineFacts::default() },
+            ..NodeFacts::default()
+        };
+        let capacity = |disk| Capacity { disk: Bytes(disk), ..Capacity::default() };
+        told.by_hello(&facts(vec![disk("sda", 9)]), &capacity(9));
+        assert!(!told.is_news(&facts(vec![disk("sda", 8)]), &capacity(8)));
+        assert!(told.is_news(&facts(vec![disk("sda", 8), disk("sdb", 1)]), &capacity(8)));
+        assert!(!told.is_news(&facts(vec![disk("sda", 8), disk("sdb", 1)]), &capacity(8)));
+        told.is_doubtful();
+        assert!(told.is_news(&facts(vec![disk("sda", 8), disk("sdb", 1)]), &capacity(8)));
+    }
+}
