@@ -114,6 +114,11 @@ impl KeyRing {
         self.keys().find(|key| key.id() == id)
     }
 
+    /// Whether whatever `other` opens opens here, too.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.keys().all(|key| self.get(key.id()).is_some())
+    }
+
     /// Whether older keys are kept.
     pub const fn has_older(&self) -> bool {
         !self.older.is_empty()
@@ -219,7 +224,8 @@ mod tests {
             ring.with_new_key().unwrap().save(&path).unwrap();
             // Whoever starts after a crash reads the file.
             let ring = KeyRing::load_or_create(&path).unwrap();
-            prop_assert!(ring.has_older());
+            prop_assert!(ring.has_older() && ring.covers(&ring.without_older()));
+            prop_assert!(!ring.without_older().covers(&ring));
             for (n, envelope) in sealed.iter_mut().enumerate().take(rewrapped) {
                 let value = envelope.value.clone();
                 envelope.key = ring.rewrap(&context(n), &envelope.key).unwrap().unwrap();

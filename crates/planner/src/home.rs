@@ -121,22 +121,21 @@ fn pool_refuses(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
         });
     }
     let pool = planning.cluster.pools.get(pools.first()?)?;
-    let blocked = |why: String| {
-        let hint = "choose another pool, or let an operator change this one (`lattice pool set`)";
-        Some(Home::Blocked { why, hint })
-    };
+    let blocked = |why: String, hint| Some(Home::Blocked { why, hint });
     if let Some(other) = wanted().find(|w| !pool.takes(&w.key.project)) {
-        return blocked(format!("the pool {} is not for the project {}", pool.name, other.key.project));
+        let hint = "choose another pool, or let an operator change this one (`lattice pool set`)";
+        return blocked(format!("the pool {} is not for the project {}", pool.name, other.key.project), hint);
     }
     let needs_trust = |w: &&&Workload| !w.spec.mounts.is_empty() || !w.spec.secrets.is_empty();
     if !pool.trusted
         && let Some(workload) = wanted().find(needs_trust)
     {
         let name = &workload.key.workload;
-        return blocked(format!(
-            "the pool {} is not trusted with volumes and secrets, and {name} has some",
-            pool.name
-        ));
+        let why =
+            format!("the pool {} is not trusted with volumes and secrets, and {name} has some", pool.name);
+        let hint = "choose a trusted pool (`lattice pool ls`), or let an operator trust this one and the owners \
+                    of its nodes (`lattice pool set POOL --trusted yes`)";
+        return blocked(why, hint);
     }
     None
 }

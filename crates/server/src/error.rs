@@ -109,6 +109,17 @@ pub enum ServerError {
         /// The home.
         home: PathBuf,
     },
+    /// A backup's keys cannot go where the configuration has them.
+    #[error(
+        "the backup's keys cannot go to {}, which secrets.key_file names ({problem}); then restore again",
+        path.display()
+    )]
+    RingPlace {
+        /// Where they belong.
+        path: PathBuf,
+        /// What stands against it, and what to do.
+        problem: &'static str,
+    },
     /// The program that gives the keys did not.
     #[error(
         "secrets.key_command gave no keys ({problem}): run it by hand as this user; it prints what a key file has"

@@ -351,3 +351,47 @@ fn chunks(ops: Vec<Op>) -> Vec<Vec<Op>> {
     chunks.retain(|chunk| !chunk.is_empty());
     chunks
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::Server;
+    use tokio_util::sync::CancellationToken;
+
+    #[tokio::test]
+    async fn older_keys_go_an_hour_after_nothing_needs_them_and_not_over_somebody_elses_file() {
+        let home = tempfile::tempdir().unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let config = ServerConfig { api_listen: any, agent_listen: any, ..ServerConfig::new(home.path()) };
+        let server = Server::start(config, CancellationToken::new()).await.unwrap();
+        let core = &server.core;
+        let path = home.path().join(HOME_FILE);
+        let lines = || std::fs::read_to_string(&path).unwrap().lines().count();
+        // A crash right after step 1: the authority is under the older key.
+        let ring = core.keys.ring().with_new_key().unwrap();
+        ring.save(&path).unwrap();
+        *core.keys.ring.write() = Arc::new(ring.clone());
+        let long_ago = || *core.keys.idle.lock() = Some(Timestamp(0));
+        keep(core).await;
+        assert_eq!(lines(), 2, "what needed the older key was just wrapped anew; it stays for an hour");
+        let stored = core.store.get(&Key::new(AuthorityRow::KIND, "ca")).await.unwrap().unwrap();
+        let AuthorityRow(stored) = rows::read(&stored).unwrap();
+        assert!(CertificateAuthority::import(ring.current(), &stored).is_ok());
+        // Somebody put a third key there: not ours to take away.
+        ring.with_new_key().unwrap().save(&path).unwrap();
+        long_ago();
+        keep(core).await;
+        assert_eq!(lines(), 3);
+        let body = rotate(core, &Principal::process()).await.unwrap_err();
+        assert!(body.message.contains("master.key") && body.hint.contains("restart"), "{body:?}");
+        // As it was, and the hour is over.
+        ring.save(&path).unwrap();
+        long_ago();
+        keep(core).await;
+        assert_eq!((lines(), core.keys.ring().has_older()), (1, false));
+        assert!(!core.keys.ring().covers(&ring));
+        server.shutdown();
+        server.wait().await;
+    }
+}

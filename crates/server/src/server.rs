@@ -53,7 +53,7 @@ pub struct Server;
 
 /// A server that serves.
 pub struct RunningServer {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     tasks: TaskTracker,
     api: SocketAddr,
     agents: SocketAddr,

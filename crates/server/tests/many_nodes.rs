@@ -155,7 +155,7 @@ async fn many_nodes_that_vanish_at_once_are_not_called_lost() {
     }
     let held = world.event("nodes.held").await;
     assert_eq!(held["message"], "3 nodes vanished at once, so nothing is placed elsewhere");
-    let status = world.get("/v1/status").await;
+    let status = world.until("/v1/status", |status| status["warnings"][0].is_string()).await;
     assert!(
         status["warnings"][0].as_str().unwrap().starts_with("3 nodes vanished at once and 1 are left"),
         "{status:#}"

@@ -21,6 +21,7 @@ pub struct Agent {
     name: String,
     process: Option<Process>,
     engine: Arc<Engine>,
+    log: &'static str,
     home: Home,
 }
 
@@ -31,7 +32,7 @@ impl Agent {
     /// When its home cannot be written.
     pub fn new(name: &str, engine: Arc<Engine>) -> Self {
         let home = Home::new();
-        let agent = Self { name: name.to_owned(), process: None, engine, home };
+        let agent = Self { name: name.to_owned(), process: None, engine, log: "info", home };
         std::fs::create_dir_all(agent.folder()).expect("the agent's folder");
         let config = format!("docker_host = \"{}\"\n", agent.engine.socket());
         std::fs::write(agent.folder().join("agent.toml"), config).expect("the owner's word");
@@ -49,7 +50,18 @@ impl Agent {
         for left in ["lock", "agent.sock", "agent.pid"] {
             let _ = std::fs::remove_file(home.join("agent").join(left));
         }
-        Self { name: format!("{}-copy", self.name), process: None, engine: Arc::clone(&self.engine), home }
+        Self {
+            name: format!("{}-copy", self.name),
+            process: None,
+            engine: Arc::clone(&self.engine),
+            log: self.log,
+            home,
+        }
+    }
+
+    /// From its next start it logs this much.
+    pub fn logs(&mut self, level: &'static str) {
+        self.log = level;
     }
 
     /// The agent's folder.
@@ -67,7 +79,7 @@ impl Agent {
             .args(args)
             .arg("--home")
             .arg(self.home.path())
-            .env("LATTICE_LOG", "info")
+            .env("LATTICE_LOG", self.log)
             .env("NO_COLOR", "1");
         clean_environment(&mut command);
         command

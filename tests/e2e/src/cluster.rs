@@ -33,6 +33,8 @@ pub struct Options {
     pub engine: Option<Engine>,
     /// More lines of the server's configuration.
     pub more_config: String,
+    /// What servers and agents log; `info` where absent.
+    pub log: Option<&'static str>,
 }
 
 /// A control plane, and who looks at it.
@@ -47,6 +49,7 @@ pub struct Cluster {
     view: View,
     home: Home,
     second: Option<Second>,
+    log: &'static str,
     // Goes last: the servers use it.
     postgres: Option<Postgres>,
 }
@@ -114,7 +117,8 @@ impl Cluster {
                 .expect("the configuration");
         }
         let view = View::new(home.path());
-        let mut cluster = Self { server: None, link, engine, api, view, home, second, postgres };
+        let log = options.log.unwrap_or("info");
+        let mut cluster = Self { server: None, link, engine, api, view, home, second, log, postgres };
         cluster.start_server();
         cluster
     }
@@ -127,7 +131,7 @@ impl Cluster {
         assert!(self.server.is_none(), "it runs already");
         let mut command = tied(program("lattice"));
         command.arg("server").arg("--config").arg(self.home.join("server.toml"));
-        command.arg("--home").arg(self.home.path()).env("LATTICE_LOG", "info").stdin(Stdio::null());
+        command.arg("--home").arg(self.home.path()).env("LATTICE_LOG", self.log).stdin(Stdio::null());
         clean_environment(&mut command);
         let mut server = Process::start("the server", &mut command, &self.home.join("server.log"));
         until("the server is ready", PATIENCE, || {
@@ -230,6 +234,14 @@ impl Cluster {
         std::fs::read_to_string(self.home.join("server.log")).unwrap_or_default()
     }
 
+    /// Everything that servers wrote to a disk: their homes, with their logs, and their database.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let mut folders = vec![self.home.path().to_owned()];
+        folders.extend(self.second.iter().map(|second| second.home.path().to_owned()));
+        folders.extend(self.postgres.iter().map(|postgres| postgres.folder().to_owned()));
+        folders
+    }
+
     /// Where console and API listen.
     pub fn api(&self) -> SocketAddr {
         self.api
@@ -246,6 +258,7 @@ impl Cluster {
     }
 
     fn join_machine(&self, mut agent: Agent) -> Agent {
+        agent.logs(self.log);
         let _ = agent.join(&self.token(1, true)).ok();
         agent.start();
         self.connected(agent.name());

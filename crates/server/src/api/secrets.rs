@@ -19,7 +19,10 @@ use axum::{
 };
 use lattice_api::{ErrorBody, ErrorCode, KeyRotation, List, SecretRollback, SecretVersionView, SecretView};
 use lattice_identity::{IdentityError, same_secret};
-use lattice_model::{ProjectName, SecretName, resource::Workload};
+use lattice_model::{
+    ProjectName, SecretName,
+    resource::{Workload, WorkloadRevision},
+};
 use lattice_store::{Key, Op};
 use std::sync::Arc;
 
@@ -119,8 +122,16 @@ fn change(
     ops.push(rows::create(&who.audit(action, id, &details)));
     let mut events = Vec::new();
     for row in users(snapshot, project, name).filter(|row| row.spec.restart_on_secret) {
-        // As at an update: new containers, one after the other, by its own policy.
-        let workload = Workload { generation: row.generation + 1, ..(*row.value).clone() };
+        // As at an update: new containers, one after the other, by its own policy. None of those before
+        // counts as alike, and the generation is one to come back to.
+        let generation = row.generation + 1;
+        let stack = snapshot.cluster.stacks.get(&row.key.stack_key());
+        let networks = row.spec.networks.keys();
+        let networks =
+            networks.filter_map(|name| Some((name.clone(), stack?.networks.get(name)?.id))).collect();
+        let (key, spec) = (row.key.clone(), Arc::clone(&row.spec));
+        ops.push(rows::put(&WorkloadRevision { key, generation, spec, networks, came_up: false }));
+        let workload = Workload { generation, alike: Vec::new(), ..(*row.value).clone() };
         ops.push(rows::update(&workload, row.revision));
         let text = format!("its secret {name} has another value, so its containers are replaced");
         events.push(Event::new("workload.update", row.key.to_string(), text).of(&row.key));

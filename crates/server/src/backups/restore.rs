@@ -9,9 +9,9 @@
 //! 4. [`UNFINISHED`] goes. [`Mark`] stays until the server's next start, which believes each node's next
 //!    session once: nodes have moved on since the backup was made.
 
-use crate::{ServerConfig, clock, error::ServerError, storage};
+use crate::{ServerConfig, clock, config::KeySource, error::ServerError, keys, storage};
 use lattice_backup::{BackupError, Contents, Header, Key, Label, Place, load, read};
-use lattice_identity::keyfile;
+use lattice_identity::{KeyRing, keyfile};
 use lattice_model::Timestamp;
 use lattice_store::{ImportError, SqliteOptions, SqliteStore, Store};
 use serde::{Deserialize, Serialize};
@@ -115,12 +115,16 @@ pub async fn restore(
     let Contents { manifest, .. } = &contents;
     let header = manifest.header.clone();
     let (config, settings) = configure(to, small.settings.as_deref(), &header)?;
+    let ring = ring_elsewhere(&config, &small)?;
     let home = config.home.clone();
     let (replaced, former) = clear(&config, to.replace, &header).await?;
     // 2.
     let staging = home.join(UNFINISHED);
     make(&staging)?;
     for (name, bytes) in &small.keys {
+        if name == keys::HOME_FILE && matches!(config.key_source, KeySource::File(_)) {
+            continue;
+        }
         keyfile::replace(&staging.join(name), &bytes.0)?;
     }
     if manifest.blobs() > 0 {
@@ -148,6 +152,9 @@ pub async fn restore(
         }
         _ => None,
     };
+    if let Some((path, ring)) = ring {
+        ring.save(&path)?;
+    }
     settle(&staging, &home)?;
     Ok(Restored { blobs: manifest.blobs(), label, incarnation, home, rows, settings, replaced })
 }
@@ -174,6 +181,26 @@ fn whole(input: &mut dyn Read, key: &Key) -> Result<(Contents, Small), BackupErr
         return Err(BackupError::Damaged { problem });
     }
     Ok((contents, small))
+}
+
+/// Where the ring goes when the configuration has it in a file elsewhere, and nothing where that has its
+/// keys already. A file that is there is somebody's, and never written over. A program that gives the
+/// ring is its operator's to teach: what the backup has stays in the home for that.
+fn ring_elsewhere(config: &ServerConfig, small: &Small) -> Result<Option<(PathBuf, KeyRing)>, ServerError> {
+    let KeySource::File(path) = &config.key_source else { return Ok(None) };
+    let Some((_, text)) = small.keys.iter().find(|(name, _)| name == keys::HOME_FILE) else {
+        return Ok(None);
+    };
+    let ring = KeyRing::parse(&text.0, path)?;
+    let refused = |problem| Err(ServerError::RingPlace { path: path.clone(), problem });
+    match keyfile::load(path)? {
+        Some(there) if KeyRing::parse(&there, path)?.covers(&ring) => Ok(None),
+        Some(_) => refused("another file is there, which has not all keys of the backup; move it away"),
+        None if !path.parent().is_some_and(Path::is_dir) => {
+            refused("there is no such folder; make or mount it")
+        }
+        None => Ok(Some((path.clone(), ring))),
+    }
 }
 
 fn take(content: &mut dyn Read, bytes: &mut Vec<u8>) -> Result<(), BackupError> {

@@ -16,6 +16,7 @@ mod nodes;
 mod project;
 mod replicas;
 mod rollouts;
+mod secrets;
 mod service;
 mod stranger;
 mod untouched;
