@@ -65,7 +65,9 @@ fi
 
 # The stories of people again, with the control plane's store in PostgreSQL; the crates' own suites run on both always.
 if [ "$mode" = full ]; then
-  section "tests, the long ones included"
+  # The fuzz targets have three seconds each unless told otherwise.
+  export LATTICE_FUZZ_SECONDS="${LATTICE_FUZZ_SECONDS:-90}" LATTICE_FUZZ_INPUTS="${LATTICE_FUZZ_INPUTS:-100000000}"
+  section "tests, the long ones and $LATTICE_FUZZ_SECONDS s of each fuzz target included"
   cargo nextest run --workspace --locked --profile full --run-ignored all
   section "end to end on PostgreSQL"
   LATTICE_TEST_STORE=postgres cargo nextest run --workspace --locked --profile full --run-ignored all \

@@ -36,6 +36,8 @@ pub(crate) struct Gather<'a> {
     /// What COMPOSE_PROJECT_NAME is.
     pub(crate) name: Option<String>,
     pub(crate) budget: Budget,
+    /// It was used up: that was said, and nothing more is put together.
+    full: bool,
     pub(crate) expansion: usize,
     /// Files that services were extended from, by path and environment.
     extended: BTreeMap<(String, usize), Option<Node>>,
@@ -57,6 +59,7 @@ impl<'a> Gather<'a> {
             environments: vec![BTreeMap::new()],
             name: None,
             budget: Budget::default(),
+            full: false,
             expansion: yaml::MAX_TEXT,
             extended: BTreeMap::new(),
         }
@@ -110,10 +113,14 @@ impl<'a> Gather<'a> {
     }
 
     fn merge(&mut self, base: &Node, over: &Node, path: &[&str]) -> Node {
+        if self.full {
+            return over.clone();
+        }
         let mut path: Vec<Arc<str>> = path.iter().map(|key| Arc::from(*key)).collect();
         match merge::merge(base, over, &mut path, &mut self.budget) {
             Ok(node) => node,
             Err(TooLarge) => {
+                self.full = true;
                 let message =
                     format!("the files hold more than {MAX_NODES} values once they are put together");
                 let hint = "Let fewer services extend a large one";
@@ -176,6 +183,10 @@ impl<'a> Gather<'a> {
         origin: &Origin<'_>,
         chain: &mut Vec<(String, String)>,
     ) -> Option<Node> {
+        // What could not be kept need not be looked for: thousands of services may extend a large one.
+        if self.full {
+            return None;
+        }
         let map = service.as_mapping()?;
         let entry = map.get("extends").filter(|e| !e.value.is_null() && e.value.mark != Mark::Reset)?;
         let keys = format!("services.{}.extends", show(name));

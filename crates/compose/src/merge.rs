@@ -246,26 +246,17 @@ fn grant_target(item: &Node) -> Option<String> {
 /// Leaves out what `!reset` marks, where nothing was there to be merged with.
 pub(crate) fn without_resets(node: &Node) -> Node {
     match &*node.value {
-        Value::Mapping(map) if map.values().any(|e| holds_mark(&e.value)) => {
+        Value::Mapping(map) if map.values().any(|e| e.value.holds_mark()) => {
             let kept = map.iter().filter(|(_, e)| e.value.mark != Mark::Reset);
             let each = |(key, e): (&Arc<str>, &Entry)| {
                 (key.clone(), Entry { key: e.key, value: without_resets(&e.value) })
             };
             Node::new(node.span, Value::Mapping(kept.map(each).collect()))
         }
-        Value::Sequence(items) if items.iter().any(holds_mark) => {
+        Value::Sequence(items) if items.iter().any(Node::holds_mark) => {
             let kept = items.iter().filter(|item| item.mark != Mark::Reset).map(without_resets);
             Node::new(node.span, Value::Sequence(kept.collect()))
         }
         _ => node.clone(),
     }
-}
-
-fn holds_mark(node: &Node) -> bool {
-    node.mark != Mark::None
-        || match &*node.value {
-            Value::Scalar(..) => false,
-            Value::Sequence(items) => items.iter().any(holds_mark),
-            Value::Mapping(map) => map.values().any(|e| holds_mark(&e.value)),
-        }
 }

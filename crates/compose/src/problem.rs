@@ -250,9 +250,11 @@ impl Problems {
         }
         all.sort_by_key(|p| (order(p), p.line, p.column));
         if self.dropped > 0 {
+            let last = all.last().map(|p| (p.file.clone(), p.line));
+            let (file, line) = last.unwrap_or_else(|| (files.first().cloned().unwrap_or_default(), 1));
             all.push(Problem {
-                file: files.first().cloned().unwrap_or_default(),
-                line: all.last().map_or(1, |p| p.line),
+                file,
+                line,
                 column: 1,
                 path: String::new(),
                 code: Code::Limit,

@@ -120,13 +120,16 @@ struct Size {
     nodes: usize,
     bytes: usize,
     height: usize,
+    /// Something below has a mark.
+    marked: bool,
 }
 
 impl Size {
-    fn contain(&mut self, child: Self) {
-        self.nodes += child.nodes;
-        self.bytes += child.bytes;
-        self.height = self.height.max(child.height + 1);
+    fn contain(&mut self, child: &Node) {
+        self.nodes += child.size.nodes;
+        self.bytes += child.size.bytes;
+        self.height = self.height.max(child.size.height + 1);
+        self.marked |= child.holds_mark();
     }
 }
 
@@ -138,19 +141,24 @@ impl Node {
 
     /// A node made by a layer that puts trees together.
     pub(crate) fn new(span: Span, value: Value) -> Self {
-        let mut size = Size { nodes: 1, bytes: 0, height: 0 };
+        let mut size = Size { nodes: 1, ..Size::default() };
         match &value {
             Value::Scalar(text, _) => size.bytes = text.len(),
             Value::Sequence(items) => {
                 size.height = 1;
-                items.iter().for_each(|item| size.contain(item.size));
+                items.iter().for_each(|item| size.contain(item));
             }
             Value::Mapping(entries) => {
                 size.height = 1;
-                entries.values().for_each(|entry| size.contain(entry.value.size));
+                entries.values().for_each(|entry| size.contain(&entry.value));
             }
         }
         Self { span, value: Arc::new(value), mark: Mark::None, size }
+    }
+
+    /// Whether it or something below it has a [`Mark`].
+    pub(crate) fn holds_mark(&self) -> bool {
+        self.mark != Mark::None || self.size.marked
     }
 
     pub(crate) fn as_mapping(&self) -> Option<&Mapping> {
@@ -321,7 +329,7 @@ impl Builder<'_> {
                     ScalarStyle::Literal => Style::Literal,
                     _ => Style::Text,
                 };
-                let size = Size { nodes: 1, bytes: text.len(), height: 0 };
+                let size = Size { nodes: 1, bytes: text.len(), ..Size::default() };
                 let value = Arc::new(Value::Scalar(text.into(), style));
                 self.complete(anchor, Node { span, value, mark, size })
             }
@@ -380,7 +388,7 @@ impl Builder<'_> {
         if self.stack.len() >= MAX_DEPTH {
             return self.too_deep(span);
         }
-        self.stack.push(Frame { span, mark, anchor, size: Size { nodes: 1, bytes: 0, height: 1 }, kind });
+        self.stack.push(Frame { span, mark, anchor, size: Size { nodes: 1, height: 1, ..Size::default() }, kind });
         self.charge(Size { nodes: 1, ..Size::default() }, span)
     }
 
@@ -446,7 +454,7 @@ impl Builder<'_> {
             self.root = Some(node);
             return Some(());
         };
-        frame.size.contain(node.size);
+        frame.size.contain(&node);
         match &mut frame.kind {
             Open::Sequence(items) => items.push(node),
             Open::Mapping { entries, merges, merged_at, key } => match key.take() {

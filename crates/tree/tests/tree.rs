@@ -1,9 +1,9 @@
-//! What a tree may hold, and that unpacking gives what was packed and nothing elsewhere.
+//! What a tree may hold, and that unpacking gives what was packed and nothing elsewhere; the fuzz target
+//! `archives` tries the same with whatever else comes.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use lattice_tree::{MAX_ENTRIES, Packer, TreeError, check, pack_folder, unpack};
-use proptest::prelude::*;
 use std::{
     fs,
     io::Cursor,
@@ -138,19 +138,4 @@ fn a_folder_comes_out_as_it_went_in() {
     let tree = pack_folder(&source.join("run.sh"), &skip).unwrap();
     unpack(Cursor::new(&tree.archive), &into, false).unwrap();
     assert_eq!(mode("run.sh"), 0o755);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn noise_is_refused_without_a_panic(noise in prop::collection::vec(any::<u8>(), 0..2048), at in 0usize..1500, byte: u8) {
-        let _ = check(&*noise);
-        let mut archive = raw(&[("a/b", EntryType::Regular, ""), ("l", EntryType::Symlink, "a/b")]);
-        archive[at % 1024] ^= byte;
-        let folder = tempfile::tempdir().unwrap();
-        let before = fs::read_dir(folder.path()).unwrap().count();
-        let _ = unpack(Cursor::new(&archive), &folder.path().join("tree"), false);
-        prop_assert!(fs::read_dir(folder.path()).unwrap().count() <= before + 1);
-    }
 }

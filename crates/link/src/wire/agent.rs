@@ -165,8 +165,11 @@ impl From<AgentMessage> for proto::AgentMessage {
 }
 
 /// Reads the first message of a session.
+///
+/// # Errors
+/// [`WireError`] says which field breaks the protocol, or that it is another message.
 #[cfg(feature = "server")]
-pub(crate) fn hello(message: proto::AgentMessage) -> Wire<Hello> {
+pub fn hello(message: proto::AgentMessage) -> Wire<Hello> {
     match some("kind", message.kind)? {
         agent_message::Kind::Hello(hello) => hello.try_into(),
         _ => Err(WireError::Unexpected { got: "another message", expected: "Hello" }),

@@ -10,16 +10,18 @@ mod enroll;
 mod server;
 
 #[cfg(feature = "server")]
-pub(crate) use agent::hello;
+pub use agent::hello;
 #[cfg(feature = "client")]
 pub(crate) use agent::reported;
 #[cfg(feature = "client")]
 pub(crate) use enroll::challenge_for;
 #[cfg(feature = "server")]
 pub(crate) use enroll::challenge_request;
-pub use server::{GoalAssembler, server_message};
 #[cfg(feature = "server")]
-pub(crate) use server::{goal_part, server_kind};
+pub(crate) use server::goal_part;
+#[cfg(feature = "server")]
+pub use server::server_kind;
+pub use server::{GoalAssembler, server_message};
 
 use crate::{
     error::Refusal,

@@ -53,9 +53,12 @@ impl TryFrom<proto::Welcome> for Welcome {
     }
 }
 
-/// Writes a message that is no goal; a goal goes through [`goal_part`].
+/// Writes a message that is no goal.
+///
+/// # Errors
+/// The goal, which goes in parts.
 #[cfg(feature = "server")]
-pub(crate) fn server_kind(message: ServerMessage) -> Result<server_message::Kind, SealedGoal> {
+pub fn server_kind(message: ServerMessage) -> Result<server_message::Kind, SealedGoal> {
     use server_message::Kind;
     Ok(match message {
         ServerMessage::Goal(goal) => return Err(goal),

@@ -1,0 +1,21 @@
+//! What is fuzzed: a file for each kind of input.
+
+mod archives;
+mod certificates;
+mod compose;
+mod documents;
+mod goals;
+mod messages;
+mod requests;
+mod tokens;
+mod words;
+
+pub use archives::Archive;
+pub use certificates::Certificate;
+pub use compose::Compose;
+pub use documents::Document;
+pub use goals::Goals;
+pub use messages::Messages;
+pub use requests::Requests;
+pub use tokens::Token;
+pub use words::Word;
