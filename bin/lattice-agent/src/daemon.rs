@@ -7,7 +7,7 @@ use clap::Args;
 use lattice_agent_core::{
     AgentError, AgentParts, JoinOptions, JoinToken, NodeName, PendingJoin, ServerAddress,
 };
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -23,6 +23,9 @@ pub(crate) struct RunArgs {
     /// Dial this server from now on, instead of those of the token; may be given several times
     #[arg(long, value_name = "HOST:PORT")]
     server: Vec<ServerAddress>,
+    /// Write the log to this file, of at most 8 MiB with three older ones beside it, instead of standard error
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log_file: Option<PathBuf>,
 }
 
 pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {

@@ -17,16 +17,17 @@ mod farewell;
 mod look;
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand, ValueEnum};
-use lattice_agent_core::{AgentConfig, Docker, Home, HomePaths, Runtime};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use lattice_agent_core::{AgentConfig, Docker, Home, HomePaths, LogFile, Runtime};
 use std::{
     io::{IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
 
 /// Lends this computer to a Lattice cluster.
 #[derive(Parser)]
@@ -67,6 +68,11 @@ enum Command {
     Leave(farewell::LeaveArgs),
     /// Remove everything of Lattice's agent from this machine, data included
     Reset(farewell::ResetArgs),
+    /// Print a completion script for a shell
+    Completion {
+        /// Which shell
+        shell: Shell,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -112,20 +118,36 @@ fn note(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn log(json: bool) {
+fn log(json: bool, file: Option<&Path>) -> Result<()> {
     let filter = EnvFilter::try_from_env("LATTICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let stderr = std::io::stderr;
-    let plain = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_target(false);
+    let plain = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    let writer: BoxMakeWriter = match file {
+        Some(path) => {
+            let file = LogFile::open(path)
+                .with_context(|| format!("the log {} cannot be written", path.display()))?;
+            BoxMakeWriter::new(Mutex::new(file))
+        }
+        None => BoxMakeWriter::new(std::io::stderr),
+    };
+    let plain = plain.with_writer(writer);
     if json {
         plain.json().flatten_event(true).init();
     } else {
-        plain.with_ansi(stderr().is_terminal()).init();
+        plain.with_ansi(std::io::stderr().is_terminal()).init();
     }
+    Ok(())
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log(cli.log_json);
+    let file = match &cli.command {
+        Command::Run(args) => args.log_file.as_deref(),
+        _ => None,
+    };
+    if let Err(error) = log(cli.log_json, file) {
+        note(format_args!("error: {error:#}"));
+        return ExitCode::FAILURE;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
@@ -152,6 +174,12 @@ fn main() -> ExitCode {
 }
 
 async fn command(cli: Cli) -> Result<ExitCode> {
+    if let Command::Completion { shell } = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "lattice-agent", &mut script);
+        std::io::stdout().write_all(&script).context("the script cannot be printed")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let base = cli.home.filter(|home| !home.as_os_str().is_empty()).or_else(lattice_agent_core::default_home);
     let base = base.context("no folder for the agent's state is known; give one with --home")?;
     let context = Context { base, docker_host: cli.docker_host };
@@ -162,5 +190,7 @@ async fn command(cli: Cli) -> Result<ExitCode> {
         Command::Doctor { output } => look::doctor(&context, output).await,
         Command::Leave(args) => farewell::leave(&context, args).await,
         Command::Reset(args) => farewell::reset(&context, args).await,
+        // It was answered above: it needs no folder.
+        Command::Completion { .. } => Ok(ExitCode::SUCCESS),
     }
 }

@@ -843,6 +843,9 @@ pub(crate) struct ExecArgs {
     /// Run as another user than the container's: USER[:GROUP].
     #[arg(short, long)]
     pub(crate) user: Option<String>,
+    /// Begin in another folder than the container's: an absolute path in it.
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) workdir: Option<String>,
     /// A service, one replica of it, or an allocation.
     pub(crate) target: String,
     /// The command and its arguments.

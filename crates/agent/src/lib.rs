@@ -27,6 +27,7 @@ mod health;
 mod home;
 mod leave;
 mod local_api;
+mod log_file;
 mod machine;
 mod secrets;
 mod session;
@@ -50,6 +51,7 @@ pub use lattice_model::NodeName;
 pub use lattice_runtime::{Runtime, docker::Docker};
 pub use leave::{Belongings, belongings, remove_belongings};
 pub use local_api::{AgentStatus, AllocationLine, ask_status};
+pub use log_file::LogFile;
 pub use session::{LinkState, LinkStatus};
 
 /// This build's version.

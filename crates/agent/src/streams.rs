@@ -229,21 +229,13 @@ impl Streams {
         recv: &mut BulkReceiver,
     ) -> Result<BulkEnd, LinkError> {
         let ExecRequest { allocation, command, tty, stdin, size, user, workdir, env } = request;
-        if workdir.is_some() {
-            let hint = "run it by a shell: sh -c 'cd FOLDER && …'";
-            return Ok(failed(
-                "unsupported",
-                "this agent runs commands in the container's own folder alone",
-                hint,
-            ));
-        }
         let container = match self.container(allocation).await {
             Ok(container) => container,
             Err(end) => return Ok(end),
         };
         info!(%allocation, program = command.first(), tty, "a command is run");
         let size = size.map(|(columns, rows)| TerminalSize { rows, columns });
-        let config = ExecConfig { argv: command, tty, stdin, env, user, workdir: None, size };
+        let config = ExecConfig { argv: command, tty, stdin, env, user, workdir, size };
         let ExecSession { input, output, control } = match self.runtime.exec(&container, config).await {
             Ok(session) => session,
             Err(error) => return Ok(refused(&error)),

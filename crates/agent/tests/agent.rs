@@ -324,7 +324,7 @@ async fn logs_and_commands_reach_containers_of_the_goal_alone() {
     // A command with input, both outputs, and its exit code.
     let exec = |allocation, command: &str, stdin| {
         let command = ["sh", "-c", command].map(str::to_owned).to_vec();
-        let (user, workdir, size) = (None, None, None);
+        let (user, workdir, size) = (None, Some("/tmp".to_owned()), None);
         StreamRequest::Exec(ExecRequest {
             allocation,
             command,
@@ -336,7 +336,7 @@ async fn logs_and_commands_reach_containers_of_the_goal_alone() {
             env: Default::default(),
         })
     };
-    let mut stream = server.open(exec(web, "cat; echo bad >&2; exit 7", true)).await;
+    let mut stream = server.open(exec(web, "cat; pwd; echo bad >&2; exit 7", true)).await;
     stream.send.data(channel::STDIN, "typed\n".into()).await.unwrap();
     stream.send.end(channel::STDIN).await.unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());

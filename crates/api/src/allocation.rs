@@ -226,6 +226,9 @@ pub struct ExecStart {
     /// `user` or `user:group`; the container's where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The folder that it begins in, an absolute path; the container's own where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
     /// The terminal's size at the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<TerminalSize>,

@@ -388,7 +388,13 @@ impl Builder<'_> {
         if self.stack.len() >= MAX_DEPTH {
             return self.too_deep(span);
         }
-        self.stack.push(Frame { span, mark, anchor, size: Size { nodes: 1, height: 1, ..Size::default() }, kind });
+        self.stack.push(Frame {
+            span,
+            mark,
+            anchor,
+            size: Size { nodes: 1, height: 1, ..Size::default() },
+            kind,
+        });
         self.charge(Size { nodes: 1, ..Size::default() }, span)
     }
 

@@ -31,9 +31,9 @@ impl ops::Add<Duration> for Timestamp {
 pub struct Duration(pub u64);
 
 impl Duration {
-    /// A span of whole seconds.
+    /// A span of whole seconds; the longest there is for more than that.
     pub const fn from_secs(secs: u64) -> Self {
-        Self(secs * 1000)
+        Self(secs.saturating_mul(1000))
     }
 
     /// A span of milliseconds.

@@ -37,7 +37,7 @@ pub use error::{ApplyError, ImportError, LeaseError, StoreError, WatchError};
 pub use key::{InvalidKind, Key, Kind, Revision};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresError, PostgresOptions, PostgresStore};
-pub use record::{Change, ChangeEvent, EventKind, Listing, Prior, Record};
+pub use record::{Change, ChangeEvent, EventKind, Listing, Page, Prior, Record};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore};
 pub use store::{ClusterMeta, Lease, Store};

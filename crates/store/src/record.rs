@@ -32,6 +32,15 @@ pub struct Listing {
     pub records: Vec<Arc<Record>>,
 }
 
+/// Which rows of a kind a page has, by when they were created; those of one transaction come by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// The first ones that were created after a revision.
+    After(Revision),
+    /// The last ones.
+    Last,
+}
+
 /// What one transaction changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {

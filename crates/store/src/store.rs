@@ -2,7 +2,7 @@
 //! server, the revision row locked until commit, the database's clock for leases) can both be it.
 
 use crate::{
-    Applied, ApplyError, ImportError, Key, Kind, LeaseError, Listing, Record, Revision, StoreDump,
+    Applied, ApplyError, ImportError, Key, Kind, LeaseError, Listing, Page, Record, Revision, StoreDump,
     StoreError, Transaction, WatchError, WatchStream,
 };
 use lattice_model::{ClusterId, Duration, RequestId};
@@ -43,6 +43,14 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`] when the store cannot answer.
     async fn list(&self, kind: Kind, project: Option<&str>) -> Result<Listing, StoreError>;
+
+    /// At most `limit` rows of a kind in the order in which they were created, as of one revision. It costs
+    /// what the page holds, however many rows there are. A page may end within a transaction that created
+    /// several.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot answer.
+    async fn page(&self, kind: Kind, page: Page, limit: usize) -> Result<Listing, StoreError>;
 
     /// All rows, by kind and id, as of one revision.
     ///

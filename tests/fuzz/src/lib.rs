@@ -23,6 +23,8 @@
 //! Rejected: cargo-fuzz, whose targets are programs apart from the tests and want a nightly compiler for most of what
 //! they can; proptest, which gives up shrinking where one choice decides over the meaning of the next.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod blob;
 mod budget;
 mod corpus;

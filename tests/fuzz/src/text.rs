@@ -124,8 +124,11 @@ fn once(draw: &mut dyn Draw, text: &mut Vec<u8>, others: &[&[u8]]) {
         1 => drop(text.drain(at..len.min(at + 1 + draw.below(16)))),
         2 if at < len => text[at] = draw.below(256) as u8,
         3 => {
-            let (start, end) = word(text, at);
-            drop(text.splice(start..end, draw.of(NUMBERS).bytes()));
+            let numbers = numbers(text);
+            if !numbers.is_empty() {
+                let (start, end) = *draw.of(&numbers);
+                drop(text.splice(start..end, draw.of(NUMBERS).bytes()));
+            }
         }
         4 => {
             let (start, end) = word(text, at);
@@ -174,6 +177,18 @@ fn once(draw: &mut dyn Draw, text: &mut Vec<u8>, others: &[&[u8]]) {
 
 fn insert(text: &mut Vec<u8>, at: usize, piece: &[u8]) {
     drop(text.splice(at..at, piece.iter().copied()));
+}
+
+/// Where numbers stand.
+fn numbers(text: &[u8]) -> Vec<(usize, usize)> {
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    for at in text.iter().enumerate().filter(|(_, byte)| byte.is_ascii_digit()).map(|(at, _)| at) {
+        match found.last_mut() {
+            Some((_, end)) if *end == at => *end += 1,
+            _ => found.push((at, at + 1)),
+        }
+    }
+    found
 }
 
 /// The word around a place.

@@ -45,6 +45,7 @@ pub(crate) async fn exec(ctx: &Context, args: ExecArgs) -> anyhow::Result<ExitCo
         stdin: args.interactive,
         env,
         user: args.user,
+        workdir: args.workdir,
         size: if args.tty { terminal::size() } else { None },
         files: None,
     };

@@ -52,7 +52,8 @@ impl Agent {
     /// Starts one that dials `server`; `token` goes to its standard input, never into its arguments.
     pub(super) fn start(home: &Path, server: SocketAddr, token: Option<&str>) -> anyhow::Result<Self> {
         let program = program()?;
-        let log = open_log(&log(home))?;
+        let log_file = log(home);
+        let log = open_log(&log_file)?;
         let mut command = std::process::Command::new(&program);
         command
             .arg("run")
@@ -60,6 +61,8 @@ impl Agent {
             .arg(home)
             .arg("--server")
             .arg(server.to_string())
+            .arg("--log-file")
+            .arg(log_file)
             .stdout(Stdio::null())
             .stderr(log);
         command.stdin(if token.is_some() { Stdio::piped() } else { Stdio::null() });

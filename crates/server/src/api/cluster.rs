@@ -23,6 +23,7 @@ use lattice_model::{
     ProjectName, StackKey,
     resource::{Approval, PresenceState},
 };
+use lattice_store::{Page, Revision};
 use std::sync::{Arc, atomic::Ordering};
 
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -182,13 +183,9 @@ pub(crate) async fn audit(
 ) -> Answer<List<AuditView>> {
     let AuditQuery { after, limit } = query;
     let limit = bound(limit);
-    let mut entries: Vec<AuditView> =
-        core.stored::<Audit>().await?.into_iter().map(|(created, entry)| entry.view(created)).collect();
-    entries.sort_by_key(|entry| entry.id);
-    let items = match after {
-        Some(after) => entries.into_iter().filter(|entry| entry.id > after).take(limit).collect(),
-        None => entries.split_off(entries.len().saturating_sub(limit)),
-    };
+    let page = after.map_or(Page::Last, |after| Page::After(Revision(after)));
+    let entries = core.page::<Audit>(page, limit).await?;
+    let items = entries.into_iter().map(|(created, entry)| entry.view(created)).collect();
     Ok(Json(List { items, revision: core.snapshot().revision }))
 }
 

@@ -239,7 +239,10 @@ async fn converse(
     if start.argv.is_empty() && start.files.is_none() {
         return Err(invalid("there is no command", "give at least one word"));
     }
-    let ExecStart { argv, tty, stdin, env, user, size, files } = start;
+    let ExecStart { argv, tty, stdin, env, user, workdir, size, files } = start;
+    if workdir.as_deref().is_some_and(|folder| !folder.starts_with('/')) {
+        return Err(invalid("the working folder is no absolute path", "begin it with /"));
+    }
     let snapshot = core.snapshot();
     let row = find(&snapshot, &allocation.to_string())?;
     let short = |text: &str| text.chars().take(100).collect::<String>();
@@ -268,7 +271,7 @@ async fn converse(
             stdin,
             size: size.map(|size| (size.cols, size.rows)),
             user,
-            workdir: None,
+            workdir,
             env,
         }),
     };

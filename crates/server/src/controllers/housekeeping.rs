@@ -7,7 +7,7 @@ use crate::{
     rows::{self, Audit, Event, JobRun},
     state::Core,
 };
-use lattice_store::{Op, Revision, Transaction};
+use lattice_store::{Op, Page, Revision, Transaction};
 use std::{sync::Arc, time::Duration};
 
 /// How often it runs.
@@ -78,16 +78,32 @@ async fn trim_events(core: &Core) {
     if surplus < AT_ONCE {
         return;
     }
-    remove(core, snapshot.events.values().take(surplus).map(|event| rows::delete::<Event>(&event.key, None)))
-        .await;
+    let _ = remove(
+        core,
+        snapshot.events.values().take(surplus).map(|event| rows::delete::<Event>(&event.key, None)),
+    )
+    .await;
 }
 
 async fn trim_audit(core: &Core) {
-    let Ok(mut entries) = core.stored::<Audit>().await else { return };
-    let surplus = entries.len().saturating_sub(AUDITS);
-    entries.sort_by_key(|(created, _)| *created);
-    remove(core, entries.iter().take(surplus).map(|(_, entry)| rows::delete::<Audit>(&entry.key, None)))
-        .await;
+    // By pages: there may be a hundred thousand.
+    let (mut count, mut from) = (0usize, Revision::ZERO);
+    loop {
+        let Ok(entries) = core.page::<Audit>(Page::After(from), AT_ONCE).await else { return };
+        let Some((last, _)) = entries.last() else { break };
+        (count, from) = (count + entries.len(), *last);
+    }
+    let mut surplus = count.saturating_sub(AUDITS);
+    while surplus > 0 {
+        let limit = surplus.min(AT_ONCE);
+        let Ok(oldest) = core.page::<Audit>(Page::After(Revision::ZERO), limit).await else { return };
+        if oldest.is_empty()
+            || !remove(core, oldest.iter().map(|(_, entry)| rows::delete::<Audit>(&entry.key, None))).await
+        {
+            return;
+        }
+        surplus -= oldest.len();
+    }
 }
 
 async fn trim_runs(core: &Core) {
@@ -100,15 +116,17 @@ async fn trim_runs(core: &Core) {
         *of_job += 1;
         *of_job > RUNS || *place >= ALL_RUNS
     });
-    remove(core, surplus.map(|(_, (_, run))| rows::delete::<JobRun>(&run.key, None))).await;
+    let _ = remove(core, surplus.map(|(_, (_, run))| rows::delete::<JobRun>(&run.key, None))).await;
 }
 
-async fn remove(core: &Core, ops: impl Iterator<Item = Op>) {
+/// Whether all of them went.
+async fn remove(core: &Core, ops: impl Iterator<Item = Op>) -> bool {
     let ops: Vec<Op> = ops.collect();
     for chunk in ops.chunks(AT_ONCE) {
         if let Err(error) = core.store.apply(Transaction::new(chunk.to_vec())).await {
             tracing::warn!(%error, "old rows were not removed");
-            return;
+            return false;
         }
     }
+    true
 }

@@ -239,10 +239,22 @@ impl Core {
     /// Rows of one kind straight from the store, for what is not kept in memory.
     pub(crate) async fn stored<T: crate::rows::Stored>(&self) -> Result<Vec<(Revision, T)>, ErrorBody> {
         let listing = self.store.list(T::KIND, None).await.map_err(|e| store_refusal(&e.into()))?;
-        let read =
-            |record: &Arc<lattice_store::Record>| Some((record.created, crate::rows::read(record).ok()?));
-        Ok(listing.records.iter().filter_map(read).collect())
+        Ok(rows_of(&listing))
     }
+
+    /// Some rows of a kind, with the revisions that created them, in that order.
+    pub(crate) async fn page<T: crate::rows::Stored>(
+        &self,
+        page: lattice_store::Page,
+        limit: usize,
+    ) -> Result<Vec<(Revision, T)>, ErrorBody> {
+        let listing = self.store.page(T::KIND, page, limit).await.map_err(|e| store_refusal(&e.into()))?;
+        Ok(rows_of(&listing))
+    }
+}
+
+fn rows_of<T: crate::rows::Stored>(listing: &lattice_store::Listing) -> Vec<(Revision, T)> {
+    listing.records.iter().filter_map(|row| Some((row.created, crate::rows::read(row).ok()?))).collect()
 }
 
 fn behind() -> Refused {

@@ -52,7 +52,8 @@ macro_rules! conformance_cases {
         $macro! { $($before)*;
             rows_are_compared_and_swapped, refused_transactions_write_nothing, checks_only_assert,
             puts_and_deletes_without_expectation, bounds_are_kept, guards_fence, requests_are_applied_once,
-            concurrent_writers_lose_no_update, listings_show_one_revision, rows_survive_reopening,
+            concurrent_writers_lose_no_update, listings_show_one_revision, pages_come_in_the_order_of_creation,
+            pages_cost_what_they_hold, rows_survive_reopening,
             a_closed_store_says_so,
             changes_come_in_order_without_a_gap, a_listing_and_its_watch_miss_nothing,
             watches_resume_anywhere, changes_say_what_happened, compaction_ends_old_watches,

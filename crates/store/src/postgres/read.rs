@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Applied, Change, ChangeEvent, ChangeLog, ClusterMeta, EventKind, Key, Kind, Lease, LeaseError, Listing,
-    Prior, Record, Revision, StoreError, WatchError,
+    Page, Prior, Record, Revision, StoreError, WatchError,
     lease::{LeaseOp, LeaseRow, judge},
 };
 use lattice_model::{ClusterId, Duration, RequestId};
@@ -32,6 +32,8 @@ enum Read {
     All,
     Kind,
     Project,
+    After,
+    Last,
     Head,
     Settled,
     Cluster,
@@ -40,7 +42,7 @@ enum Read {
 }
 
 /// In the order of [`Read`].
-static SQL: LazyLock<[String; 9]> = LazyLock::new(|| {
+static SQL: LazyLock<[String; 11]> = LazyLock::new(|| {
     let columns = "r.kind, r.id, r.revision, r.created, r.project, r.owner, r.body";
     // The revision comes with each row, and alone where there is none.
     let list = |rows: &str| {
@@ -48,11 +50,19 @@ static SQL: LazyLock<[String; 9]> = LazyLock::new(|| {
             "SELECT {columns}, m.revision FROM meta m LEFT JOIN records r ON {rows} ORDER BY r.kind, r.id"
         )
     };
+    let page = |rows: &str| {
+        format!(
+            "SELECT {columns}, m.revision FROM meta m \
+             LEFT JOIN LATERAL (SELECT * FROM records r WHERE {rows}) r ON true ORDER BY r.created, r.id"
+        )
+    };
     [
         format!("SELECT {columns} FROM records r WHERE r.kind = $1 AND r.id = $2"),
         list("true"),
         list("r.kind = $1"),
         list("r.kind = $1 AND r.project = $2"),
+        page("r.kind = $1 AND r.created > $2 ORDER BY r.created, r.id LIMIT $3"),
+        page("r.kind = $1 ORDER BY r.created DESC, r.id DESC LIMIT $2"),
         "SELECT revision, compacted, schema FROM meta".to_owned(),
         "SELECT revision FROM requests WHERE id = $1".to_owned(),
         "SELECT cluster_id, incarnation, schema FROM meta".to_owned(),
@@ -204,17 +214,19 @@ impl Readers {
                 self.query(doing, Read::Project, &[&kind.as_str(), &project]).await?
             }
         };
-        let read = || -> Result<Listing, Fault> {
-            let first = rows.first().ok_or_else(|| odd("there is no row in meta".into()))?;
-            let revision = revision(first, 7)?;
-            // Alone, the revision comes with nulls.
-            let there = |row: &&Row| !matches!(row.try_get::<_, Option<&str>>(0), Ok(None));
-            Ok(Listing {
-                revision,
-                records: rows.iter().filter(there).map(record).collect::<Result<_, _>>()?,
-            })
+        listing(&rows).map_err(|fault| fault.into_store(doing))
+    }
+
+    pub(super) async fn page(&self, kind: Kind, page: Page, limit: usize) -> Result<Listing, StoreError> {
+        let doing = "listing a page of rows";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = match page {
+            Page::After(after) => {
+                self.query(doing, Read::After, &[&kind.as_str(), &number(after), &limit]).await?
+            }
+            Page::Last => self.query(doing, Read::Last, &[&kind.as_str(), &limit]).await?,
         };
-        read().map_err(|fault| fault.into_store(doing))
+        listing(&rows).map_err(|fault| fault.into_store(doing))
     }
 
     /// The newest revision, the oldest to watch from, and the schema.
@@ -301,6 +313,15 @@ impl ChangeLog for Readers {
         let found = read().map_err(|fault| fault.into_store(doing))?;
         found.map_err(|oldest| WatchError::TooOld { from: after, oldest })
     }
+}
+
+/// The rows of a listing, each with the revision.
+fn listing(rows: &[Row]) -> Result<Listing, Fault> {
+    let first = rows.first().ok_or_else(|| odd("there is no row in meta".into()))?;
+    let revision = revision(first, 7)?;
+    // Alone, the revision comes with nulls.
+    let there = |row: &&Row| !matches!(row.try_get::<_, Option<&str>>(0), Ok(None));
+    Ok(Listing { revision, records: rows.iter().filter(there).map(record).collect::<Result<_, _>>()? })
 }
 
 fn event(row: &Row, at: Revision) -> Result<ChangeEvent, Fault> {

@@ -12,7 +12,8 @@ use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
 /// Entry `n` leads from version `n` to `n + 1`.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     -- One row, which every batch locks first and holds until its commit. Room for its versions on
     -- one page, since each batch makes one.
     CREATE TABLE meta (
@@ -70,7 +71,12 @@ const MIGRATIONS: &[&str] = &["
         batch bigint NOT NULL,
         seen bigint NOT NULL
     ) WITH (fillfactor = 50);
-"];
+",
+    "
+    -- Pages in the order of creation. An update changes none of it.
+    CREATE INDEX records_created ON records (kind, created, id);
+",
+];
 
 /// The schema version that this program writes.
 pub const SCHEMA: u32 = MIGRATIONS.len() as u32;

@@ -9,8 +9,8 @@ use super::{
     schema, session,
 };
 use crate::{
-    Applied, ApplyError, ChangeLog, ClusterMeta, ImportError, Key, Kind, Lease, LeaseError, Listing, Record,
-    Revision, Store, StoreDump, StoreError, Transaction, WatchError, WatchStream, lease::LeaseOp,
+    Applied, ApplyError, ChangeLog, ClusterMeta, ImportError, Key, Kind, Lease, LeaseError, Listing, Page,
+    Record, Revision, Store, StoreDump, StoreError, Transaction, WatchError, WatchStream, lease::LeaseOp,
 };
 use lattice_model::{Duration, RequestId};
 use std::sync::Arc;
@@ -99,6 +99,10 @@ impl Store for PostgresStore {
 
     async fn list(&self, kind: Kind, project: Option<&str>) -> Result<Listing, StoreError> {
         self.readers.list(Some(kind), project).await
+    }
+
+    async fn page(&self, kind: Kind, page: Page, limit: usize) -> Result<Listing, StoreError> {
+        self.readers.page(kind, page, limit).await
     }
 
     async fn list_all(&self) -> Result<Listing, StoreError> {

@@ -2,7 +2,7 @@
 
 use super::{schema, store_error};
 use crate::{
-    Applied, Change, ChangeEvent, ChangeLog, ClusterMeta, EventKind, Key, Kind, Listing, Prior, Record,
+    Applied, Change, ChangeEvent, ChangeLog, ClusterMeta, EventKind, Key, Kind, Listing, Page, Prior, Record,
     Revision, StoreError, WatchError,
 };
 use lattice_model::{ClusterId, RequestId};
@@ -121,6 +121,38 @@ impl Readers {
                     statement.query_map([kind.as_str()], record)?.collect::<Result<_, _>>()?
                 }
                 (None, _) => t.prepare_cached(ALL)?.query_map([], record)?.collect::<Result<_, _>>()?,
+            };
+            Ok(Listing { revision, records })
+        })
+        .await
+    }
+
+    pub(super) async fn page(
+        self: &Arc<Self>,
+        kind: Kind,
+        page: Page,
+        limit: usize,
+    ) -> Result<Listing, StoreError> {
+        const AFTER: &str = "SELECT kind, id, revision, created, project, owner, body FROM records \
+            WHERE kind = ?1 AND created > ?2 ORDER BY created, id LIMIT ?3";
+        const LAST: &str = "SELECT kind, id, revision, created, project, owner, body FROM records \
+            WHERE kind = ?1 ORDER BY created DESC, id DESC LIMIT ?2";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read("listing a page of rows", move |t| {
+            let revision = head(t)?.0;
+            let kind = kind.as_str();
+            let records = match page {
+                Page::After(after) => {
+                    let mut statement = t.prepare_cached(AFTER)?;
+                    statement.query_map((kind, number(after), limit), record)?.collect::<Result<_, _>>()?
+                }
+                Page::Last => {
+                    let mut statement = t.prepare_cached(LAST)?;
+                    let rows = statement.query_map((kind, limit), record)?;
+                    let mut records: Vec<_> = rows.collect::<Result<_, _>>()?;
+                    records.reverse();
+                    records
+                }
             };
             Ok(Listing { revision, records })
         })

@@ -11,7 +11,8 @@ use uuid::Uuid;
 const APPLICATION: i32 = 0x4C41_5454;
 
 /// Entry `n` leads from version `n` to `n + 1`.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (
         one INTEGER PRIMARY KEY CHECK (one = 1),
         cluster_id TEXT NOT NULL,
@@ -59,7 +60,12 @@ const MIGRATIONS: &[&str] = &["
         ttl INTEGER NOT NULL,
         ends INTEGER NOT NULL
     ) STRICT;
-"];
+",
+    "
+    -- Pages in the order of creation. An update touches no index still.
+    CREATE INDEX records_created ON records (kind, created, id);
+",
+];
 
 /// The schema version that this program writes.
 pub const SCHEMA: u32 = MIGRATIONS.len() as u32;

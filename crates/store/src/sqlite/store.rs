@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     Applied, ApplyError, ChangeLog, ClusterMeta, Feed, ImportError, Key, Kind, Lease, LeaseError, Listing,
-    Record, Revision, Store, StoreDump, StoreError, Transaction, WatchError, WatchStream, lease::LeaseOp,
+    Page, Record, Revision, Store, StoreDump, StoreError, Transaction, WatchError, WatchStream,
+    lease::LeaseOp,
 };
 use lattice_model::{Duration, RequestId};
 use std::{path::Path, sync::Arc, thread};
@@ -83,6 +84,10 @@ impl Store for SqliteStore {
 
     async fn list(&self, kind: Kind, project: Option<&str>) -> Result<Listing, StoreError> {
         self.readers.list(Some(kind), project).await
+    }
+
+    async fn page(&self, kind: Kind, page: Page, limit: usize) -> Result<Listing, StoreError> {
+        self.readers.page(kind, page, limit).await
     }
 
     async fn list_all(&self) -> Result<Listing, StoreError> {

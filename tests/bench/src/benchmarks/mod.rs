@@ -5,6 +5,7 @@ mod api_rates;
 mod deploy_latency;
 mod direct;
 mod restart_latency;
+mod rolling;
 mod scale;
 mod server_footprint;
 mod store_writes;
@@ -20,6 +21,7 @@ pub(crate) const ALL: &[&dyn Benchmark] = &[
     &deploy_latency::DeployLatency,
     &restart_latency::RestartLatency,
     &scale::Scale50,
+    &rolling::RollingUpdate,
     &agent_footprint::AgentFootprint,
     &server_footprint::ServerFootprint,
 ];

@@ -26,7 +26,7 @@ enum File {
 }
 
 const AGENT: &str = "cpu = 2.5\nmemory = \"60%\"\npublish_beyond_loopback = false\nprojects = [\"default\"]\nallow_capabilities = [\"NET_ADMIN\"]\nmax_ulimits = { nofile = 65536 }\ngpus = [\"0\"]\nmax_log = \"1g\"\ndocker_host = \"/var/run/docker.sock\"\nproxy = \"http://user:s3cretword@proxy.example:3128\"\nheartbeat_seconds = 5\n";
-const SERVER: &str = "home = \"/tmp/x\"\ncluster_name = \"attic\"\nmin_agent_version = \"0.1.0\"\n[store]\nurl = \"postgres://user:s3cretword@h1,h2/db?sslmode=require\"\nschema = \"lattice\"\n[api]\nlisten = \"127.0.0.1:7400\"\nhosts = [\"lattice.example\"]\nsession_secs = 3600\nsession_idle_secs = 600\n[agents]\nlisten = \"0.0.0.0:7443\"\nadvertise = [\"a.example:1\", \"10.0.0.1\"]\nheartbeat_secs = 5\npresence_grace_secs = 30\n[planning]\nnode_loss_after_secs = 120\nmany_nodes_least = 3\nmany_nodes_percent = 50\nstrategy = \"spread\"\n[blobs]\npath = \"/tmp/b\"\nper_project = \"1g\"\n[backup]\nurl = \"/b\"\nevery = \"6h\"\nkeep = 3\nrecipients = [\"age1x\"]\n";
+const SERVER: &str = "home = \"/tmp/x\"\ncluster_name = \"attic\"\nmin_agent_version = \"0.1.0\"\n[store]\nurl = \"postgres://user:s3cretword@h1,h2/db?sslmode=require\"\nschema = \"lattice\"\n[api]\nlisten = \"127.0.0.1:7400\"\nhosts = [\"lattice.example\"]\nsession_secs = 3600\nsession_idle_secs = 600\n[agents]\nlisten = \"0.0.0.0:7443\"\nadvertise = [\"a.example:1\", \"10.0.0.1\"]\nheartbeat_secs = 5\npresence_grace_secs = 30\n[planning]\nnode_loss_after_secs = 120\nmany_nodes_least = 3\nmany_nodes_percent = 50\nstrategy = \"spread\"\n[blobs]\npath = \"/tmp/b\"\nper_project = \"1g\"\n[backup]\nurl = \"/b\"\nevery = \"6h\"\nkeep = 3\nrecipients = [\"age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p\"]\n";
 const IDENTITY: &str = r#"{"version":1,"node":"01010101-0101-0101-0101-010101010101","cluster":"01010101-0101-0101-0101-010101010102","name":"box","servers":["lattice.example:7443"],"root":"AAAA","joined_at":5}"#;
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAAAAAAA\n-----END CERTIFICATE-----\n";
 const FORMER: &str = "01010101-0101-0101-0101-010101010101\n01010101-0101-0101-0101-010101010102\n";
@@ -71,17 +71,7 @@ impl Subject for Document {
         }
         let home = HomePaths::new(FOLDER.path());
         fs::create_dir_all(home.dir()).map_err(|error| error.to_string())?;
-        let put = |name: &str| {
-            use std::os::unix::fs::OpenOptionsExt as _;
-            let file = fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(home.dir().join(name));
-            file.and_then(|mut file| std::io::Write::write_all(&mut file, &text.0))
-                .map_err(|error| error.to_string())
-        };
+        let put = |name: &str| put(&home, name, &text.0).map_err(|error| error.to_string());
         let outcome = match file {
             File::Agent => {
                 put("agent.toml")?;
@@ -107,6 +97,18 @@ impl Subject for Document {
     }
 }
 
+/// As the agent keeps its files: for its user alone.
+fn put(home: &HomePaths, name: &str, text: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let options = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(home.dir().join(name));
+    options.and_then(|mut file| std::io::Write::write_all(&mut file, text))
+}
+
 impl Document {
     /// No message shows a password that stands where one belongs.
     fn secretless(&self, said: &str) -> Result<(), String> {
@@ -117,5 +119,26 @@ impl Document {
         } else {
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that is refused at once tries nothing.
+    #[test]
+    fn what_inputs_are_made_from_is_good() {
+        let folder = FOLDER.path();
+        ServerConfig::parse(SERVER, Path::new("server.toml"), folder).unwrap();
+        let home = HomePaths::new(folder);
+        fs::create_dir_all(home.dir()).unwrap();
+        put(&home, "agent.toml", AGENT.as_bytes()).unwrap();
+        AgentConfig::load(&home.config()).unwrap();
+        put(&home, "identity.json", IDENTITY.as_bytes()).unwrap();
+        put(&home, "node.crt", CERTIFICATE.as_bytes()).unwrap();
+        put(&home, "former-nodes", FORMER.as_bytes()).unwrap();
+        home.identity().unwrap().unwrap().root().unwrap();
+        assert_eq!((home.certificate().unwrap().len(), home.former_nodes().unwrap().len()), (1, 2));
     }
 }
