@@ -127,8 +127,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.log");
         // Nothing can be renamed onto a folder that is not empty.
-        fs::create_dir_all(folder.path().join("agent.log.1/x")).unwrap();
-        fs::create_dir_all(folder.path().join("agent.log.2/x")).unwrap();
+        for n in 1..=KEPT {
+            fs::create_dir_all(folder.path().join(format!("agent.log.{n}/x"))).unwrap();
+        }
         let mut log = LogFile::at(&path, 20, false).unwrap();
         for _ in 0..10 {
             log.write_all(b"0123456789\n").unwrap();

@@ -348,7 +348,7 @@ async fn logs_and_commands_reach_containers_of_the_goal_alone() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!((&*out, &*err, end), (&b"typed\n"[..], &b"bad\n"[..], BulkEnd::Exit(7)));
+    assert_eq!((&*out, &*err, end), (&b"typed\n/tmp\n"[..], &b"bad\n"[..], BulkEnd::Exit(7)));
     // A container that carries this node's label and is not of the goal is not reached.
     let mut stream = server.open(exec(id(), "true", false)).await;
     let end = stream.recv.recv().await.unwrap();
