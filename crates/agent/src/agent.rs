@@ -28,6 +28,7 @@ use crate::{
     facts::{self, Machine},
     health::{Health, Monitor},
     home::{Home, HomePaths},
+    images::Images,
     local_api,
     machine::Roots,
     secrets::SecretsDir,
@@ -125,11 +126,14 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
     let (link_status, link_seen) = watch::channel(LinkStatus::new());
     let trees = Arc::new(Trees::new(paths.trees()));
     trees.clear_leftovers();
+    let images = Arc::new(Images::open(paths.images(), Arc::clone(&runtime), events.clone()));
+    images.clear_leftovers();
     let executor = Executor {
         node: identity.node,
         runtime: Arc::clone(&runtime),
         secrets: Arc::clone(&secrets),
         trees: Arc::clone(&trees),
+        images: Arc::clone(&images),
         tickets: tickets.clone(),
         events: events.clone(),
         relist: Arc::clone(&relist),
@@ -214,6 +218,8 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
     )?;
     // Before anything is fetched.
     trees.reach(session.bulk());
+    images.reach(session.bulk());
+    spawn(&tasks, &stop, Arc::clone(&images).tend(|| None));
     spawn(&tasks, &stop, watcher.run());
     let certificate = session.certificate();
     spawn(&tasks, &stop, session.run());
@@ -367,6 +373,8 @@ impl Core {
                 }
                 self.batch.reports.push_back(kind);
             }
+            Event::Progress { id, here, total } => self.step(Input::Progress(id, here, total)),
+            Event::ImagesInUse(answer) => drop(answer.send(self.reconciler.images_in_use())),
             Event::RuntimeLost(reason) => self.step(Input::RuntimeLost(reason)),
             Event::Done { ticket, id, mut result, seen } => {
                 if let Some((container, seen)) = seen

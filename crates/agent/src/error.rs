@@ -26,6 +26,9 @@ pub enum AgentError {
     /// Files that travel with a deployment.
     #[error(transparent)]
     Tree(#[from] lattice_tree::TreeError),
+    /// An uploaded image is not what it should be.
+    #[error(transparent)]
+    Image(#[from] lattice_image::ImageError),
     /// The text is not a join token.
     #[error(transparent)]
     Token(#[from] TokenParseError),

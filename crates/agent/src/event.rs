@@ -8,12 +8,12 @@
 use crate::agent::Snapshot;
 use lattice_converge::{Failure, Listing, NodePolicy, OperationId, Outcome};
 use lattice_model::{
-    AllocationId, SealedGoal,
+    AllocationId, Bytes, SealedGoal,
     container::{ContainerId, ContainerSeen},
     report::ReportKind,
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -39,6 +39,10 @@ pub(crate) enum Event {
     Tell(ReportKind),
     /// The engine does not answer.
     RuntimeLost(String),
+    /// How far fetching an image is.
+    Progress { id: OperationId, here: Bytes, total: Bytes },
+    /// The images that allocations of the goal ask for.
+    ImagesInUse(oneshot::Sender<BTreeSet<String>>),
     /// An operation ended, and the container was seen so.
     Done { ticket: u64, id: OperationId, result: Result<Outcome, Failure>, seen: Sight },
     /// The server gave a goal; the answer says whether it is kept.

@@ -6,17 +6,21 @@ use crate::{
     AgentError,
     error::chain,
     event::{Event, Sight, Tickets},
+    images::Images,
     secrets::SecretsDir,
     trees::Trees,
 };
 use lattice_converge::{Failure, Operation, OperationId, Outcome};
 use lattice_model::{
-    NodeId,
+    Bytes, NodeId,
     container::{ContainerConfig, ContainerId, ContainerSeen, MountSource},
 };
-use lattice_runtime::{Runtime, RuntimeError};
-use std::sync::Arc;
-use tokio::sync::{Notify, mpsc, watch};
+use lattice_runtime::{PullProgress, Runtime, RuntimeError};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::{Instant, sleep},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
@@ -28,6 +32,7 @@ pub(crate) struct Executor {
     /// `Err` says why there is no place for secrets.
     pub(crate) secrets: Arc<Result<SecretsDir, AgentError>>,
     pub(crate) trees: Arc<Trees>,
+    pub(crate) images: Arc<Images>,
     pub(crate) tickets: Tickets,
     pub(crate) events: mpsc::Sender<Event>,
     /// Asks for a listing, after something whose outcome is unknown.
@@ -35,6 +40,11 @@ pub(crate) struct Executor {
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
+
+/// How often it is looked how far an image is.
+const TELL: Duration = Duration::from_secs(2);
+/// How often that is told where it hardly moves.
+const TELL_SLOWLY: Duration = Duration::from_secs(15);
 
 type Ended = Result<(Outcome, Sight, u64), Failure>;
 
@@ -46,7 +56,7 @@ impl Executor {
             let work = async {
                 let what = describe(&operation);
                 info!(operation = id.0, what, "begins");
-                let ended = this.carry_out(operation).await;
+                let ended = this.carry_out(id, operation).await;
                 match &ended {
                     Ok(_) => debug!(operation = id.0, what, "done"),
                     Err(failure) => warn!(operation = id.0, what, ?failure, "failed"),
@@ -70,16 +80,31 @@ impl Executor {
         });
     }
 
-    async fn carry_out(&self, operation: Operation) -> Ended {
+    async fn carry_out(&self, id: OperationId, operation: Operation) -> Ended {
         let done = |this: &Self| Ok((Outcome::Done, None, this.tickets.take()));
         match operation {
-            Operation::Pull { image, platform } => {
-                let (progress, _) = watch::channel(Default::default());
-                match self.runtime.pull(&image, platform.as_deref(), progress).await {
+            Operation::Pull { image, platform, login } => {
+                let before = self.images.before(&image).await;
+                let (progress, far) = watch::channel(PullProgress::default());
+                let pull = self.runtime.pull(&image, platform.as_deref(), login.as_deref(), progress);
+                match self.telling(id, far, pull).await {
                     // An image that the registry lacks is not helped by another pull at once.
                     Err(error @ RuntimeError::ImageMissing { .. }) => Err(Failure::Other(chain(&error))),
-                    other => other.map_err(failure).and_then(|()| done(self)),
+                    other => {
+                        other.map_err(failure)?;
+                        self.images.pulled(&image, before).await;
+                        done(self)
+                    }
                 }
+            }
+            Operation::FetchImage { image, name } => {
+                let (progress, far) = watch::channel(PullProgress::default());
+                let fetch = self.images.fetch(image, &name, progress);
+                self.telling(id, far, fetch).await.map_err(|error| match error {
+                    AgentError::Runtime(error) => failure(error),
+                    error => Failure::Other(chain(&error)),
+                })?;
+                done(self)
             }
             Operation::CreateNetwork { name, internal, labels } => {
                 self.runtime.create_network(&name, internal, &labels).await.map_err(failure)?;
@@ -110,9 +135,10 @@ impl Executor {
                     Err(error) => Err(Failure::Other(chain(&error))),
                 }
             }
-            Operation::Create { allocation: _, config, files } => {
+            Operation::Create { allocation: _, mut config, files } => {
                 self.write(&files)?;
                 self.trees.mountable(&config).map_err(Failure::Other)?;
+                config.image = self.images.engine_name(&config.image);
                 let id = self.runtime.create(&config).await.map_err(|error| unseen(&config, error))?;
                 let ticket = self.tickets.take();
                 let seen = ContainerSeen::just_created(id.clone(), *config);
@@ -138,6 +164,38 @@ impl Executor {
                 }
                 Ok((Outcome::Done, Some((container, None)), self.tickets.take()))
             }
+        }
+    }
+
+    /// Carries out what tells how far it is, and passes that on: soon enough to be followed, and
+    /// seldom enough that a report may be made of each word.
+    async fn telling<T>(
+        &self,
+        id: OperationId,
+        mut far: watch::Receiver<PullProgress>,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let tell = async {
+            let (mut told, mut last) = (0u64, Instant::now());
+            loop {
+                sleep(TELL).await;
+                let PullProgress { current, total, .. } = *far.borrow_and_update();
+                let moved = current.abs_diff(told);
+                let due = moved > total / 20 || (moved > 0 && last.elapsed() >= TELL_SLOWLY);
+                if total > 0 && due {
+                    (told, last) = (current, Instant::now());
+                    // Where the main loop has enough to do, the next word will do.
+                    let _ = self.events.try_send(Event::Progress {
+                        id,
+                        here: Bytes(current),
+                        total: Bytes(total),
+                    });
+                }
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            never = tell => never,
         }
     }
 
@@ -192,8 +250,11 @@ fn failure(error: RuntimeError) -> Failure {
 /// For the log: never an environment or a secret.
 fn describe(operation: &Operation) -> String {
     match operation {
-        Operation::Pull { image, platform: None } => format!("pull {image}"),
-        Operation::Pull { image, platform: Some(platform) } => format!("pull {image} for {platform}"),
+        Operation::Pull { image, platform: None, login: _ } => format!("pull {image}"),
+        Operation::Pull { image, platform: Some(platform), login: _ } => {
+            format!("pull {image} for {platform}")
+        }
+        Operation::FetchImage { image, name } => format!("fetch image {name} ({})", image.short()),
         Operation::CreateNetwork { name, .. } => format!("create network {name}"),
         Operation::RemoveNetwork { name } => format!("remove network {name}"),
         Operation::CreateVolume { name, .. } => format!("create volume {name}"),

@@ -11,6 +11,7 @@
 //! | `agent.db`, `outbox.db` | see [`crate::disk`] | SQLite |
 //! | `former-nodes` | the nodes that this machine was and left, for `reset` to clean up after | replaced whole |
 //! | `trees/` | files that travelled with deployments, see [`crate::trees`] | renamed when whole |
+//! | `images/` | layers on their way to the engine, and the list of images that were brought, see [`crate::images`] | appended; the list replaced |
 //! | `agent.toml` | the owner's word, see [`crate::AgentConfig`] | written by people |
 //! | `agent.sock` | the local API | socket, 0600 |
 //! | `lock` | held while an agent, `join`, `leave` or `reset` runs | `flock` |
@@ -95,6 +96,10 @@ impl HomePaths {
     }
 
     /// Files that travelled with deployments, each tree under its digest.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.dir.join("images")
+    }
+
     pub(crate) fn trees(&self) -> PathBuf {
         self.dir.join("trees")
     }
@@ -387,6 +392,7 @@ impl Home {
         // It alone says *joined*, so it goes before what a member needs.
         remove_if_there(&paths.identity_file())?;
         lattice_tree::remove(&paths.trees())?;
+        lattice_tree::remove(&paths.images())?;
         for path in [paths.database(), paths.outbox()] {
             remove_database(&path)?;
         }

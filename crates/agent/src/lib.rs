@@ -25,6 +25,7 @@ mod executor;
 mod facts;
 mod health;
 mod home;
+mod images;
 mod leave;
 mod local_api;
 mod log_file;

@@ -323,7 +323,7 @@ impl Session {
         let hello = Hello {
             protocol: PROTOCOL,
             agent_version: crate::VERSION.to_owned(),
-            capabilities: ["logs", "exec", "secrets", "trees"].map(String::from).to_vec(),
+            capabilities: ["logs", "exec", "secrets", "trees", "images"].map(String::from).to_vec(),
             facts: facts.clone(),
             capacity,
             goal,

@@ -6,6 +6,7 @@ use crate::{
     engine::{EngineStatus, Watcher},
     event::{Event, Freshness, QUEUE, Tickets},
     executor::Executor,
+    images::Images,
     trees::Trees,
 };
 use lattice_converge::{AllocationRecord, Effect, Folders, Input, NodePolicy, Outcome, Reconciler};
@@ -78,6 +79,7 @@ fn process(engine: &Simulated, records: BTreeMap<AllocationId, AllocationRecord>
         // A machine without a memory file system.
         secrets: Arc::new(Err(AgentError::NoMemoryFolder { tried: "/run, /dev/shm".into() })),
         trees: Arc::clone(&trees),
+        images: Arc::new(Images::open("/nowhere".into(), Arc::clone(&runtime), events.clone())),
         tickets: tickets.clone(),
         events: events.clone(),
         relist: Arc::clone(&relist),
@@ -164,6 +166,7 @@ impl World {
                 }
                 self.input(Input::Done(id, result));
             }
+            Event::Progress { id, here, total } => self.input(Input::Progress(id, here, total)),
             other => panic!("nobody sends {other:?}"),
         }
     }
@@ -212,6 +215,7 @@ fn allocation(
         volumes: BTreeMap::new(),
         networks: [("default".parse().unwrap(), NetworkId::from_random(88))].into(),
         secrets: BTreeMap::new(),
+        registry: None,
     }
 }
 

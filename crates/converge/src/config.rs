@@ -76,7 +76,7 @@ pub fn container_config(
     });
     ContainerConfig {
         name: format!("{}{}", name_prefix(workload, *slot), id.short()),
-        image: spec.image.clone(),
+        image: spec.engine_image(),
         entrypoint: spec.entrypoint.clone(),
         command: spec.command.clone(),
         environment: spec.environment.clone(),

@@ -250,12 +250,19 @@ impl Case<'_> {
     }
 
     fn pull(&self) -> (Next, AllocationStatus) {
-        let pull = image_of(&self.wanted.spec);
+        let pull = image_of(self.wanted);
         let status = match self.reconciler.troubles.get(&pull.subject()) {
             Some(trouble) if trouble.retry_at > self.now => {
                 is(AllocationState::BackingOff).because(&trouble.why)
             }
-            _ => is(AllocationState::Pulling).because(format!("fetches {}", self.wanted.spec.image)),
+            _ => {
+                let image = &self.wanted.spec.image;
+                let far = match self.reconciler.fetched.get(&pull.subject()) {
+                    Some((here, total)) if total.0 > 0 => format!(": {here} of {total}"),
+                    _ => String::new(),
+                };
+                is(AllocationState::Pulling).because(format!("fetches {image}{far}"))
+            }
         };
         (Next::Run(pull), status)
     }

@@ -15,6 +15,7 @@ pub mod config;
 mod decide;
 mod depend;
 pub mod health;
+pub mod images;
 mod outcome;
 pub mod policy;
 mod reconciler;

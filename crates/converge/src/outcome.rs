@@ -6,20 +6,29 @@ use crate::{
     words::{Failure, Operation, OperationId, Outcome},
 };
 use lattice_model::{
-    AllocationId, Timestamp,
+    AllocationId, GoalAllocation, Timestamp,
     container::{ContainerSeen, NetworkSeen, VolumeSeen},
-    spec::{PullPolicy, WorkloadSpec},
+    spec::PullPolicy,
 };
 use std::collections::BTreeSet;
 
-/// How the image of a workload is fetched.
-pub(crate) fn image_of(spec: &WorkloadSpec) -> Operation {
-    Operation::Pull { image: spec.image.clone(), platform: spec.platform.clone() }
+/// How the image of an allocation is fetched.
+pub(crate) fn image_of(wanted: &GoalAllocation) -> Operation {
+    let spec = &wanted.spec;
+    match spec.uploaded_image() {
+        Some(image) => Operation::FetchImage { image, name: spec.image.clone() },
+        None => Operation::Pull {
+            image: spec.engine_image(),
+            platform: spec.platform.clone(),
+            login: wanted.registry.clone().map(Box::new),
+        },
+    }
 }
 
 impl Reconciler {
     pub(crate) fn take_result(&mut self, id: OperationId, result: Result<Outcome, Failure>, now: Timestamp) {
         let Some(operation) = self.under_way.remove(&id) else { return };
+        self.fetched.remove(&operation.subject());
         let allocation = operation.allocation();
         if let Some(tracked) = allocation.and_then(|id| self.tracked.get_mut(&id)) {
             tracked.busy = None;
@@ -83,14 +92,16 @@ impl Reconciler {
             }
             (Operation::FetchTree { tree }, _) => self.tree_arrived(tree),
             (Operation::RemoveTree { tree }, _) => self.tree_left(tree),
-            (pull @ Operation::Pull { .. }, _) => self.image_arrived(&pull),
+            (pull @ (Operation::Pull { .. } | Operation::FetchImage { .. }), _) => {
+                self.image_arrived(&pull.subject());
+            }
             _ => {}
         }
     }
 
-    fn image_arrived(&mut self, pull: &Operation) {
+    fn image_arrived(&mut self, subject: &str) {
         let Some((_, goal)) = &self.goal else { return };
-        for (id, _) in goal.allocations.iter().filter(|(_, a)| image_of(&a.spec) == *pull) {
+        for (id, _) in goal.allocations.iter().filter(|(_, a)| image_of(a).subject() == subject) {
             if let Some(tracked) = self.tracked.get_mut(id) {
                 (tracked.needs_image, tracked.fetched) = (false, true);
                 tracked.trouble = None;
@@ -99,9 +110,9 @@ impl Reconciler {
     }
 
     /// Somebody may bring the image by other means, so the engine is asked again before the registry.
-    fn image_refused(&mut self, pull: &Operation, trouble: &Trouble) {
+    fn image_refused(&mut self, subject: &str, trouble: &Trouble) {
         let Some((_, goal)) = &self.goal else { return };
-        for (id, _) in goal.allocations.iter().filter(|(_, a)| image_of(&a.spec) == *pull) {
+        for (id, _) in goal.allocations.iter().filter(|(_, a)| image_of(a).subject() == subject) {
             if let Some(tracked) = self.tracked.get_mut(id).filter(|tracked| tracked.needs_image) {
                 tracked.needs_image = false;
                 tracked.trouble = Some(trouble.clone());
@@ -113,14 +124,17 @@ impl Reconciler {
         let subject = operation.subject();
         let Some(id) = operation.allocation() else {
             let trouble = Trouble::again(self.troubles.get(&subject), failure.text(), now);
-            if matches!(operation, Operation::Pull { .. }) {
-                self.image_refused(operation, &trouble);
+            if matches!(operation, Operation::Pull { .. } | Operation::FetchImage { .. }) {
+                self.image_refused(&subject, &trouble);
             }
             self.troubles.insert(subject, trouble);
             return;
         };
         let wanted = self.goal.as_ref().and_then(|(_, goal)| goal.allocations.get(&id));
-        let never = wanted.is_some_and(|wanted| wanted.spec.pull == PullPolicy::Never);
+        // An uploaded image is not pulled: it was brought along.
+        let never = wanted.is_some_and(|wanted| {
+            wanted.spec.pull == PullPolicy::Never && wanted.spec.uploaded_image().is_none()
+        });
         let Some(tracked) = self.tracked.get_mut(&id) else { return };
         match (operation, failure) {
             (Operation::Create { .. }, Failure::ImageMissing) if never => {

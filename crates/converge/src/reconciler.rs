@@ -10,7 +10,7 @@ use crate::{
     words::{Effect, Input, Listing, Operation, OperationId},
 };
 use lattice_model::{
-    AllocationId, Duration, Goal, GoalAllocation, GoalId, NetworkId, NodeId, Timestamp, VolumeId,
+    AllocationId, Bytes, Duration, Goal, GoalAllocation, GoalId, NetworkId, NodeId, Timestamp, VolumeId,
     container::{ContainerId, ContainerSeen, ContainerState, LABEL_NODE},
     goal::SecretValue,
     name::SecretName,
@@ -86,6 +86,8 @@ pub struct Reconciler {
     pub(crate) tracked: BTreeMap<AllocationId, Tracked>,
     pub(crate) troubles: BTreeMap<String, Trouble>,
     pub(crate) under_way: BTreeMap<OperationId, Operation>,
+    /// How far what is fetched is, by subject: bytes here, bytes in all.
+    pub(crate) fetched: BTreeMap<String, (Bytes, Bytes)>,
     runtime_lost: bool,
     /// Made since the last listing: the next one may have begun before, and lack them.
     pub(crate) made_networks: BTreeMap<NetworkId, String>,
@@ -117,6 +119,7 @@ impl Reconciler {
             tracked: records.into_iter().map(track).collect(),
             troubles: BTreeMap::new(),
             under_way: BTreeMap::new(),
+            fetched: BTreeMap::new(),
             runtime_lost: false,
             made_networks: BTreeMap::new(),
             made_volumes: BTreeMap::new(),
@@ -145,6 +148,22 @@ impl Reconciler {
     /// The container of an allocation that runs now, for logs and exec.
     pub fn container_of(&self, id: AllocationId) -> Option<&ContainerSeen> {
         pick_container(self.view.as_ref()?.containers.get(&id)?)
+    }
+
+    /// The images of the goal, as the engine is asked for them: what is collected is none of these.
+    pub fn images_in_use(&self) -> BTreeSet<String> {
+        let goal = self.goal.as_ref().map(|(_, goal)| &goal.allocations);
+        goal.into_iter().flat_map(|all| all.values().map(|wanted| wanted.spec.engine_image())).collect()
+    }
+
+    /// What was asked of the server in vain deserves a try at once when there is a link again.
+    fn retry_uploaded_images(&mut self, now: Timestamp) {
+        let Some((_, goal)) = self.goal.clone() else { return };
+        for (id, wanted) in goal.allocations.iter().filter(|(_, a)| a.spec.uploaded_image().is_some()) {
+            let own = self.tracked.get_mut(id).and_then(|tracked| tracked.trouble.as_mut());
+            let shared = self.troubles.get_mut(&image_of(wanted).subject());
+            own.into_iter().chain(shared).for_each(|trouble| trouble.retry_at = now);
+        }
     }
 
     /// Forgets which answers were given, so that the next step gives them again: to be called when
@@ -184,6 +203,11 @@ impl Reconciler {
             }
             Input::Container(seen) => self.see(*seen, now),
             Input::Vanished(id) => self.unsee(&id),
+            Input::Progress(id, here, total) => {
+                if let Some(operation) = self.under_way.get(&id) {
+                    self.fetched.insert(operation.subject(), (here, total));
+                }
+            }
             Input::Done(id, result) => self.take_result(id, result, now),
             Input::RuntimeLost(reason) => {
                 self.view = None;
@@ -192,7 +216,10 @@ impl Reconciler {
                 }
             }
             // What was asked of the server in vain deserves a try at once.
-            Input::Linked => self.retry_trees(now, |_| true),
+            Input::Linked => {
+                self.retry_trees(now, |_| true);
+                self.retry_uploaded_images(now);
+            }
             Input::Tick => {}
         }
     }
@@ -225,7 +252,7 @@ impl Reconciler {
             }
         }
         for (_, wanted) in goal.allocations.iter().filter(|(id, a)| before.allocations.get(id) != Some(a)) {
-            if let Some(trouble) = self.troubles.get_mut(&image_of(&wanted.spec).subject()) {
+            if let Some(trouble) = self.troubles.get_mut(&image_of(wanted).subject()) {
                 trouble.retry_at = now;
             }
         }

@@ -3,11 +3,11 @@
 
 use crate::{policy::NodePolicy, record::AllocationRecord};
 use lattice_model::{
-    AllocationId, Duration, Goal, GoalId, Timestamp,
+    AllocationId, Bytes, Duration, Goal, GoalId, Timestamp,
     container::{ContainerConfig, ContainerId, ContainerSeen, LABEL_ALLOCATION, NetworkSeen, VolumeSeen},
-    goal::SecretValue,
+    goal::{RegistryLogin, SecretValue},
     report::ReportKind,
-    spec::TreeDigest,
+    spec::{ImageDigest, TreeDigest},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +24,15 @@ pub enum Operation {
         image: String,
         /// As `os/arch` or `os/arch/variant`; `None` is the machine's own.
         platform: Option<String>,
+        /// Who fetches it, where its registry wants to know.
+        login: Option<Box<RegistryLogin>>,
+    },
+    /// Fetch an uploaded image from the server.
+    FetchImage {
+        /// Its id.
+        image: ImageDigest,
+        /// What people call it.
+        name: String,
     },
     /// Make a bridge network.
     CreateNetwork {
@@ -180,6 +189,8 @@ pub enum Input {
     Container(Box<ContainerSeen>),
     /// A container has vanished.
     Vanished(ContainerId),
+    /// How far fetching an image is: bytes that are here, and bytes in all as far as is known.
+    Progress(OperationId, Bytes, Bytes),
     /// An operation ended.
     Done(OperationId, Result<Outcome, Failure>),
     /// The engine does not answer.
@@ -230,8 +241,11 @@ impl Operation {
     /// What no two operations may be about at a time.
     pub(crate) fn subject(&self) -> String {
         match self {
-            Self::Pull { image, platform: None } => format!("image {image}"),
-            Self::Pull { image, platform: Some(platform) } => format!("image {image} for {platform}"),
+            Self::Pull { image, platform: None, login: _ } => format!("image {image}"),
+            Self::Pull { image, platform: Some(platform), login: _ } => {
+                format!("image {image} for {platform}")
+            }
+            Self::FetchImage { image, name: _ } => format!("image {image}"),
             Self::CreateNetwork { name, .. } | Self::RemoveNetwork { name } => format!("network {name}"),
             Self::CreateVolume { name, .. } | Self::RemoveVolume { name } => format!("volume {name}"),
             Self::FetchTree { tree } | Self::RemoveTree { tree } => format!("tree {tree}"),

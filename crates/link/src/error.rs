@@ -24,6 +24,8 @@ pub mod code {
     pub const RPC: &str = "rpc_failed";
     /// The node's goal names no such tree, or the server does not have it.
     pub const TREE_UNKNOWN: &str = "tree_unknown";
+    /// The node's goal names no such image, or the server does not have all of it.
+    pub const IMAGE_UNKNOWN: &str = "image_unknown";
     /// [`crate::message::Notice`]: the agent is older than the enforced minimum.
     pub const OUTDATED: &str = "outdated";
 }

@@ -6,7 +6,7 @@ use lattice_model::{
     AllocationId, ClusterId, Duration, GoalId, NodeId, NodeName, SealedGoal, Timestamp, TokenId,
     report::{AllocationStatus, Report},
     resource::{Capacity, NodeFacts},
-    spec::TreeDigest,
+    spec::{ImageDigest, TreeDigest},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
@@ -386,7 +386,18 @@ pub struct TreeRequest {
     pub offset: u64,
 }
 
-/// One piece of the answer to a [`TreeRequest`].
+/// Asks for a part of an uploaded image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImagePartRequest {
+    /// Of which image.
+    pub image: ImageDigest,
+    /// Which layer; `None` is the configuration.
+    pub layer: Option<ImageDigest>,
+    /// How many bytes of it are there already.
+    pub offset: u64,
+}
+
+/// One piece of the answer to a [`TreeRequest`] or an [`ImagePartRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TreePart {
     /// The first one: the bytes of the whole archive.

@@ -17,7 +17,11 @@ use lattice_link::{
     server::Limits,
     wire,
 };
-use lattice_model::{GoalId, NodeId, SealedGoal, Timestamp, report::ReportKind, spec::TreeDigest};
+use lattice_model::{
+    GoalId, NodeId, SealedGoal, Timestamp,
+    report::ReportKind,
+    spec::{ImageDigest, TreeDigest},
+};
 use sha2::Digest;
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -179,6 +183,30 @@ async fn a_cut_link_is_noticed_on_both_sides() {
     network.blackhole.send_replace(false);
     soon("the link is back", client::connect(&dialer, hello())).await.unwrap();
     server.end().await;
+}
+
+#[tokio::test]
+async fn a_part_of_an_image_is_asked_for_by_both_names() {
+    let ca = Ca::new();
+    let server = Running::start(&ca, limits()).await;
+    let bulk = BulkDialer::new(Arc::new(dialer(server.addr, ca.client(Some(&ca)))));
+    let image = ImageDigest::of(b"image");
+    for (layer, offset, whole) in [
+        (None, 4, b"configuration".to_vec()),
+        (Some(ImageDigest::of(b"layer")), 0, ImageDigest::of(b"layer").as_bytes().to_vec()),
+    ] {
+        let request = ImagePartRequest { image, layer, offset };
+        let mut reader = soon("a part", bulk.fetch_image_part(request)).await.unwrap();
+        assert_eq!(reader.size(), whole.len() as u64);
+        let mut got = Vec::new();
+        while let Some(bytes) = soon("bytes", reader.next()).await.unwrap() {
+            got.extend_from_slice(&bytes);
+        }
+        assert_eq!(got, whole[usize::try_from(offset).unwrap()..]);
+    }
+    let stranger = BulkDialer::new(Arc::new(dialer(server.addr, ca.client(None))));
+    let request = ImagePartRequest { image, layer: None, offset: 0 };
+    assert!(stranger.fetch_image_part(request).await.is_err(), "without a certificate");
 }
 
 #[tokio::test]

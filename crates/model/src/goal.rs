@@ -75,6 +75,9 @@ pub struct GoalAllocation {
     /// The values of the spec's secrets.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<SecretName, SecretValue>,
+    /// Who fetches its image, where the registry wants to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistryLogin>,
 }
 
 /// Whether an allocation should run.
@@ -154,6 +157,16 @@ impl fmt::Debug for SecretValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SecretValue({} bytes)", self.0.len())
     }
+}
+
+/// Who may fetch from a registry; `Debug` hides the password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistryLogin {
+    /// The user, or what the registry wants in its place.
+    pub username: String,
+    /// The password or token.
+    pub password: SecretValue,
 }
 
 /// A goal as it travels and is kept: id, hash and the exact bytes that the hash is of.

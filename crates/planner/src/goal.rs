@@ -73,6 +73,7 @@ fn with_surroundings(
         volumes: Default::default(),
         networks: Default::default(),
         secrets: Default::default(),
+        registry: None,
     };
     for mount in &row.spec.mounts {
         let Some(volume) = cluster.volumes.get(&stack_key.volume(mount.volume.clone())) else { continue };

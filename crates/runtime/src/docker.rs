@@ -10,6 +10,7 @@
 //! | `cache` | which containers have to be inspected again |
 //! | `create`, `body` | makes containers; the model's words into Docker's, and what hardens them |
 //! | `pull` | fetches images |
+//! | `image` | what images there are, archives of images, what registries say |
 //! | `words` | Docker's words into the model's |
 //! | `fault` | Docker's messages into [`RuntimeError`](crate::RuntimeError) |
 //!
@@ -27,6 +28,7 @@ mod create;
 mod exec;
 mod fault;
 mod files;
+mod image;
 mod pull;
 mod stream;
 mod wire;

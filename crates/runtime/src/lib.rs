@@ -19,6 +19,6 @@ pub mod simulated;
 
 pub use error::{Result, RuntimeError};
 pub use port::{
-    EngineEvent, EngineEventKind, EngineInfo, ExecConfig, ExecControl, ExecSession, LogChunk, LogOptions,
-    LogStream, PullProgress, Runtime, TerminalSize, Usage,
+    EngineEvent, EngineEventKind, EngineInfo, ExecConfig, ExecControl, ExecSession, ImageResolved, ImageSeen,
+    LogChunk, LogOptions, LogStream, MAX_IMAGES, PullProgress, Runtime, TerminalSize, Usage,
 };

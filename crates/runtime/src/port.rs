@@ -10,11 +10,13 @@ use futures::stream::BoxStream;
 use lattice_model::{
     AllocationId, Duration, NodeId, Timestamp,
     container::{ContainerConfig, ContainerId, ContainerSeen, NetworkSeen, VolumeSeen},
+    goal::RegistryLogin,
     report::Health,
+    spec::ImageDigest,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt, io,
     pin::Pin,
 };
 use tokio::{io::AsyncWrite, sync::watch};
@@ -42,13 +44,32 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Fetches an image, telling how far it is; without a tag it is `latest`, without a platform
     /// (`os/arch` or `os/arch/variant`) the engine's own. Fails with `ImageMissing`,
-    /// `Unauthorised`, `RegistryUnreachable` or `DiskFull`.
+    /// `Unauthorised`, `RegistryUnreachable` (also when the registry falls silent) or `DiskFull`.
     async fn pull(
         &self,
         image: &str,
         platform: Option<&str>,
+        login: Option<&RegistryLogin>,
         progress: watch::Sender<PullProgress>,
     ) -> Result<()>;
+
+    /// An image as the engine has it, by name or id; `None` when it is not there.
+    async fn image(&self, image: &str) -> Result<Option<ImageSeen>>;
+
+    /// The images that the engine has, the newest first, at most [`MAX_IMAGES`] of them: for what
+    /// it need not be given again.
+    async fn images(&self) -> Result<Vec<ImageSeen>>;
+
+    /// Takes in an archive as `docker save` writes it. One that breaks off, or whose layers are not
+    /// what its configuration says, is `Refused`. `DiskFull` as the engine says it.
+    async fn load(&self, archive: BoxStream<'static, io::Result<Bytes>>) -> Result<()>;
+
+    /// Takes a name from an image, and with the last name the image itself. Whether there was one;
+    /// `Conflict` where a container uses it.
+    async fn remove_image(&self, image: &str) -> Result<bool>;
+
+    /// What a name stands for in its registry now, asked by the engine. Fails as [`Runtime::pull`].
+    async fn resolve(&self, image: &str, login: Option<&RegistryLogin>) -> Result<ImageResolved>;
 
     /// Makes a hardened container and does not start it. Fails with `ImageMissing` (also where the
     /// image is there for another platform), with `Conflict` when the name is taken, and with
@@ -226,6 +247,35 @@ impl EngineInfo {
         }
         None
     }
+}
+
+/// The most images that [`Runtime::images`] looks at.
+pub const MAX_IMAGES: usize = 512;
+
+/// An image as an engine has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSeen {
+    /// The engine's id: the digest of its configuration, or with images in containerd of its manifest.
+    pub id: String,
+    /// Its names with tags.
+    pub tags: Vec<String>,
+    /// Its names with digests; those of an image that was built or loaded are none.
+    pub digests: Vec<String>,
+    /// Its layers, the lowest first, by the digests of their unpacked archives.
+    pub layers: Vec<ImageDigest>,
+    /// What it is made for, as `os/arch` or `os/arch/variant`.
+    pub platform: String,
+    /// Bytes on the engine's disk, those that others share counted too.
+    pub size: lattice_model::Bytes,
+}
+
+/// What a name stands for in a registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageResolved {
+    /// The digest of the manifest, or of the index over several platforms.
+    pub digest: ImageDigest,
+    /// What it is made for, as `os/arch` or `os/arch/variant`; empty where the registry does not say.
+    pub platforms: BTreeSet<String>,
 }
 
 /// How far a pull is. The bytes grow as layers become known.

@@ -19,6 +19,7 @@
 //! and answers that tests write down call by call: those agree with whatever the caller believes.
 
 mod engine;
+mod images;
 mod program;
 mod settings;
 mod state;

@@ -76,7 +76,7 @@ async fn an_image_is_pulled_with_progress() {
     let registry = Registry::start().await;
     let image = format!("{}/team/app:1", registry.address);
     let (progress, seen) = watch::channel(PullProgress::default());
-    docker().pull(&image, None, progress).await.unwrap();
+    docker().pull(&image, None, None, progress).await.unwrap();
     let there = docker().has_image(&image).await.unwrap();
     raw("DELETE", &format!("/images/{image}?force=1"), "").await;
     assert!(there);
@@ -89,7 +89,7 @@ async fn an_image_is_pulled_with_progress() {
 async fn a_pull_that_fails_says_why() {
     let registry = Registry::start().await;
     let pull = async |image: String| {
-        docker().pull(&image, None, watch::channel(PullProgress::default()).0).await.unwrap_err()
+        docker().pull(&image, None, None, watch::channel(PullProgress::default()).0).await.unwrap_err()
     };
     let missing = pull(format!("{}/team/app:2", registry.address)).await;
     assert!(matches!(missing, RuntimeError::ImageMissing { .. }), "{missing:?}");

@@ -81,7 +81,7 @@ mod alone {
     }
 
     async fn pull(engine: &Simulated, image: &str) -> Result<(), RuntimeError> {
-        engine.pull(image, None, watch::channel(PullProgress::default()).0).await
+        engine.pull(image, None, None, watch::channel(PullProgress::default()).0).await
     }
 
     async fn started(engine: &Simulated, name: &str, image: &str) -> ContainerId {

@@ -521,6 +521,7 @@ pub fn goal<const N: usize>(services: [(AllocationId, &str); N]) -> Goal {
             volumes: BTreeMap::new(),
             networks: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            registry: None,
         };
         goal.allocations.insert(id, allocation);
     }

@@ -43,6 +43,7 @@ pub fn allocation(service: &str, change: impl FnOnce(&mut GoalAllocation)) -> Go
         volumes: BTreeMap::new(),
         networks: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        registry: None,
     };
     change(&mut allocation);
     allocation
@@ -204,6 +205,10 @@ impl World {
                 return Err(Failure::Other("the registry lacks it".into()));
             }
             Operation::Pull { image, .. } => self.images.push(image),
+            Operation::FetchImage { .. } if self.no_link => {
+                return Err(Failure::Other("there is no link to the server".into()));
+            }
+            Operation::FetchImage { image, .. } => self.images.push(image.to_string()),
             Operation::CreateNetwork { name, labels, .. } => {
                 self.networks.insert(name.clone(), NetworkSeen { name, labels });
             }
@@ -343,6 +348,7 @@ impl World {
 fn describe(operation: &Operation) -> String {
     match operation {
         Operation::Pull { image, .. } => format!("pull {image}"),
+        Operation::FetchImage { image, .. } => format!("fetch image {image}"),
         Operation::CreateNetwork { .. } => "create network".into(),
         Operation::RemoveNetwork { .. } => "remove network".into(),
         Operation::CreateVolume { .. } => "create volume".into(),

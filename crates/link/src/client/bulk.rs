@@ -6,7 +6,7 @@ use crate::{
     bulk::{BulkChannel, QUEUE, frames, next},
     ended::Ended,
     error::{CloseReason, LinkError},
-    message::{BulkFrame, StreamId, TreePart, TreeRequest},
+    message::{BulkFrame, ImagePartRequest, StreamId, TreePart, TreeRequest},
     proto::{self, bulk_client::BulkClient},
     wire::{self, WireError},
 };
@@ -91,24 +91,29 @@ impl BulkDialer {
             .max_encoding_message_size(wire::MAX_BULK_MESSAGE)
             .fetch_tree(proto::TreeRequest::from(request))
             .await;
-        let mut parts = match reply {
+        let parts = match reply {
             Ok(reply) => reply.into_inner(),
             Err(status) => return Err(connection.refused(status).await),
         };
-        let ended = connection.ended.clone();
-        let size = match TreePart::try_from(next(&mut parts, &ended).await?)? {
-            TreePart::Size(size) if size >= request.offset => size,
-            TreePart::Size(_) => {
-                return Err(
-                    WireError::Unexpected { got: "a size below the offset", expected: "a size" }.into()
-                );
-            }
-            TreePart::Refused(refusal) => return Err(LinkError::Refused(refusal)),
-            TreePart::Data(_) => {
-                return Err(WireError::Unexpected { got: "data", expected: "a size" }.into());
-            }
+        TreeReader::begin(parts, connection.ended.clone(), request.offset, guard).await
+    }
+
+    /// Fetches a part of an uploaded image that the node's goal names, from an offset on.
+    ///
+    /// # Errors
+    /// [`LinkError`] when the connection cannot be made or the server does not give it.
+    pub async fn fetch_image_part(&self, request: ImagePartRequest) -> Result<TreeReader, LinkError> {
+        let (connection, guard) = self.connection().await?;
+        let reply = BulkClient::with_origin(connection.clone(), connection.origin.clone())
+            .max_decoding_message_size(wire::MAX_BULK_MESSAGE)
+            .max_encoding_message_size(wire::MAX_BULK_MESSAGE)
+            .fetch_image_part(proto::ImagePartRequest::from(request))
+            .await;
+        let parts = match reply {
+            Ok(reply) => reply.into_inner(),
+            Err(status) => return Err(connection.refused(status).await),
         };
-        Ok(TreeReader { parts, ended, size, left: size - request.offset, _guard: guard })
+        TreeReader::begin(parts, connection.ended.clone(), request.offset, guard).await
     }
 
     async fn connection(&self) -> Result<(Connection, Guard), LinkError> {
@@ -158,7 +163,7 @@ impl Drop for Guard {
     }
 }
 
-/// The bytes of an archive as they come.
+/// The bytes of an archive, or of a part of an image, as they come.
 pub struct TreeReader {
     parts: tonic::Streaming<proto::TreePart>,
     ended: Ended,
@@ -177,7 +182,28 @@ impl std::fmt::Debug for TreeReader {
 }
 
 impl TreeReader {
-    /// Bytes of the whole archive.
+    async fn begin(
+        mut parts: tonic::Streaming<proto::TreePart>,
+        ended: Ended,
+        offset: u64,
+        guard: Guard,
+    ) -> Result<Self, LinkError> {
+        let size = match TreePart::try_from(next(&mut parts, &ended).await?)? {
+            TreePart::Size(size) if size >= offset => size,
+            TreePart::Size(_) => {
+                return Err(
+                    WireError::Unexpected { got: "a size below the offset", expected: "a size" }.into()
+                );
+            }
+            TreePart::Refused(refusal) => return Err(LinkError::Refused(refusal)),
+            TreePart::Data(_) => {
+                return Err(WireError::Unexpected { got: "data", expected: "a size" }.into());
+            }
+        };
+        Ok(Self { parts, ended, size, left: size - offset, _guard: guard })
+    }
+
+    /// Bytes of the whole archive, or of the part of an image.
     pub const fn size(&self) -> u64 {
         self.size
     }

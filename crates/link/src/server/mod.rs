@@ -19,7 +19,9 @@ pub use session::{Session, SessionReceiver, SessionSender};
 use crate::{
     bulk::BulkChannel,
     error::{Refusal, code},
-    message::{Certificate, Hello, JoinRequest, JoinUpdate, RenewRequest, StreamId, TreeRequest},
+    message::{
+        Certificate, Hello, ImagePartRequest, JoinRequest, JoinUpdate, RenewRequest, StreamId, TreeRequest,
+    },
 };
 use admission::Admission;
 use async_trait::async_trait;
@@ -35,7 +37,7 @@ use tracing::{info, warn};
 /// What becomes of a request to join, until it is decided.
 pub type JoinUpdates = BoxStream<'static, JoinUpdate>;
 
-/// The archive of a tree, from an offset on.
+/// The archive of a tree, or a part of an image, from an offset on.
 pub struct TreeBytes {
     /// Bytes of the whole archive.
     pub size: u64,
@@ -76,6 +78,15 @@ pub trait Gateway: Send + Sync + 'static {
     /// A node wants the archive of a tree; whether its goal names it is to be checked.
     async fn tree(&self, _peer: CertifiedPeer, _request: TreeRequest) -> Result<TreeBytes, Refusal> {
         Err(Refusal::new(code::TREE_UNKNOWN, "this server keeps no trees", "update the server"))
+    }
+
+    /// A node wants a part of an uploaded image; whether its goal names it is to be checked.
+    async fn image_part(
+        &self,
+        _peer: CertifiedPeer,
+        _request: ImagePartRequest,
+    ) -> Result<TreeBytes, Refusal> {
+        Err(Refusal::new(code::IMAGE_UNKNOWN, "this server keeps no images", "update the server"))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     bulk::{self, BulkChannel, next},
     ended::Ended,
     error::{Refusal, code},
-    message::{BulkFrame, JoinRequest, JoinUpdate, RenewRequest, TreePart, TreeRequest},
+    message::{BulkFrame, ImagePartRequest, JoinRequest, JoinUpdate, RenewRequest, TreePart, TreeRequest},
     proto::{
         self,
         bulk_server::{self, BulkServer},
@@ -55,6 +55,22 @@ impl Context {
     ) -> Self {
         let (called, in_session) = (AtomicBool::new(false), AtomicBool::new(false));
         Self { shared, peer, certified, ended, called, in_session }
+    }
+
+    /// An answer of size and bytes, or of a refusal, until the server closes.
+    fn parts(
+        &self,
+        given: Result<TreeBytes, Refusal>,
+    ) -> BoxStream<'static, Result<proto::TreePart, Status>> {
+        let closing = self.shared.closing.clone();
+        let parts = match given {
+            Err(refusal) => stream::once(async { TreePart::Refused(refusal) }).boxed(),
+            Ok(TreeBytes { size, bytes }) => {
+                let data = bytes.flat_map(|piece| stream::iter(pieces(piece)));
+                stream::once(async move { TreePart::Size(size) }).chain(data).boxed()
+            }
+        };
+        parts.take_until(closing.cancelled_owned()).map(|part| Ok(part.into())).boxed()
     }
 
     fn certified(&self) -> Result<CertifiedPeer, Status> {
@@ -170,15 +186,21 @@ impl bulk_server::Bulk for Context {
             let request = TreeRequest::try_from(request.into_inner())?;
             self.shared.gateway.tree(peer, request).await
         };
-        let closing = self.shared.closing.clone();
-        let parts = match tree.await {
-            Err(refusal) => stream::once(async { TreePart::Refused(refusal) }).boxed(),
-            Ok(TreeBytes { size, bytes }) => {
-                let data = bytes.flat_map(|piece| stream::iter(pieces(piece)));
-                stream::once(async move { TreePart::Size(size) }).chain(data).boxed()
-            }
+        Ok(Response::new(self.parts(tree.await)))
+    }
+
+    type FetchImagePartStream = BoxStream<'static, Result<proto::TreePart, Status>>;
+
+    async fn fetch_image_part(
+        &self,
+        request: Request<proto::ImagePartRequest>,
+    ) -> Result<Response<Self::FetchImagePartStream>, Status> {
+        let peer = self.certified()?;
+        let part = async {
+            let request = ImagePartRequest::try_from(request.into_inner())?;
+            self.shared.gateway.image_part(peer, request).await
         };
-        Ok(Response::new(parts.take_until(closing.cancelled_owned()).map(|part| Ok(part.into())).boxed()))
+        Ok(Response::new(self.parts(part.await)))
     }
 
     async fn stream(

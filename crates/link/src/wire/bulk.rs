@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::{
-    message::{BulkEnd, BulkFrame, StreamId, TreePart, TreeRequest},
+    message::{BulkEnd, BulkFrame, ImagePartRequest, StreamId, TreePart, TreeRequest},
     proto::{bulk_frame, tree_part},
 };
-use lattice_model::spec::TreeDigest;
+use lattice_model::spec::{ImageDigest, TreeDigest};
 
 impl From<BulkFrame> for proto::BulkFrame {
     fn from(frame: BulkFrame) -> Self {
@@ -61,9 +61,32 @@ impl TryFrom<proto::TreeRequest> for TreeRequest {
     type Error = WireError;
 
     fn try_from(proto::TreeRequest { digest, offset }: proto::TreeRequest) -> Wire<Self> {
-        let hash = <[u8; 32]>::try_from(&*digest)
-            .map_err(|_| invalid("digest", format_args!("{} bytes are not a SHA-256", digest.len())))?;
-        Ok(Self { digest: TreeDigest::from_sha256(hash), offset })
+        Ok(Self { digest: TreeDigest::from_sha256(hash("digest", &digest)?), offset })
+    }
+}
+
+fn hash(field: &'static str, bytes: &Bytes) -> Wire<[u8; 32]> {
+    <[u8; 32]>::try_from(&**bytes)
+        .map_err(|_| invalid(field, format_args!("{} bytes are not a SHA-256", bytes.len())))
+}
+
+impl From<ImagePartRequest> for proto::ImagePartRequest {
+    fn from(ImagePartRequest { image, layer, offset }: ImagePartRequest) -> Self {
+        let layer = layer.map_or_else(Bytes::new, |layer| Bytes::copy_from_slice(layer.as_bytes()));
+        Self { image: Bytes::copy_from_slice(image.as_bytes()), layer, offset }
+    }
+}
+
+impl TryFrom<proto::ImagePartRequest> for ImagePartRequest {
+    type Error = WireError;
+
+    fn try_from(proto::ImagePartRequest { image, layer, offset }: proto::ImagePartRequest) -> Wire<Self> {
+        let image = ImageDigest::from_sha256(hash("image", &image)?);
+        let layer = match layer.is_empty() {
+            true => None,
+            false => Some(ImageDigest::from_sha256(hash("layer", &layer)?)),
+        };
+        Ok(Self { image, layer, offset })
     }
 }
 

@@ -142,10 +142,24 @@ impl TreeDigest {
     }
 }
 
-/// Why a text names no tree.
+/// Why a text names no tree, or no image.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the digest of a tree; a digest is 64 hexadecimal digits")]
-pub struct InvalidDigest(String);
+#[error("{text:?} is not the digest of {what}; a digest is {form}")]
+pub struct InvalidDigest {
+    text: String,
+    what: &'static str,
+    form: &'static str,
+}
+
+impl InvalidDigest {
+    fn of(text: &str, what: &'static str, form: &'static str) -> Self {
+        Self { text: text.chars().take(80).collect(), what, form }
+    }
+
+    pub(super) fn of_image(text: &str) -> Self {
+        Self::of(text, "an image", "`sha256:` and 64 hexadecimal digits in lower case")
+    }
+}
 
 impl std::str::FromStr for TreeDigest {
     type Err = InvalidDigest;
@@ -154,7 +168,7 @@ impl std::str::FromStr for TreeDigest {
         let mut bytes = [0; 32];
         match hex::decode_to_slice(text, &mut bytes) {
             Ok(()) => Ok(Self(bytes)),
-            Err(_) => Err(InvalidDigest(text.chars().take(80).collect())),
+            Err(_) => Err(InvalidDigest::of(text, "a tree", "64 hexadecimal digits")),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod attach;
 mod confine;
+mod image;
 mod lifecycle;
 mod placement;
 
@@ -18,6 +19,7 @@ pub use confine::{
     CAPABILITIES, GpuCount, GpuRequest, HostEntry, LogSpec, NamingSpec, ProcessSpec, PullPolicy, Resources,
     SandboxSpec, TmpfsSpec, ULIMITS, Ulimit,
 };
+pub use image::{ImageDigest, ImagePin, ImageSource, image_registry, image_repository};
 pub use lifecycle::{
     Dependency, DependencyCondition, HealthCheck, Mode, RestartPolicy, RestartTiming, UpdateFailure,
     UpdateOrder, UpdatePolicy,
@@ -66,6 +68,9 @@ pub struct StackSpec {
 pub struct WorkloadSpec {
     /// The image reference as written: `postgres:15`, `registry.example/app@sha256:…`.
     pub image: String,
+    /// Which image exactly that is, where it is known; `None` leaves it to each node's engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<ImagePin>,
     /// Replaces the image's entrypoint; an empty list clears it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
@@ -180,6 +185,7 @@ impl WorkloadSpec {
     pub fn of_image(image: impl Into<String>) -> Self {
         Self {
             image: image.into(),
+            pin: None,
             entrypoint: None,
             command: None,
             environment: BTreeMap::new(),
@@ -227,6 +233,7 @@ impl fmt::Debug for WorkloadSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             image,
+            pin,
             entrypoint,
             command,
             environment,
@@ -260,6 +267,7 @@ impl fmt::Debug for WorkloadSpec {
         } = self;
         f.debug_struct("WorkloadSpec")
             .field("image", image)
+            .field("pin", pin)
             .field("entrypoint", entrypoint)
             .field("command", command)
             .field("environment", &Names(environment))

@@ -7,7 +7,7 @@ use super::{
     create,
     exec::DockerExec,
     fault::fault,
-    files, pull, stream,
+    files, image, pull, stream,
     wire::{Wire, query_value},
     words,
 };
@@ -15,8 +15,8 @@ use crate::{
     checks::{checked, foreign, node_label},
     error::{Result, RuntimeError},
     port::{
-        EngineEvent, EngineInfo, ExecConfig, ExecControl as _, ExecSession, LogChunk, LogOptions,
-        PullProgress, Runtime, Usage,
+        EngineEvent, EngineInfo, ExecConfig, ExecControl as _, ExecSession, ImageResolved, ImageSeen,
+        LogChunk, LogOptions, PullProgress, Runtime, Usage,
     },
 };
 use async_trait::async_trait;
@@ -35,6 +35,7 @@ use hyper_util::rt::TokioIo;
 use lattice_model::{
     Bytes, Duration, NodeId, Timestamp,
     container::{ContainerConfig, ContainerId, ContainerSeen, LABEL_NODE, NetworkSeen, VolumeSeen},
+    goal::RegistryLogin,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -65,6 +66,8 @@ struct Inner {
     cache: Cache,
     /// Engines before API 1.44 check a network's name and create it in two steps.
     networks: Mutex<()>,
+    /// How long a registry may say nothing.
+    silence: Duration,
 }
 
 impl std::fmt::Debug for Docker {
@@ -100,7 +103,26 @@ impl Docker {
             API_DEFAULT_VERSION,
         )
         .map_err(|error| refused(error.to_string()))?;
-        Ok(Self { inner: Arc::new(Inner { wire, api, cache: Cache::default(), networks: Mutex::new(()) }) })
+        let (cache, networks, silence) = (Cache::default(), Mutex::new(()), pull::SILENCE);
+        Ok(Self { inner: Arc::new(Inner { wire, api, cache, networks, silence }) })
+    }
+
+    /// The same with another time that a registry may say nothing during a pull.
+    #[must_use]
+    pub fn with_pull_silence(self, silence: Duration) -> Self {
+        let Self { inner } = self;
+        let inner = Arc::try_unwrap(inner).unwrap_or_else(|shared| Inner {
+            wire: Arc::clone(&shared.wire),
+            api: shared.api.clone(),
+            cache: Cache::default(),
+            networks: Mutex::new(()),
+            silence: shared.silence,
+        });
+        Self { inner: Arc::new(Inner { silence, ..inner }) }
+    }
+
+    pub(super) fn pull_silence(&self) -> Duration {
+        self.inner.silence
     }
 
     /// The same, and sees whether the engine answers.
@@ -300,9 +322,30 @@ impl Runtime for Docker {
         &self,
         image: &str,
         platform: Option<&str>,
+        login: Option<&RegistryLogin>,
         progress: watch::Sender<PullProgress>,
     ) -> Result<()> {
-        pull::pull(self, image, platform, &progress).await
+        pull::pull(self, image, platform, login, &progress).await
+    }
+
+    async fn image(&self, image: &str) -> Result<Option<ImageSeen>> {
+        image::look(self, image).await
+    }
+
+    async fn images(&self) -> Result<Vec<ImageSeen>> {
+        image::list(self).await
+    }
+
+    async fn load(&self, archive: BoxStream<'static, std::io::Result<bytes::Bytes>>) -> Result<()> {
+        image::load(self, archive).await
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<bool> {
+        image::remove(self, image).await
+    }
+
+    async fn resolve(&self, image: &str, login: Option<&RegistryLogin>) -> Result<ImageResolved> {
+        image::resolve(self, image, login).await
     }
 
     async fn create(&self, config: &ContainerConfig) -> Result<ContainerId> {

@@ -88,7 +88,7 @@ pub(super) async fn write(
     engine.within(LONG, || format!("folder {folder:?} in container {}", id.0), call).await
 }
 
-async fn complaint(response: Response<Incoming>) -> Error {
+pub(super) async fn complaint(response: Response<Incoming>) -> Error {
     let status_code = response.status().as_u16();
     let mut body = stream::body_bytes(response.into_body());
     let mut text = Vec::new();

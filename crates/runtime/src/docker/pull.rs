@@ -6,31 +6,59 @@ use crate::{
     error::{Result, RuntimeError},
     port::PullProgress,
 };
-use bollard::{errors::Error, query_parameters as query};
+use bollard::{auth::DockerCredentials, errors::Error, query_parameters as query};
 use futures::StreamExt as _;
-use lattice_model::Duration;
+use lattice_model::{Duration, goal::RegistryLogin, spec::image_registry};
 use std::collections::HashMap;
 use tokio::sync::watch;
 
-/// The longest time without any news.
-const PULL_SILENCE: Duration = Duration::from_secs(300);
+/// The longest time without any news. An engine waits for a registry that accepts connections and
+/// says nothing as long as it lives; unpacking a layer is told as it goes.
+pub(super) const SILENCE: Duration = Duration::from_secs(120);
+
+/// How a login is shown to the engine, which shows it to the registry alone.
+pub(super) fn credentials(image: &str, login: &RegistryLogin) -> Result<DockerCredentials> {
+    let RegistryLogin { username, password } = login;
+    let password = String::from_utf8(password.reveal().to_vec()).map_err(|_| RuntimeError::Refused {
+        what: format!("pulling {image}"),
+        message: "the password for its registry is no text; set it again".to_owned(),
+    })?;
+    // Docker Hub has an address of its own for logins.
+    let server = match image_registry(image) {
+        "docker.io" => "https://index.docker.io/v1/",
+        host => host,
+    };
+    Ok(DockerCredentials {
+        username: Some(username.clone()),
+        password: Some(password),
+        serveraddress: Some(server.to_owned()),
+        ..DockerCredentials::default()
+    })
+}
 
 pub(super) async fn pull(
     docker: &Docker,
     image: &str,
     platform: Option<&str>,
+    login: Option<&RegistryLogin>,
     progress: &watch::Sender<PullProgress>,
 ) -> Result<()> {
     let (name, tag) = image_parts(checked("image", image)?);
     let options = query::CreateImageOptionsBuilder::default().from_image(name).tag(tag);
     let options = options.platform(platform.unwrap_or_default()).build();
-    let mut news = docker.api().create_image(Some(options), None, None);
+    let mut news = docker.api().create_image(
+        Some(options),
+        None,
+        login.map(|login| credentials(image, login)).transpose()?,
+    );
     // Per layer: bytes fetched, bytes in all, whether it is there.
     let mut layers: HashMap<String, (u64, u64, bool)> = HashMap::new();
     loop {
-        let Ok(next) = tokio::time::timeout(PULL_SILENCE.as_std(), news.next()).await else {
-            let what = format!("pulling {image}: no news from the registry");
-            return Err(RuntimeError::Timeout { what, after: PULL_SILENCE });
+        let silence = docker.pull_silence();
+        let Ok(next) = tokio::time::timeout(silence.as_std(), news.next()).await else {
+            // Dropping the request ends the engine's pull.
+            let message = format!("it said nothing for {silence}, so the pull was given up");
+            return Err(RuntimeError::RegistryUnreachable { image: image.to_owned(), message });
         };
         let Some(line) = next else { return Ok(()) };
         let line = line.map_err(|error| pull_fault(error, docker.wire().socket(), image))?;

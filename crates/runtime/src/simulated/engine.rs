@@ -8,15 +8,18 @@ use super::{
 use crate::{
     error::{Result, RuntimeError},
     port::{
-        EngineEvent, EngineInfo, ExecConfig, ExecSession, LogChunk, LogOptions, PullProgress, Runtime, Usage,
+        EngineEvent, EngineInfo, ExecConfig, ExecSession, ImageResolved, ImageSeen, LogChunk, LogOptions,
+        PullProgress, Runtime, Usage,
     },
     simulated::Program,
 };
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use bytes::Bytes;
+use futures::{StreamExt as _, stream::BoxStream};
 use lattice_model::{
     Duration, NodeId,
     container::{ContainerConfig, ContainerId, ContainerSeen, ContainerState, NetworkSeen, VolumeSeen},
+    goal::RegistryLogin,
 };
 use parking_lot::Mutex;
 use std::{
@@ -258,6 +261,7 @@ impl Runtime for Simulated {
         &self,
         image: &str,
         _platform: Option<&str>,
+        _login: Option<&RegistryLogin>,
         progress: watch::Sender<PullProgress>,
     ) -> Result<()> {
         let size = self.with(|state, _| 1 + state.random.next() % (64 << 20));
@@ -265,6 +269,34 @@ impl Runtime for Simulated {
         self.call(&format!("pulling {image}"), Kind::Pull, |state, _| state.pull(image)).await?;
         progress.send_replace(PullProgress { layers: 1, layers_done: 1, current: size, total: size });
         Ok(())
+    }
+
+    async fn image(&self, image: &str) -> Result<Option<ImageSeen>> {
+        self.call("image", Kind::Look, |state, _| state.image_seen(image)).await
+    }
+
+    async fn images(&self) -> Result<Vec<ImageSeen>> {
+        self.call("list of images", Kind::Look, |state, _| Ok(state.images_seen())).await
+    }
+
+    async fn load(&self, mut archive: BoxStream<'static, std::io::Result<Bytes>>) -> Result<()> {
+        while let Some(bytes) = archive.next().await {
+            if let Err(error) = bytes {
+                let (what, message) = ("an image's archive".to_owned(), error.to_string());
+                return Err(RuntimeError::Refused { what, message });
+            }
+        }
+        // What an image does is not in its archive.
+        let (what, message) = ("an image's archive".to_owned(), "this engine runs no archives".to_owned());
+        self.call("an image's archive", Kind::Pull, |_, _| Err(RuntimeError::Refused { what, message })).await
+    }
+
+    async fn remove_image(&self, image: &str) -> Result<bool> {
+        self.call("image", Kind::Change, |state, _| state.remove_image(image)).await
+    }
+
+    async fn resolve(&self, image: &str, _login: Option<&RegistryLogin>) -> Result<ImageResolved> {
+        self.call("image", Kind::Look, |state, _| state.resolve(image)).await
     }
 
     async fn create(&self, config: &ContainerConfig) -> Result<ContainerId> {

@@ -39,6 +39,7 @@ pub(super) type Labels = BTreeMap<String, String>;
 #[derive(Debug)]
 pub(super) struct Container {
     pub(super) seen: ContainerSeen,
+    pub(super) image: String,
     program: Program,
     check: Option<HealthCheck>,
     networks: Vec<String>,
@@ -351,6 +352,7 @@ impl State {
         self.counter += 1;
         let id = ContainerId(format!("{:048x}{:016x}", self.random.next(), self.counter));
         let container = Container {
+            image: image.clone(),
             seen: ContainerSeen::just_created(id.clone(), config.clone()),
             program,
             check,

@@ -1,0 +1,225 @@
+//! Images: uploaded ones are fetched from the server and given to the engine, and what Lattice brought
+//! is removed again when nothing uses it.
+//!
+//! - [`Images::fetch`] brings an uploaded image (`fetch`);
+//! - [`Images::pulled`] notes what a pull brought;
+//! - [`Images::collect`] removes what nothing uses: every now and then by [`Images::tend`], and by
+//!   whoever sees the disk run full, as `collect(Want::pressure(bytes)).await`, which says what it freed.
+//!
+//! What was brought is in `images/brought.json` of the agent's folder, by name. An image that was on the
+//! engine before, or that somebody else brings, is not in it and is never removed.
+
+mod fetch;
+mod part;
+
+use crate::{AgentError, clock, error::Result, event::Event, home::make_private};
+use lattice_converge::images::{Brought, Want, note_use, surplus};
+use lattice_identity::keyfile;
+use lattice_link::client::BulkDialer;
+use lattice_model::{Bytes, spec::ImageDigest};
+use lattice_runtime::{ImageSeen, Runtime, RuntimeError};
+use parking_lot::Mutex;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+/// How often what nothing uses is looked for.
+const TEND: Duration = Duration::from_secs(600);
+
+/// What a collection removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Collected {
+    /// The images, by name.
+    pub(crate) removed: Vec<String>,
+    /// Their bytes; what they shared with others is counted and was not freed.
+    pub(crate) bytes: Bytes,
+}
+
+/// The images of this node that are Lattice's affair.
+pub(crate) struct Images {
+    folder: PathBuf,
+    runtime: Arc<dyn Runtime>,
+    events: mpsc::Sender<Event>,
+    bulk: OnceLock<BulkDialer>,
+    brought: Mutex<Vec<Brought>>,
+    /// What an engine that keeps images in containerd calls those that were loaded.
+    engine_ids: Mutex<BTreeMap<ImageDigest, String>>,
+    /// One collection at a time.
+    collecting: tokio::sync::Mutex<()>,
+}
+
+impl std::fmt::Debug for Images {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Images").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl Images {
+    /// Reads what was brought; a list that cannot be read is begun anew, and its images then stay.
+    pub(crate) fn open(folder: PathBuf, runtime: Arc<dyn Runtime>, events: mpsc::Sender<Event>) -> Self {
+        let file = folder.join(LIST);
+        let brought = match keyfile::load(&file) {
+            Ok(Some(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+                warn!(file = %file.display(), %error, "the list of images that were brought is begun anew");
+                Vec::new()
+            }),
+            Ok(None) => Vec::new(),
+            Err(error) => {
+                warn!(%error, "the list of images that were brought cannot be read");
+                Vec::new()
+            }
+        };
+        Self {
+            folder,
+            runtime,
+            events,
+            bulk: OnceLock::new(),
+            brought: Mutex::new(brought),
+            engine_ids: Mutex::default(),
+            collecting: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Says how the server is reached.
+    pub(crate) fn reach(&self, bulk: BulkDialer) {
+        let _ = self.bulk.set(bulk);
+    }
+
+    /// Removes what fetches of an earlier agent left.
+    pub(crate) fn clear_leftovers(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name() != LIST {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// Everything that was brought and not removed again.
+    pub(crate) fn brought(&self) -> Vec<Brought> {
+        self.brought.lock().clone()
+    }
+
+    /// What the engine calls an image that a container is to be made of.
+    pub(crate) fn engine_name(&self, image: &str) -> String {
+        let id = image.parse().ok().and_then(|id: ImageDigest| self.engine_ids.lock().get(&id).cloned());
+        id.unwrap_or_else(|| image.to_owned())
+    }
+
+    /// Whether an image is there, to be asked before it is pulled.
+    pub(crate) async fn before(&self, image: &str) -> Option<ImageSeen> {
+        self.runtime.image(image).await.ok().flatten()
+    }
+
+    /// Notes what a pull brought.
+    pub(crate) async fn pulled(&self, image: &str, before: Option<ImageSeen>) {
+        let Some(after) = self.before(image).await else { return };
+        match before {
+            None => self.note(image, image, after.size),
+            Some(before) if before.id != after.id && self.knows(image) => {
+                // Its name went to the new one.
+                self.note(&before.id, &before.id, before.size);
+                self.note(image, image, after.size);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.brought.lock().iter().any(|image| image.name == name)
+    }
+
+    fn note(&self, name: &str, asked: &str, bytes: Bytes) {
+        let image = Brought { name: name.to_owned(), asked: asked.to_owned(), bytes, unused_since: None };
+        let mut brought = self.brought.lock();
+        brought.retain(|known| known.name != image.name);
+        brought.push(image);
+        self.save(&brought);
+    }
+
+    fn save(&self, brought: &[Brought]) {
+        let write = || -> Result<()> {
+            make_private(&self.folder)?;
+            let json = serde_json::to_vec(brought).unwrap_or_default();
+            Ok(keyfile::replace(&self.folder.join(LIST), &json)?)
+        };
+        if let Err(error) = write() {
+            warn!(error = crate::error::chain(&error), "the list of images that were brought is not kept");
+        }
+    }
+
+    /// Removes images every now and then, within what the owner lends for them.
+    pub(crate) async fn tend(self: Arc<Self>, cap: impl Fn() -> Option<Bytes>) {
+        loop {
+            tokio::time::sleep(TEND).await;
+            if let Err(error) = self.collect(Want::routine(cap())).await {
+                warn!(error = crate::error::chain(&error), "images that nothing uses were not removed");
+            }
+        }
+    }
+
+    /// Removes images that Lattice brought and that no allocation uses, what was unused longest first.
+    /// What a container still uses stays, whatever the goal says.
+    ///
+    /// # Errors
+    /// [`AgentError`] when the engine does not answer, or the agent ends.
+    pub(crate) async fn collect(&self, want: Want) -> Result<Collected> {
+        let _one = self.collecting.lock().await;
+        let used = self.in_use().await?;
+        let gone = {
+            let mut brought = self.brought.lock();
+            let before = brought.clone();
+            note_use(&mut brought, &|image| used.contains(&image.asked), clock::now());
+            if *brought != before {
+                self.save(&brought);
+            }
+            surplus(&brought, want, clock::now())
+        };
+        let mut collected = Collected::default();
+        for name in gone {
+            if !self.remove(&name).await? {
+                continue;
+            }
+            let mut brought = self.brought.lock();
+            let bytes = brought.iter().find(|image| image.name == name).map_or(Bytes(0), |image| image.bytes);
+            brought.retain(|image| image.name != name);
+            self.save(&brought);
+            info!(image = name, %bytes, "an image that nothing uses is removed");
+            collected.bytes = Bytes(collected.bytes.0 + bytes.0);
+            collected.removed.push(name);
+        }
+        Ok(collected)
+    }
+
+    /// Removes one; whether it is gone.
+    async fn remove(&self, name: &str) -> Result<bool> {
+        // Without a name of its own it may have got somebody else's, which is not ours to take.
+        if name.parse::<ImageDigest>().is_ok()
+            && let Some(seen) = self.runtime.image(name).await?
+            && !seen.tags.is_empty()
+        {
+            return Ok(true);
+        }
+        match self.runtime.remove_image(name).await {
+            Ok(_) => Ok(true),
+            Err(RuntimeError::Conflict { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The images that allocations ask for.
+    async fn in_use(&self) -> Result<BTreeSet<String>> {
+        let ended = || AgentError::Misfit { problem: "the agent ends" };
+        let (answer, used) = oneshot::channel();
+        self.events.send(Event::ImagesInUse(answer)).await.map_err(|_| ended())?;
+        used.await.map_err(|_| ended())
+    }
+}
+
+/// The list of what was brought.
+const LIST: &str = "brought.json";

@@ -1,0 +1,98 @@
+//! The configuration of an image, as much of it as is relied on.
+
+use crate::error::{ImageError, Result};
+use lattice_model::spec::ImageDigest;
+use serde::Deserialize;
+
+/// The most bytes of a configuration: it is kept with the rows of the store.
+pub const MAX_CONFIG: usize = 256 << 10;
+/// The most layers; overlay2 mounts 128 at the most.
+pub const MAX_LAYERS: usize = 128;
+
+/// What a configuration says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What it is made for, as `os/arch` or `os/arch/variant`.
+    pub platform: String,
+    /// Its layers, the lowest first, each by the digest of its unpacked archive.
+    pub layers: Vec<ImageDigest>,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    architecture: String,
+    os: String,
+    #[serde(default)]
+    variant: String,
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    diff_ids: Vec<ImageDigest>,
+}
+
+impl Config {
+    /// Reads one; what is not relied on is left to the engine.
+    ///
+    /// # Errors
+    /// [`ImageError::Config`].
+    pub fn read(json: &[u8]) -> Result<Self> {
+        let wrong = |problem: String| ImageError::Config { problem };
+        if json.len() > MAX_CONFIG {
+            return Err(wrong(format!("has {} bytes, more than {MAX_CONFIG}", json.len())));
+        }
+        let Written { architecture, os, variant, rootfs } =
+            serde_json::from_slice(json).map_err(|error| wrong(format!("cannot be read ({error})")))?;
+        let plain = |word: &str| {
+            word.len() <= 32 && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+        };
+        if os.is_empty()
+            || architecture.is_empty()
+            || ![&os, &architecture, &variant].iter().all(|w| plain(w))
+        {
+            return Err(wrong("does not say what machine it is for".into()));
+        }
+        if rootfs.kind != "layers" {
+            return Err(wrong("has no layers".into()));
+        }
+        if rootfs.diff_ids.len() > MAX_LAYERS {
+            return Err(wrong(format!("has {} layers, more than {MAX_LAYERS}", rootfs.diff_ids.len())));
+        }
+        let end = if variant.is_empty() { String::new() } else { format!("/{variant}") };
+        Ok(Self { platform: format!("{os}/{architecture}{end}"), layers: rootfs.diff_ids })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_relied_on_is_read_and_checked() {
+        let layer = ImageDigest::of(b"layer");
+        let text = |arch: &str, kind: &str, layers: usize| {
+            serde_json::json!({
+                "architecture": arch, "os": "linux", "variant": "v8", "config": { "Cmd": ["sh"] },
+                "rootfs": { "type": kind, "diff_ids": vec![layer; layers] }
+            })
+            .to_string()
+        };
+        let config = Config::read(text("arm64", "layers", 2).as_bytes()).unwrap();
+        assert_eq!((config.platform.as_str(), config.layers), ("linux/arm64/v8", vec![layer; 2]));
+        for (text, says) in [
+            ("[]".to_owned(), "cannot be read"),
+            (text("", "layers", 1), "what machine"),
+            (text("a/b", "layers", 1), "what machine"),
+            (text("amd64", "foreign", 1), "no layers"),
+            (text("amd64", "layers", MAX_LAYERS + 1), "129 layers"),
+            (" ".repeat(MAX_CONFIG + 1), "more than"),
+        ] {
+            let error = Config::read(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
