@@ -38,12 +38,12 @@ pub async fn belongings(runtime: &dyn Runtime, node: NodeId) -> Result<Belonging
     })
 }
 
-/// Removes this node's containers and networks, and its volumes where `data` says so. Containers
+/// Removes this node's containers and networks, images that it brought and nothing uses, and its volumes where `data` says so. Containers
 /// get ten seconds to end. Holding the home means that no agent puts them back.
 ///
 /// # Errors
 /// What the engine says; what was removed before stays removed.
-pub async fn remove_belongings(_home: &Home, runtime: &dyn Runtime, node: NodeId, data: bool) -> Result<()> {
+pub async fn remove_belongings(home: &Home, runtime: &dyn Runtime, node: NodeId, data: bool) -> Result<()> {
     let containers = runtime.list(node).await?;
     futures::future::try_join_all(containers.iter().map(|container| async move {
         runtime.stop(&container.id, Duration::from_secs(10)).await?;
@@ -53,6 +53,7 @@ pub async fn remove_belongings(_home: &Home, runtime: &dyn Runtime, node: NodeId
     for network in runtime.list_networks(node).await? {
         runtime.remove_network(node, &network.name).await?;
     }
+    crate::images::remove_brought(&home.paths().images(), runtime).await?;
     if data {
         for volume in runtime.list_volumes(node).await? {
             runtime.remove_volume(node, &volume.name).await?;

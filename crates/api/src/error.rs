@@ -147,6 +147,10 @@ codes! {
     Mismatch = "mismatch", 412;
     /// A stack names trees that its project has not uploaded; the `path` of each detail is a digest.
     MissingTrees = "missing_trees", 409;
+    /// A stack names images that its project has not uploaded; the `path` of each detail is an id.
+    MissingImages = "missing_images", 409;
+    /// An image has layers that its project has not uploaded; the `path` of each detail is a digest.
+    MissingLayers = "missing_layers", 409;
     /// The body is over its limit.
     TooLarge = "too_large", 413;
     /// A login by code that nobody has approved yet (RFC 8628): ask again after the interval.

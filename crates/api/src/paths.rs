@@ -143,6 +143,12 @@ routes! {
     ROTATE_KEY, rotate_key() = "/v1/rotate-key";
     /// `HEAD`: 200 where the project has the tree, else 404. `PUT` of its archive, at most 64 MiB: [`TreeView`](crate::TreeView). `digest` is the SHA-256 of the archive.
     TREE, tree(project, digest) = "/v1/projects/{project}/trees/{digest}";
+    /// `HEAD`: 200 where the project has the layer, else 404. `PUT` of its frame of zstd: [`LayerView`](crate::LayerView). `digest` is `sha256:…` of the unpacked archive.
+    LAYER, layer(project, digest) = "/v1/projects/{project}/layers/{digest}";
+    /// `GET`: list of [`ImageView`](crate::ImageView).
+    IMAGES, images(project) = "/v1/projects/{project}/images";
+    /// `GET`: [`ImageView`](crate::ImageView). `PUT` of its configuration: [`ImageView`](crate::ImageView). `digest` is the image's id.
+    IMAGE, image(project, digest) = "/v1/projects/{project}/images/{digest}";
     /// `GET` ?[`EventQuery`](crate::EventQuery): list of [`EventView`](crate::EventView), oldest first.
     EVENTS, events() = "/v1/events";
     /// `GET` ?[`AuditQuery`](crate::AuditQuery): list of [`AuditView`](crate::AuditView), oldest first.

@@ -160,7 +160,9 @@ fn files(folder: &Path) -> Result<Vec<(String, PathBuf)>, BackupError> {
             let entry = entry.map_err(BackupError::file("read", &folder))?;
             let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
             match entry.file_type() {
-                Ok(kind) if kind.is_dir() && name == "tmp" => {}
+                // Uploads that are under way; and layers of images, which are large and come again with the
+                // next deployment.
+                Ok(kind) if kind.is_dir() && (name == "tmp" || name == "images") => {}
                 Ok(kind) if kind.is_dir() => folders.push((format!("{name}/"), entry.path())),
                 Ok(kind) if kind.is_file() && is_part(&format!("blobs/{name}")) => {
                     found.push((name, entry.path()));

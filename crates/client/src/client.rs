@@ -7,10 +7,11 @@ use crate::{
     stream::{ByteStream, Connection, LogStream, Open, WatchStream},
 };
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use futures::{Stream, TryStreamExt as _};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
     Method, Request, Response,
-    body::Incoming,
+    body::{Frame, Incoming},
     client::conn::http1,
     header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT},
 };
@@ -461,7 +462,7 @@ impl Client {
     }
 
     /// Sends a request on a connection of its own; the answer's status says that it was done.
-    async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -469,6 +470,28 @@ impl Client {
         body: Bytes,
     ) -> Result<(Response<Incoming>, Connection), ClientError> {
         let (response, connection) = self.exchange(method, path, content_type, body).await?;
+        self.accepted(response, connection).await
+    }
+
+    /// The same of a body that comes bit by bit. What breaks it off breaks the request off.
+    pub(crate) async fn send_stream(
+        &self,
+        path: &str,
+        content_type: &'static str,
+        body: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    ) -> Result<(Response<Incoming>, Connection), ClientError> {
+        let patient = self.clone().with_timeout(UPLOAD_TIMEOUT);
+        let body = StreamBody::new(body.map_ok(Frame::data)).boxed_unsync();
+        let (response, connection) =
+            patient.exchange_body(Method::PUT, path, Some(content_type), body).await?;
+        patient.accepted(response, connection).await
+    }
+
+    async fn accepted(
+        &self,
+        response: Response<Incoming>,
+        connection: Connection,
+    ) -> Result<(Response<Incoming>, Connection), ClientError> {
         if response.status().is_success() {
             return Ok((response, connection));
         }
@@ -478,12 +501,23 @@ impl Client {
     }
 
     /// Sends a request on a connection of its own.
-    async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         method: Method,
         path: &str,
         content_type: Option<&'static str>,
         body: Bytes,
+    ) -> Result<(Response<Incoming>, Connection), ClientError> {
+        let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
+        self.exchange_body(method, path, content_type, body).await
+    }
+
+    async fn exchange_body(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&'static str>,
+        body: UnsyncBoxBody<Bytes, std::io::Error>,
     ) -> Result<(Response<Incoming>, Connection), ClientError> {
         let stream = self.endpoint.connect().await?;
         let mut request = Request::builder().method(method).uri(path).header(HOST, self.endpoint.host());
@@ -493,7 +527,7 @@ impl Client {
         if let Some(content_type) = content_type {
             request = request.header(CONTENT_TYPE, content_type);
         }
-        let request = request.body(Full::new(body)).map_err(|e| ClientError::Request(Box::new(e)))?;
+        let request = request.body(body).map_err(|e| ClientError::Request(Box::new(e)))?;
         self.in_time(async {
             let (mut sender, driver) =
                 http1::handshake(TokioIo::new(stream)).await.map_err(ClientError::broken)?;
@@ -507,7 +541,10 @@ impl Client {
         .await
     }
 
-    async fn read<T: DeserializeOwned>(&self, response: Response<Incoming>) -> Result<T, ClientError> {
+    pub(crate) async fn read<T: DeserializeOwned>(
+        &self,
+        response: Response<Incoming>,
+    ) -> Result<T, ClientError> {
         let body = self.in_time(collect(response, MAX_BODY)).await?;
         serde_json::from_slice(&body).map_err(|error| ClientError::json(&error))
     }

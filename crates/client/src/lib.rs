@@ -17,6 +17,7 @@ mod endpoint;
 mod error;
 mod exec;
 mod home;
+mod images;
 mod people;
 mod stream;
 mod tls;

@@ -40,10 +40,10 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn taken(
-    saved: &[u8],
-    wanted: &[ImageDigest],
-) -> Result<(Vec<u8>, BTreeMap<ImageDigest, Vec<u8>>), ImageError> {
+/// The configuration, and the layers that were handed over.
+type Taken = (Vec<u8>, BTreeMap<ImageDigest, Vec<u8>>);
+
+fn taken(saved: &[u8], wanted: &[ImageDigest]) -> Result<Taken, ImageError> {
     let mut got = BTreeMap::new();
     let wanted: BTreeSet<ImageDigest> = wanted.iter().copied().collect();
     let saved = split(saved, &wanted, &mut |SavedLayer { digest, size, mut file }| {

@@ -86,6 +86,61 @@ async fn an_image_is_pulled_with_progress() {
 }
 
 #[tokio::test]
+async fn an_image_is_resolved_seen_and_removed_by_its_name() {
+    let registry = Registry::start().await;
+    let (engine, image) = (docker(), format!("{}/team/app:1", registry.address));
+    let found = engine.resolve(&image, None).await.unwrap();
+    assert_eq!(found.platforms, ["linux/amd64".to_owned()].into());
+    let missing = engine.resolve(&format!("{}/team/app:2", registry.address), None).await.unwrap_err();
+    assert!(matches!(missing, RuntimeError::ImageMissing { .. }), "{missing:?}");
+    assert_eq!(engine.image(&image).await.unwrap(), None);
+    let pinned = format!("{}/team/app@{}", registry.address, found.digest);
+    engine.pull(&pinned, None, None, watch::channel(PullProgress::default()).0).await.unwrap();
+    let seen = engine.image(&pinned).await.unwrap().expect("it was pulled");
+    assert!(seen.digests.contains(&pinned) && seen.tags.is_empty() && seen.layers.len() == 1, "{seen:?}");
+    assert!(seen.size.0 > 8 << 20 && seen.platform == "linux/amd64", "{seen:?}");
+    let listed = engine.images().await.unwrap();
+    assert!(listed.iter().any(|other| other.id == seen.id && other.layers == seen.layers));
+    assert!(engine.remove_image(&pinned).await.unwrap());
+    assert!(!engine.remove_image(&pinned).await.unwrap(), "it is gone");
+    assert_eq!(engine.image(&seen.id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn an_archive_that_is_none_or_breaks_off_is_refused() {
+    let engine = docker();
+    let noise = futures::stream::iter([Ok(bytes::Bytes::from_static(b"no archive"))]).boxed();
+    let refused = engine.load(noise).await.unwrap_err();
+    assert!(matches!(refused, RuntimeError::Refused { .. }), "{refused:?}");
+    let broken = futures::stream::iter([
+        Ok(bytes::Bytes::from(vec![0; 512])),
+        Err(std::io::Error::other("the link broke")),
+    ]);
+    assert!(engine.load(broken.boxed()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_registry_that_says_nothing_is_given_up_and_named() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let image = format!("{}/team/app:1", listener.local_addr().unwrap());
+    let deaf = tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            open.push(stream);
+        }
+    });
+    let engine = Docker::new(&socket()).unwrap().with_pull_silence(lattice_model::Duration::from_secs(2));
+    let begun = Instant::now();
+    let pull = engine.pull(&image, None, None, watch::channel(PullProgress::default()).0).await;
+    deaf.abort();
+    match pull.unwrap_err() {
+        RuntimeError::RegistryUnreachable { image: named, .. } => assert_eq!(named, image),
+        other => panic!("{other:?}"),
+    }
+    assert!(begun.elapsed() < Duration::from_secs(60));
+}
+
+#[tokio::test]
 async fn a_pull_that_fails_says_why() {
     let registry = Registry::start().await;
     let pull = async |image: String| {

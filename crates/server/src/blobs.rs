@@ -1,4 +1,5 @@
-//! What is named by its own content and kept outside the store: the archives of trees.
+//! What is named by its own content and kept outside the store: the archives of trees, and the layers
+//! of uploaded images, which are kept compressed under the digest of what comes out of them.
 //!
 //! [`Blobs`] is the port, [`FolderBlobs`] its part on a file system: `<folder>/sha256/ab/cdef…`,
 //! written under `<folder>/tmp` first, hashed on the way, synced, renamed. With several servers on
@@ -8,6 +9,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
+use lattice_image::{ImageError, MAX_LAYER};
 use lattice_model::spec::TreeDigest;
 use lattice_tree::{MAX_BYTES, Summary, TreeError};
 use sha2::{Digest as _, Sha256};
@@ -41,6 +43,12 @@ pub(crate) enum NotTaken {
     /// Too large, or holds what no tree may hold.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// No layer, or one that is too large unpacked.
+    #[error(transparent)]
+    Layer(#[from] ImageError),
+    /// More bytes than there is room for.
+    #[error("it has more than {0} bytes")]
+    TooMuch(u64),
     /// The sender went away or fell silent.
     #[error("the archive did not arrive as a whole ({0})")]
     Broken(String),
@@ -62,8 +70,8 @@ pub(crate) trait Blobs: Send + Sync {
     /// How many bytes it has, if it is there.
     async fn size(&self, digest: TreeDigest) -> io::Result<Option<u64>>;
 
-    /// Takes an archive in, once it is whole, has its digest and may be unpacked. `room` is how many
-    /// bytes it may have at most.
+    /// Takes a blob in, once it is whole, has its digest and may be unpacked. `room` is how many
+    /// bytes it may have at most; of a layer, unpacked.
     async fn put(&self, digest: TreeDigest, room: u64, body: Body) -> Result<Stored, NotTaken>;
 
     /// Its size, and its bytes from an offset on; `None` when it is not there.
@@ -79,22 +87,41 @@ pub(crate) trait Blobs: Send + Sync {
 /// What was taken in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stored {
-    /// Of the archive.
+    /// On disk.
     pub(crate) bytes: u64,
-    pub(crate) summary: Summary,
+    pub(crate) what: What,
+}
+
+/// What it turned out to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum What {
+    /// A tree, with so much in it.
+    Tree(Summary),
+    /// A layer of so many bytes unpacked.
+    Layer(u64),
+}
+
+/// What is kept in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Archives of trees, as they are.
+    Trees,
+    /// Layers, each a frame of zstd.
+    Layers,
 }
 
 /// On a file system.
 #[derive(Debug)]
 pub(crate) struct FolderBlobs {
     folder: PathBuf,
+    kind: Kind,
 }
 
 impl FolderBlobs {
     /// Opens or makes the folder, and removes what uploads of a dead server left.
-    pub(crate) fn open(folder: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(folder: PathBuf, kind: Kind) -> io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt as _;
-        let this = Self { folder };
+        let this = Self { folder, kind };
         for part in [&this.folder, &this.folder.join("sha256"), &this.temporary()] {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(part)?;
         }
@@ -119,6 +146,15 @@ impl FolderBlobs {
         self.folder.join("sha256").join(first).join(rest)
     }
 
+    /// How many bytes may come, where so many may be in it.
+    fn most(&self, room: u64) -> u64 {
+        match self.kind {
+            Kind::Trees => room.min(MAX_BYTES),
+            // What does not compress becomes a little larger.
+            Kind::Layers => room.min(MAX_LAYER).saturating_add((room.min(MAX_LAYER) >> 7) + 1024),
+        }
+    }
+
     async fn receive(&self, path: &Path, room: u64, mut body: Body) -> Result<(TreeDigest, u64), NotTaken> {
         let mut file = fs::OpenOptions::new()
             .write(true)
@@ -136,10 +172,12 @@ impl FolderBlobs {
                 Ok(Some(Ok(piece))) => piece,
             };
             bytes += piece.len() as u64;
-            if bytes > room.min(MAX_BYTES) {
-                return Err(TreeError::TooMuch { what: "bytes", max: room.min(MAX_BYTES) }.into());
+            if bytes > self.most(room) {
+                return Err(NotTaken::TooMuch(self.most(room)));
             }
-            hash.update(&piece);
+            if self.kind == Kind::Trees {
+                hash.update(&piece);
+            }
             file.write_all(&piece).await.map_err(NotTaken::Disk)?;
         }
         file.sync_all().await.map_err(NotTaken::Disk)?;
@@ -154,15 +192,25 @@ impl FolderBlobs {
         body: Body,
     ) -> Result<Stored, NotTaken> {
         let (found, bytes) = self.receive(temporary, room, body).await?;
-        if found != digest {
+        if self.kind == Kind::Trees && found != digest {
             return Err(NotTaken::OtherDigest(found));
         }
-        let checked = temporary.to_owned();
+        let (checked, kind) = (temporary.to_owned(), self.kind);
         let check = move || {
             let file = std::fs::File::open(checked).map_err(NotTaken::Disk)?;
-            Ok::<_, NotTaken>(lattice_tree::check(io::BufReader::new(file))?)
+            Ok::<_, NotTaken>(match kind {
+                Kind::Trees => What::Tree(lattice_tree::check(io::BufReader::new(file))?),
+                Kind::Layers => {
+                    let (found, size) = lattice_image::check(file, room)?;
+                    let found = TreeDigest::from_sha256(*found.as_bytes());
+                    if found != digest {
+                        return Err(NotTaken::OtherDigest(found));
+                    }
+                    What::Layer(size)
+                }
+            })
         };
-        let summary = tokio::task::spawn_blocking(check)
+        let what = tokio::task::spawn_blocking(check)
             .await
             .map_err(|error| NotTaken::Disk(io::Error::other(error)))??;
         let path = self.path(digest);
@@ -177,7 +225,7 @@ impl FolderBlobs {
             Ok(())
         };
         moved.await.map_err(NotTaken::Disk)?;
-        Ok(Stored { bytes, summary })
+        Ok(Stored { bytes, what })
     }
 }
 
@@ -264,7 +312,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_whole_and_fits_is_kept_and_nothing_else_leaves_a_trace() {
         let folder = tempfile::tempdir().unwrap();
-        let blobs = FolderBlobs::open(folder.path().join("blobs")).unwrap();
+        let blobs = FolderBlobs::open(folder.path().join("blobs"), Kind::Trees).unwrap();
         let mut packer = Packer::new();
         packer.file(Path::new("app.conf"), 0o644, (0, 0), &[7; 5000]).unwrap();
         let tree = packer.finish().unwrap();
@@ -273,7 +321,7 @@ mod tests {
         let wrong = blobs.put(other, MAX_BYTES, body(&tree.archive)).await;
         assert!(matches!(wrong, Err(NotTaken::OtherDigest(found)) if found == tree.digest));
         let large = blobs.put(tree.digest, len - 1, body(&tree.archive)).await;
-        assert!(matches!(large, Err(NotTaken::Tree(TreeError::TooMuch { .. }))));
+        assert!(matches!(large, Err(NotTaken::TooMuch(most)) if most == len - 1));
         let noise = b"no archive at all, whatever it is called".repeat(40);
         assert!(matches!(
             blobs.put(TreeDigest::of(&noise), MAX_BYTES, body(&noise)).await,
@@ -286,7 +334,9 @@ mod tests {
         assert_eq!((blobs.list().await.unwrap(), blobs.size(tree.digest).await.unwrap()), (vec![], None));
         for _ in 0..2 {
             let stored = blobs.put(tree.digest, MAX_BYTES, body(&tree.archive)).await.unwrap();
-            assert_eq!((stored.bytes, stored.summary.entries), (len, 1));
+            assert!(
+                matches!(stored, Stored { bytes, what: What::Tree(summary) } if bytes == len && summary.entries == 1)
+            );
         }
         assert_eq!(blobs.size(tree.digest).await.unwrap(), Some(len));
         let (size, rest) = blobs.read(tree.digest, 512).await.unwrap().unwrap();
@@ -297,5 +347,26 @@ mod tests {
         blobs.remove(tree.digest).await.unwrap();
         blobs.remove(tree.digest).await.unwrap();
         assert!(blobs.read(tree.digest, 0).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_layer_is_kept_as_it_comes_and_named_by_what_comes_out_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = FolderBlobs::open(folder.path().join("layers"), Kind::Layers).unwrap();
+        let layer = b"a layer, more or less".repeat(1000);
+        let (size, digest) = (layer.len() as u64, TreeDigest::of(&layer));
+        let mut frame = Vec::new();
+        lattice_image::compress(&*layer, size, &mut frame).unwrap();
+        let wrong = blobs.put(TreeDigest::of(&frame), MAX_LAYER, body(&frame)).await;
+        assert!(matches!(wrong, Err(NotTaken::OtherDigest(found)) if found == digest));
+        let bomb = blobs.put(digest, size - 1, body(&frame)).await;
+        assert!(matches!(bomb, Err(NotTaken::Layer(ImageError::TooLarge { .. }))), "{bomb:?}");
+        assert!(matches!(blobs.put(digest, MAX_LAYER, body(&layer)).await, Err(NotTaken::Layer(_))));
+        assert_eq!(blobs.list().await.unwrap(), vec![]);
+        let stored = blobs.put(digest, MAX_LAYER, body(&frame)).await.unwrap();
+        assert!(
+            matches!(stored, Stored { bytes, what: What::Layer(n) } if bytes == frame.len() as u64 && n == size)
+        );
+        assert_eq!(whole(blobs.read(digest, 0).await.unwrap().unwrap().1).await, frame);
     }
 }

@@ -54,6 +54,8 @@ pub struct ServerConfig {
     pub blobs: Option<PathBuf>,
     /// How much a project may have uploaded.
     pub blobs_per_project: Bytes,
+    /// The most bytes of image layers, unpacked, that a project may have uploaded.
+    pub images_per_project: Bytes,
     /// How long people stay signed in.
     pub sessions: SessionPolicy,
     /// When nodes count as lost, and which of two nodes is better.
@@ -144,6 +146,7 @@ impl SecretsSection {
 struct BlobsSection {
     path: Option<PathBuf>,
     per_project: Option<String>,
+    images_per_project: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -223,6 +226,7 @@ impl ServerConfig {
             key_source: KeySource::Home,
             blobs: None,
             blobs_per_project: Bytes::GIB,
+            images_per_project: Bytes(20 << 30),
             sessions: SessionPolicy {
                 idle: Duration::from_secs(7 * 86_400),
                 absolute: Duration::from_secs(30 * 86_400),
@@ -241,6 +245,11 @@ impl ServerConfig {
     /// The folder of uploaded files.
     pub fn blobs_folder(&self) -> PathBuf {
         self.blobs.clone().unwrap_or_else(|| self.home.join("blobs"))
+    }
+
+    /// The folder of the layers of uploaded images, beside those files.
+    pub fn layers_folder(&self) -> PathBuf {
+        self.blobs_folder().join("images")
     }
 
     /// Reads a configuration file; what it does not say is as in [`ServerConfig::new`].
@@ -288,6 +297,11 @@ impl ServerConfig {
             key: "blobs.per_project",
             allowed: "an amount such as \"1g\"",
         })?;
+        let images_per_project = blobs.images_per_project.as_deref().map(str::parse).transpose();
+        let images_per_project = images_per_project.map_err(|_| ConfigError::OutOfRange {
+            key: "blobs.images_per_project",
+            allowed: "an amount such as \"20g\"",
+        })?;
         let secs = |given: Option<u64>, usual| given.map_or(usual, Duration::from_secs);
         let config = Self {
             store: store.read()?,
@@ -305,6 +319,7 @@ impl ServerConfig {
             key_source: secrets.read()?,
             blobs: blobs.path,
             blobs_per_project: per_project.unwrap_or(usual.blobs_per_project),
+            images_per_project: images_per_project.unwrap_or(usual.images_per_project),
             sessions: SessionPolicy {
                 idle: secs(session_idle_secs, usual.sessions.idle),
                 absolute: secs(session_secs, usual.sessions.absolute),

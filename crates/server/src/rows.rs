@@ -18,7 +18,7 @@ use lattice_model::{
     TokenId, UserName, WorkloadKey,
     report::EndedRun,
     resource::{Allocation, Node, Pool, Stack, StackRevision, Volume, Workload, WorkloadRevision},
-    spec::TreeDigest,
+    spec::{ImageDigest, TreeDigest},
 };
 use lattice_store::{Key, Kind, Op, Record, Revision};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -89,6 +89,8 @@ stored! {
     ProjectRow, "project", |row| row.name, project row.name;
     Secret, "secret", |row| secret_id(&row.project, &row.name), project row.project;
     TreeRow, "tree", |row| tree_id(&row.project, row.digest), project row.project;
+    LayerRow, "layer", |row| image_id(&row.project, row.digest), project row.project;
+    ImageRow, "image", |row| image_id(&row.project, row.id), project row.project;
     Event, "event", |row| row.key;
     Audit, "audit", |row| row.key;
     JobRun, "job_run", |row| row.key, project row.workload.project;
@@ -152,6 +154,11 @@ pub(crate) fn workload_revision_id(key: &WorkloadKey, generation: u64) -> String
 /// The id of a secret's row, also the place for which its value is sealed.
 pub(crate) fn secret_id(project: &ProjectName, name: &SecretName) -> String {
     format!("{project}/{name}")
+}
+
+/// The id of the row of an image or of a layer.
+pub(crate) fn image_id(project: &ProjectName, digest: ImageDigest) -> String {
+    format!("{project}/{}", digest.hex())
 }
 
 /// The id of a tree's row.
@@ -326,6 +333,40 @@ pub(crate) struct TreeRow {
     pub(crate) digest: TreeDigest,
     /// Of the archive.
     pub(crate) bytes: u64,
+    pub(crate) uploaded_at: Timestamp,
+    pub(crate) uploaded_by: String,
+    /// Since when nothing of the project names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unused_since: Option<Timestamp>,
+}
+
+/// A layer that a project uploaded; its frame is a blob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LayerRow {
+    pub(crate) project: ProjectName,
+    pub(crate) digest: ImageDigest,
+    /// Unpacked.
+    pub(crate) bytes: u64,
+    /// On the server's disk.
+    pub(crate) stored: u64,
+    pub(crate) uploaded_at: Timestamp,
+    pub(crate) uploaded_by: String,
+    /// Since when no image of the project has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unused_since: Option<Timestamp>,
+}
+
+/// An image that a project uploaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ImageRow {
+    pub(crate) project: ProjectName,
+    pub(crate) id: ImageDigest,
+    /// As `os/arch` or `os/arch/variant`.
+    pub(crate) platform: String,
+    /// The lowest first.
+    pub(crate) layers: Vec<ImageDigest>,
+    /// The configuration, byte for byte: the id is its digest.
+    pub(crate) config: String,
     pub(crate) uploaded_at: Timestamp,
     pub(crate) uploaded_by: String,
     /// Since when nothing of the project names it.

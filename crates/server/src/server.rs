@@ -7,7 +7,7 @@ use crate::{
     api::{cluster, nodes, pools, principal::Principal, projects, serve, table, tokens},
     authority,
     backups::{Mark, UNFINISHED, refuse_moved, schedule},
-    blobs::FolderBlobs,
+    blobs::{FolderBlobs, Kind},
     clock,
     config::ServerConfig,
     controllers::{housekeeping, planning, presence, servers},
@@ -223,9 +223,12 @@ async fn load(
     let listing = store.list_all().await?;
     let snapshot = Snapshot::load(listing.revision, &listing.records)?;
     let folder = config.blobs_folder();
-    let blobs =
-        FolderBlobs::open(folder.clone()).map_err(|source| ServerError::Home { path: folder, source })?;
+    let blobs = FolderBlobs::open(folder.clone(), Kind::Trees)
+        .map_err(|source| ServerError::Home { path: folder, source })?;
     let challenge = ChallengeKey::new(&ring.current().derive("renewal challenge"));
+    let folder = config.layers_folder();
+    let layers = FolderBlobs::open(folder.clone(), Kind::Layers)
+        .map_err(|source| ServerError::Home { path: folder, source })?;
     Ok(Core {
         config,
         store,
@@ -236,6 +239,7 @@ async fn load(
         live: Live::default(),
         keys,
         blobs: Arc::new(blobs),
+        layers: Arc::new(layers),
         authority: RwLock::new(authority),
         slot,
         presented: Mutex::new(presented),

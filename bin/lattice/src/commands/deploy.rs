@@ -9,7 +9,7 @@ use crate::{
     context::Context,
     error::{CliError, FAILED, INTERRUPTED},
     parse,
-    project::{Project, build, local_node, pack_all, planned},
+    project::{Project, build, pack_all, planned, share},
     table::{Style, clean},
     terminal::{self, note},
 };
@@ -20,9 +20,14 @@ use lattice_api::{
 use lattice_compose::{Loaded, normalize_project_name};
 use lattice_model::{
     Bytes, Duration, NetworkName, SecretName, StackKey, StackName,
-    spec::{Attachment, Constraint, NodeAttribute, RestartPolicy, WorkloadSpec},
+    spec::{Attachment, ImagePin, ImageSource, RestartPolicy, WorkloadSpec},
 };
-use std::{collections::BTreeMap, fmt::Write as _, path::Path, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::Path,
+    process::ExitCode,
+};
 
 /// `lattice deploy`.
 pub(crate) async fn deploy(ctx: &Context, args: DeployArgs) -> anyhow::Result<ExitCode> {
@@ -49,7 +54,7 @@ pub(crate) async fn deploy(ctx: &Context, args: DeployArgs) -> anyhow::Result<Ex
 struct Parts(String);
 
 impl Parts {
-    /// Builds images, uploads files and sets secrets; in a dry run it only says so.
+    /// Builds and uploads images, uploads files and sets secrets; in a dry run it only says so.
     async fn prepare(
         ctx: &Context,
         key: &StackKey,
@@ -59,24 +64,23 @@ impl Parts {
     ) -> anyhow::Result<Self> {
         let mut lines = String::new();
         let would = if dry_run { "would be " } else { "" };
-        let node = if loaded.builds.is_empty() { None } else { Some(local_node().await?) };
         for (service, how) in &loaded.builds {
-            let image = if dry_run {
-                planned(&key.stack, service)
+            let (image, pin) = if dry_run {
+                (planned(&key.stack, service), None)
             } else {
                 let (folder, stack, service, how) =
                     (folder.to_owned(), key.stack.clone(), service.clone(), how.clone());
                 let built = tokio::task::spawn_blocking(move || build(&folder, &stack, &service, &how));
-                built.await.context("the build ended early")??.image
+                let image = built.await.context("the build ended early")??.image;
+                let shared = share(&ctx.client, &key.project, &image).await?;
+                let _ = writeln!(lines, "  {image}: {}", shared.said);
+                // What it is made for, the server reads in it.
+                let platforms = BTreeSet::new();
+                (image, Some(ImagePin { from: ImageSource::Server, digest: shared.id, platforms }))
             };
             let _ = writeln!(lines, "  {service}: {image} {would}built from {}", shown(&how.context));
-            if let (Some(workload), Some(node)) = (loaded.spec.workloads.get_mut(service), node) {
-                workload.image = image;
-                workload.placement.constraints.push(Constraint {
-                    attribute: NodeAttribute::Id,
-                    equal: true,
-                    value: node.to_string(),
-                });
+            if let Some(workload) = loaded.spec.workloads.get_mut(service) {
+                (workload.image, workload.pin) = (image, pin);
             }
         }
         let (place, mut project) = (folder.to_owned(), loaded.clone());

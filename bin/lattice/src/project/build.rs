@@ -153,7 +153,7 @@ fn invocation(folder: &Path, build: &Build) -> Invocation {
 }
 
 /// The program, aimed at the engine of this machine's agent.
-fn docker() -> Command {
+pub(super) fn docker() -> Command {
     let mut command = Command::new("docker");
     if let Some(socket) = engine_socket() {
         command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
@@ -161,7 +161,7 @@ fn docker() -> Command {
     command
 }
 
-fn no_docker(error: std::io::Error) -> anyhow::Error {
+pub(super) fn no_docker(error: std::io::Error) -> anyhow::Error {
     anyhow::Error::from(error)
         .context("the program `docker` could not be run, and it builds images; install it, or write `image:` and deploy with --no-build")
 }

@@ -2,15 +2,17 @@
 //! deployment needs beside its specification.
 //!
 //! Enter at [`Project::read`]. `disk` is the loader's view of the files, `build` makes images with
-//! the local Docker, `trees` packs files, `agent` finds this machine's node.
+//! the local Docker, `image` brings them to the server, `trees` packs files, `agent` finds this machine's
+//! engine.
 
 mod agent;
 mod build;
 mod disk;
+mod image;
 mod trees;
 
-pub(crate) use agent::local_node;
 pub(crate) use build::{build, planned};
+pub(crate) use image::share;
 pub(crate) use trees::pack_all;
 
 use disk::Disk;

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -61,20 +61,9 @@ impl std::fmt::Debug for Images {
 }
 
 impl Images {
-    /// Reads what was brought; a list that cannot be read is begun anew, and its images then stay.
+    /// Reads what was brought.
     pub(crate) fn open(folder: PathBuf, runtime: Arc<dyn Runtime>, events: mpsc::Sender<Event>) -> Self {
-        let file = folder.join(LIST);
-        let brought = match keyfile::load(&file) {
-            Ok(Some(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                warn!(file = %file.display(), %error, "the list of images that were brought is begun anew");
-                Vec::new()
-            }),
-            Ok(None) => Vec::new(),
-            Err(error) => {
-                warn!(%error, "the list of images that were brought cannot be read");
-                Vec::new()
-            }
-        };
+        let brought = read_list(&folder);
         Self {
             folder,
             runtime,
@@ -98,11 +87,6 @@ impl Images {
                 let _ = fs::remove_file(entry.path());
             }
         }
-    }
-
-    /// Everything that was brought and not removed again.
-    pub(crate) fn brought(&self) -> Vec<Brought> {
-        self.brought.lock().clone()
     }
 
     /// What the engine calls an image that a container is to be made of.
@@ -182,7 +166,7 @@ impl Images {
         };
         let mut collected = Collected::default();
         for name in gone {
-            if !self.remove(&name).await? {
+            if !remove(&*self.runtime, &name).await? {
                 continue;
             }
             let mut brought = self.brought.lock();
@@ -196,22 +180,6 @@ impl Images {
         Ok(collected)
     }
 
-    /// Removes one; whether it is gone.
-    async fn remove(&self, name: &str) -> Result<bool> {
-        // Without a name of its own it may have got somebody else's, which is not ours to take.
-        if name.parse::<ImageDigest>().is_ok()
-            && let Some(seen) = self.runtime.image(name).await?
-            && !seen.tags.is_empty()
-        {
-            return Ok(true);
-        }
-        match self.runtime.remove_image(name).await {
-            Ok(_) => Ok(true),
-            Err(RuntimeError::Conflict { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// The images that allocations ask for.
     async fn in_use(&self) -> Result<BTreeSet<String>> {
         let ended = || AgentError::Misfit { problem: "the agent ends" };
@@ -221,5 +189,45 @@ impl Images {
     }
 }
 
+/// Removes everything that was brought and that nothing uses, for who leaves; nobody else has the list open.
+pub(crate) async fn remove_brought(folder: &Path, runtime: &dyn Runtime) -> Result<()> {
+    for image in read_list(folder) {
+        remove(runtime, &image.name).await?;
+    }
+    Ok(())
+}
+
+/// Removes one; whether it is gone.
+async fn remove(runtime: &dyn Runtime, name: &str) -> Result<bool> {
+    // Without a name of its own it may have got somebody else's, which is not ours to take.
+    if name.parse::<ImageDigest>().is_ok()
+        && let Some(seen) = runtime.image(name).await?
+        && !seen.tags.is_empty()
+    {
+        return Ok(true);
+    }
+    match runtime.remove_image(name).await {
+        Ok(_) => Ok(true),
+        Err(RuntimeError::Conflict { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The list of what was brought.
 const LIST: &str = "brought.json";
+
+/// One that cannot be read is begun anew, and its images then stay.
+fn read_list(folder: &Path) -> Vec<Brought> {
+    let file = folder.join(LIST);
+    match keyfile::load(&file) {
+        Ok(Some(bytes)) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            warn!(file = %file.display(), %error, "the list of images that were brought is begun anew");
+            Vec::new()
+        }),
+        Ok(None) => Vec::new(),
+        Err(error) => {
+            warn!(%error, "the list of images that were brought cannot be read");
+            Vec::new()
+        }
+    }
+}

@@ -15,7 +15,12 @@ pub(crate) const SERVICE: Table = Table {
         ("annotations", Harmless("nothing on the node reads annotations; labels are kept")),
         ("attach", Harmless("services run in the background; `lattice logs -f` follows them")),
         ("blkio_config", Refused(OWNER, "Remove it; the disk is shared evenly")),
-        ("build", Honoured("built by `lattice deploy` with this machine's Docker, for this machine's node")),
+        (
+            "build",
+            Honoured(
+                "built by `lattice deploy` with this machine's Docker, and uploaded to the server for the nodes that run it",
+            ),
+        ),
         (
             "cap_add",
             Partly(

@@ -9,7 +9,7 @@
 use super::{
     diff::differences,
     error::conflict,
-    projects,
+    images, projects,
     rollout::{KEPT, revisions},
     trees, validate, views,
 };
@@ -25,7 +25,7 @@ use lattice_model::{
     resource::{
         Allocation, Approval, Intent, Stack, StackNetwork, StackRevision, Volume, Workload, WorkloadRevision,
     },
-    spec::{StackSpec, TreeDigest, WorkloadSpec},
+    spec::{ImageDigest, StackSpec, TreeDigest, WorkloadSpec},
 };
 use lattice_planner::{Cluster, Policy, Row, plan};
 use lattice_store::{MAX_BODY_BYTES, Op};
@@ -54,6 +54,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) owner: OwnerName,
     /// Trees of it whose archives are not there, whatever the rows say.
     pub(crate) lost: &'a BTreeSet<TreeDigest>,
+    /// Images of it that are not wholly there, likewise.
+    pub(crate) lost_images: &'a BTreeSet<ImageDigest>,
     /// Refuse where the stack exists.
     pub(crate) must_be_new: bool,
     pub(crate) now: Timestamp,
@@ -74,7 +76,8 @@ pub(crate) fn decide(
     ask: &Ask<'_>,
     random: &mut dyn FnMut() -> u128,
 ) -> Result<Deployment, ErrorBody> {
-    let Ask { key, spec, source, owner, lost, must_be_new, now, policy, by } = ask;
+    let Ask { key, spec, source, owner, lost, lost_images, must_be_new, now, policy, by } = ask;
+    let spec = &images::with_platforms(snapshot, &key.project, spec);
     projects::must_exist(snapshot, &key.project)?;
     let mut problems = validate::problems(spec);
     if problems.is_empty() {
@@ -94,7 +97,8 @@ pub(crate) fn decide(
         )
         .with_details(problems));
     }
-    let kept = trees::require(snapshot, &key.project, spec, lost)?;
+    let mut kept = trees::require(snapshot, &key.project, spec, lost)?;
+    kept.extend(images::require(snapshot, &key.project, spec, lost_images)?);
     let old = snapshot.cluster.stacks.get(*key);
     if *must_be_new && old.is_some() {
         return Err(conflict(

@@ -145,7 +145,8 @@ pub(crate) async fn enter(
     }
     request.extensions_mut().insert(Asker(asker));
     // An upload is slow where the network is; what falls silent is ended by its handler.
-    let uploads = request.method() == Method::PUT && request.uri().path().contains("/trees/");
+    let path = request.uri().path();
+    let uploads = request.method() == Method::PUT && (path.contains("/trees/") || path.contains("/layers/"));
     let patience = if uploads { UPLOAD_PATIENCE } else { PATIENCE };
     match tokio::time::timeout(patience, next.run(request)).await {
         Ok(response) => response,

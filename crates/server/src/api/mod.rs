@@ -17,6 +17,7 @@ pub(crate) mod diff;
 pub(crate) mod error;
 pub(crate) mod extract;
 pub(crate) mod guard;
+pub(crate) mod images;
 mod jobs;
 pub(crate) mod login;
 pub(crate) mod nodes;

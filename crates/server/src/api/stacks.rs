@@ -4,6 +4,7 @@ use super::{
     deploy::{Ask, decide},
     error::{ApiError, conflict, not_found, refuse},
     extract::{Body, Names, Query},
+    images,
     principal::Principal,
     trees, views,
 };
@@ -120,12 +121,14 @@ pub(crate) async fn carry_out(
     dry_run: bool,
 ) -> Result<DeployResult, ErrorBody> {
     let lost = &trees::lost(core, spec).await?;
+    let lost_images = &images::lost(core, &key.project, spec).await?;
     let ask = Ask {
         key,
         spec,
         source,
         owner: who.owner(),
         lost,
+        lost_images,
         must_be_new,
         now: clock::now(),
         policy: &core.config.planning,

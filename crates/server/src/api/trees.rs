@@ -8,7 +8,7 @@ use super::{
     projects,
 };
 use crate::{
-    blobs::{NotTaken, Stored},
+    blobs::{NotTaken, Stored, What},
     clock,
     error::chain,
     rows::{self, ProjectRow, TreeRow, tree_id},
@@ -74,11 +74,9 @@ pub(crate) async fn upload(
         return Err(too_much(&core, &project, bytes, room).into());
     }
     let body = body.into_data_stream().map_err(std::io::Error::other).boxed();
-    let Stored { bytes, summary } = match core.blobs.put(digest, room, body).await {
+    let Stored { bytes, what } = match core.blobs.put(digest, room, body).await {
         Ok(stored) => stored,
-        Err(NotTaken::Tree(lattice_tree::TreeError::TooMuch { what: "bytes", .. }))
-            if room < lattice_tree::MAX_BYTES =>
-        {
+        Err(NotTaken::TooMuch(_)) => {
             return Err(too_much(&core, &project, told.unwrap_or(room + 1), room).into());
         }
         Err(error) => return Err(not_taken(&error).into()),
@@ -105,7 +103,10 @@ pub(crate) async fn upload(
                 Some(old) => rows::update(&row, old.revision),
                 None => rows::create(&row),
             };
-            let text = format!("{bytes} bytes, {} entries", summary.entries);
+            let text = match what {
+                What::Tree(summary) => format!("{bytes} bytes, {} entries", summary.entries),
+                What::Layer(_) => format!("{bytes} bytes"),
+            };
             let audit = who.audit("tree.upload", id.clone(), &text);
             let view = TreeView { project: project.clone(), digest, bytes, uploaded_at: row.uploaded_at };
             let home = rows::check::<ProjectRow>(&project, Some(home.revision));
@@ -141,7 +142,7 @@ fn too_much(core: &Core, project: &ProjectName, bytes: u64, room: u64) -> ErrorB
     ErrorBody::new(ErrorCode::TooLarge, text, hint)
 }
 
-fn not_taken(error: &NotTaken) -> ErrorBody {
+pub(super) fn not_taken(error: &NotTaken) -> ErrorBody {
     let text = chain(error);
     match error {
         NotTaken::Disk(_) => {
@@ -153,7 +154,15 @@ fn not_taken(error: &NotTaken) -> ErrorBody {
             ErrorBody::new(ErrorCode::Mismatch, text, "deploy again; the files changed")
         }
         NotTaken::Broken(_) => invalid(text, "deploy again"),
-        NotTaken::Tree(_) => ErrorBody::new(ErrorCode::InvalidSpec, text, "correct it, then deploy again"),
+        NotTaken::TooMuch(_) => ErrorBody::new(ErrorCode::TooLarge, text, "upload less"),
+        NotTaken::Layer(lattice_image::ImageError::TooLarge { .. }) => ErrorBody::new(
+            ErrorCode::TooLarge,
+            text,
+            "put large data into a volume, or remove images that no stack uses",
+        ),
+        NotTaken::Tree(_) | NotTaken::Layer(_) => {
+            ErrorBody::new(ErrorCode::InvalidSpec, text, "correct it, then deploy again")
+        }
     }
 }
 

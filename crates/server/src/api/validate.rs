@@ -65,6 +65,7 @@ impl Service<'_> {
     fn check(&mut self, stack: &StackSpec, name: &WorkloadName, workload: &WorkloadSpec) {
         let WorkloadSpec {
             image,
+            pin,
             entrypoint,
             command,
             environment,
@@ -98,6 +99,17 @@ impl Service<'_> {
         } = workload;
         if image.is_empty() || image.len() > 512 || !image.chars().all(|c| c.is_ascii_graphic()) {
             self.say("image", "it is empty, longer than 512 characters, or has white space in it");
+        }
+        if let Some(pin) = pin {
+            let odd = |platform: &String| {
+                platform.len() > 100 || platform.split('/').count() > 3 || platform.split('/').any(bad_word)
+            };
+            if pin.platforms.len() > 100 || pin.platforms.iter().any(odd) {
+                self.say(
+                    "pin.platforms",
+                    "a platform is not `os/arch` or `os/arch/variant`, or there are too many",
+                );
+            }
         }
         for (at, words) in [("entrypoint", entrypoint), ("command", command)] {
             if words
@@ -369,6 +381,10 @@ impl Service<'_> {
             }
         }
     }
+}
+
+fn bad_word(word: &str) -> bool {
+    word.is_empty() || !word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
 fn bad_text(text: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::{
     authority, clock,
-    controllers::{people, presence, trees},
+    controllers::{images, people, presence, trees},
     keys,
     rows::{self, Audit, Event, JobRun},
     state::Core,
@@ -59,6 +59,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             trim_runs(&core).await;
             authority::keep_in_time(&core).await;
             trees::sweep(&core).await;
+            images::sweep(&core).await;
             keys::keep(&core).await;
         }
         let head = core.snapshot().revision;

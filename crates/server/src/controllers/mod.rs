@@ -7,13 +7,15 @@
 //! - [`servers`]: which other servers of the store live;
 //! - [`people`]: sessions, invitations and logins by code that are over; logins that failed;
 //! - [`housekeeping`]: bounds of what grows, and certificates in time;
-//! - [`trees`]: uploaded files that nothing names any more.
+//! - [`trees`]: uploaded files that nothing names any more;
+//! - [`images`]: uploaded images that nothing names any more.
 //!
 //! Each is a loop that is woken by changes and by time, and can be stopped anywhere: what it does
 //! next follows from the store alone.
 
 pub(crate) mod goals;
 pub(crate) mod housekeeping;
+pub(crate) mod images;
 pub(crate) mod leader;
 pub(crate) mod people;
 pub(crate) mod planning;

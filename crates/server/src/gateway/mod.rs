@@ -10,7 +10,8 @@
 //! An agent is believed about itself alone: a session is of the node that its certificate names,
 //! and whatever it says about another node's allocation or volume is refused and told.
 
-pub(crate) mod join;
+pub(crate) mod images;
+mod join;
 mod renew;
 pub(crate) mod reports;
 pub(crate) mod session;
@@ -24,7 +25,9 @@ use async_trait::async_trait;
 use lattice_identity::{Fingerprint, PeerIdentity, ca::NODE_VALIDITY, peer_node};
 use lattice_link::{
     BulkChannel, Refusal,
-    message::{BulkEnd, Certificate, Hello, JoinRequest, RenewRequest, StreamId, TreeRequest},
+    message::{
+        BulkEnd, Certificate, Hello, ImagePartRequest, JoinRequest, RenewRequest, StreamId, TreeRequest,
+    },
     server::{CertifiedPeer, Gateway, JoinUpdates, Peer, Session, TreeBytes},
 };
 use lattice_model::{
@@ -57,6 +60,11 @@ impl Gateway for AgentGateway {
     async fn tree(&self, peer: CertifiedPeer, request: TreeRequest) -> Result<TreeBytes, Refusal> {
         let node = self.certified(&peer)?;
         trees::give(&self.0, node, request).await
+    }
+
+    async fn image_part(&self, peer: CertifiedPeer, request: ImagePartRequest) -> Result<TreeBytes, Refusal> {
+        let node = self.certified(&peer)?;
+        images::give(&self.0, node, request).await
     }
 
     async fn bulk(&self, peer: CertifiedPeer, stream: StreamId, channel: BulkChannel) {

@@ -38,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) live: Live,
     pub(crate) keys: Keys,
     pub(crate) blobs: Arc<dyn Blobs>,
+    /// Layers of uploaded images.
+    pub(crate) layers: Arc<dyn Blobs>,
     pub(crate) authority: RwLock<CertificateAuthority>,
     pub(crate) slot: Arc<CertSlot>,
     pub(crate) presented: crate::authority::Presented,

@@ -5,8 +5,8 @@
 use crate::{
     error::ServerError,
     rows::{
-        self, ApiTokenRow, DeviceRow, Event, InviteRow, JoinTokenRow, NodeIdentity, NodeOutbox, NodeSession,
-        ProjectRow, Secret, SessionRow, Stored, TreeRow, UserRow,
+        self, ApiTokenRow, DeviceRow, Event, ImageRow, InviteRow, JoinTokenRow, LayerRow, NodeIdentity,
+        NodeOutbox, NodeSession, ProjectRow, Secret, SessionRow, Stored, TreeRow, UserRow,
     },
 };
 use imbl::OrdMap;
@@ -43,6 +43,10 @@ pub(crate) struct Snapshot {
     pub(crate) secrets: OrdMap<String, Row<Secret>>,
     /// By `project/digest`.
     pub(crate) trees: OrdMap<String, Row<TreeRow>>,
+    /// By `project/digits`.
+    pub(crate) layers: OrdMap<String, Row<LayerRow>>,
+    /// By `project/digits`.
+    pub(crate) images: OrdMap<String, Row<ImageRow>>,
     /// Kept deployments of stacks, by version.
     pub(crate) stack_revisions: OrdMap<(StackKey, u64), Row<StackRevision>>,
     /// By number, with the row's id.
@@ -120,6 +124,8 @@ impl Snapshot {
         const PROJECT: Kind = ProjectRow::KIND;
         const SECRET: Kind = Secret::KIND;
         const TREE: Kind = TreeRow::KIND;
+        const LAYER: Kind = LayerRow::KIND;
+        const IMAGE: Kind = ImageRow::KIND;
         const EVENT: Kind = Event::KIND;
         match record.key.kind {
             NODE => {
@@ -225,6 +231,14 @@ impl Snapshot {
             TREE => {
                 let new: Row<TreeRow> = row(record)?;
                 self.trees.insert(record.key.id.to_string(), new);
+            }
+            LAYER => {
+                let new: Row<LayerRow> = row(record)?;
+                self.layers.insert(record.key.id.to_string(), new);
+            }
+            IMAGE => {
+                let new: Row<ImageRow> = row(record)?;
+                self.images.insert(record.key.id.to_string(), new);
             }
             EVENT => {
                 let new: Row<Event> = row(record)?;
@@ -343,6 +357,8 @@ impl Snapshot {
                 }
             }
             kind if kind == TreeRow::KIND => drop(self.trees.remove(id)),
+            kind if kind == LayerRow::KIND => drop(self.layers.remove(id)),
+            kind if kind == ImageRow::KIND => drop(self.images.remove(id)),
             kind if kind == Event::KIND => {
                 let mut same =
                     self.events.range(Event::numbers(prior.created)).filter(|(_, event)| event.key == id);

@@ -8,6 +8,7 @@ mod docker_restart;
 mod first_light;
 mod full_disk;
 mod identity;
+mod images;
 mod killed;
 mod kit;
 mod local_api;
