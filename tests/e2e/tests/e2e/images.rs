@@ -19,7 +19,9 @@ fn pages(bed: &Bed) -> Vec<(String, String)> {
     let read = |found: &lattice_e2e::Found| {
         (found.node.clone(), bed.docker(&found.node, &["exec", &found.container, "cat", "/page"]))
     };
-    bed.running("boards").iter().map(read).collect()
+    let mut pages: Vec<_> = bed.running("boards").iter().map(read).collect();
+    pages.sort();
+    pages
 }
 
 #[test]
