@@ -1,13 +1,13 @@
 //! `lattice-agent run`: joins first where that is asked for or was begun, then serves until a
 //! signal. What runs in the engine runs on.
 
-use crate::{Context, enrol};
+use crate::{Context, enrol, farewell};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use lattice_agent_core::{
-    AgentError, AgentParts, JoinOptions, JoinToken, NodeName, PendingJoin, ServerAddress,
+    AgentError, AgentParts, Ended, JoinOptions, JoinToken, NodeName, PendingJoin, ServerAddress, System,
 };
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -26,6 +26,9 @@ pub(crate) struct RunArgs {
     /// Write the log to this file, of at most 8 MiB with three older ones beside it, instead of standard error
     #[arg(long, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
+    /// Where the kernel's files about power, heat and network are; for tests
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    machine_root: Option<PathBuf>,
 }
 
 pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
@@ -59,6 +62,10 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         }
     }
     home.move_servers(args.server)?;
-    lattice_agent_core::run(AgentParts { home, config, runtime }, shutdown).await?;
-    Ok(ExitCode::SUCCESS)
+    let sensors = Arc::new(args.machine_root.map_or_else(System::new, System::below));
+    let parts = AgentParts { home, config, runtime, sensors, log: context.log.clone() };
+    match lattice_agent_core::run(parts, shutdown).await? {
+        Ended::Shutdown => Ok(ExitCode::SUCCESS),
+        Ended::Leave { remove } => farewell::leave_now(context, remove).await,
+    }
 }

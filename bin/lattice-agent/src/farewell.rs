@@ -2,10 +2,13 @@
 //! node's label is touched, and it is shown before.
 
 use crate::{Context, note, say};
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use lattice_agent_core::{Belongings, belongings, remove_belongings};
-use std::process::ExitCode;
+use lattice_agent_core::{Belongings, Home, Reply, Request, ask, belongings, remove_belongings};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 #[derive(Args)]
 pub(crate) struct LeaveArgs {
@@ -33,11 +36,37 @@ fn show(belongings: &Belongings) {
     }
 }
 
+/// How long a running agent has to end.
+const END: Duration = Duration::from_secs(90);
+
 pub(crate) async fn leave(context: &Context, args: LeaveArgs) -> Result<ExitCode> {
-    let home = context.open()?;
+    let paths = context.paths();
+    let Some(reply) =
+        ask(&paths, &Request::Leave { remove: args.remove }).await.context("the agent did not leave")?
+    else {
+        return leave_now(context, args.remove).await;
+    };
+    let Reply::Leaving {} = reply else {
+        bail!("the agent answered something else; are both of the same version?")
+    };
+    // It ends and does the same as is done here without one; the folder is its until then.
+    let began = Instant::now();
+    while paths.identity()?.is_some() {
+        if began.elapsed() > END {
+            bail!("the agent did not end within {} s; look at its log", END.as_secs());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    note("the agent has left its cluster and ended; `lattice-agent reset` shows what is left of it");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Leaves, while no agent runs.
+pub(crate) async fn leave_now(context: &Context, remove: bool) -> Result<ExitCode> {
+    let home = open_soon(context).await?;
     if let Some(identity) = home.identity()? {
         let runtime = context.runtime(&context.config()?)?;
-        if args.remove {
+        if remove {
             show(&belongings(&*runtime, identity.node).await?);
             remove_belongings(&home, &*runtime, identity.node, false).await?;
         } else if let Ok(left) = belongings(&*runtime, identity.node).await
@@ -58,6 +87,18 @@ pub(crate) async fn leave(context: &Context, args: LeaveArgs) -> Result<ExitCode
     }
     home.forget()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The folder of an agent that has just ended.
+async fn open_soon(context: &Context) -> Result<Home> {
+    let began = Instant::now();
+    loop {
+        match context.open() {
+            Err(error) if began.elapsed() > Duration::from_secs(5) => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Ok(home) => return Ok(home),
+        }
+    }
 }
 
 pub(crate) async fn reset(context: &Context, args: ResetArgs) -> Result<ExitCode> {

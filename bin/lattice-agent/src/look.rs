@@ -2,7 +2,7 @@
 
 use crate::{Context, Output, note, say};
 use anyhow::{Context as _, Result};
-use lattice_agent_core::{AgentStatus, CheckResult, LinkState, ask_status};
+use lattice_agent_core::{AgentStatus, CheckResult, LinkState, Reply, Request, ask, ask_status};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -68,6 +68,7 @@ fn print(status: &AgentStatus) {
     for (n, text) in status.health.sentences().iter().enumerate() {
         say(format_args!("{:<12}{text}", if n == 0 { "health" } else { "" }));
     }
+    crate::owner::lines(&status.owner).iter().for_each(say);
     say(format_args!("goal        {}", status.goal.as_deref().unwrap_or("none yet")));
     say(format_args!("reports     {} wait for the server", status.outbox));
     say(format_args!("version     {} (process {})", status.version, status.pid));
@@ -76,6 +77,20 @@ fn print(status: &AgentStatus) {
             line.workload.as_ref().map_or_else(|| "on its way out".to_owned(), ToString::to_string);
         let reason = line.status.reason.as_deref().unwrap_or_default();
         say(format_args!("  {}  {:<12} {workload}  {reason}", line.id.short(), line.status.state));
+    }
+}
+
+pub(crate) async fn logs(context: &Context, lines: usize) -> Result<ExitCode> {
+    match ask(&context.paths(), &Request::Logs { lines }).await.context("the agent does not answer")? {
+        Some(Reply::Logs(lines)) => {
+            lines.iter().for_each(say);
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(_) => anyhow::bail!("the agent answered something else; are both of the same version?"),
+        None => {
+            note("no agent runs for this home; its log is where it was started, e.g. in the journal");
+            Ok(ExitCode::from(NOT_RUNNING))
+        }
     }
 }
 

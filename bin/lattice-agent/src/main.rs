@@ -5,7 +5,8 @@
 //! | `main` | flags, logging, the runtime, exit codes |
 //! | `enrol` | `join`, and the token's way in |
 //! | `daemon` | `run` |
-//! | `look` | `status`, `doctor` |
+//! | `look` | `status`, `doctor`, `logs` |
+//! | `owner` | `pause`, `finish`, `resume`, `rules` |
 //! | `farewell` | `leave`, `reset` |
 //!
 //! One thread serves everything (`current_thread`): the agent waits for the engine and the network,
@@ -15,11 +16,12 @@ mod daemon;
 mod enrol;
 mod farewell;
 mod look;
+mod owner;
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use lattice_agent_core::{AgentConfig, Docker, Home, HomePaths, LogFile, Runtime};
+use lattice_agent_core::{AgentConfig, Docker, Home, HomePaths, LogFile, LogRing, PauseKind, Runtime};
 use std::{
     io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
@@ -27,7 +29,10 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::writer::{BoxMakeWriter, MakeWriterExt as _},
+};
 
 /// Lends this computer to a Lattice cluster.
 #[derive(Parser)]
@@ -64,6 +69,21 @@ enum Command {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// The last lines of the running agent's log
+    Logs {
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 100)]
+        lines: usize,
+    },
+    /// Stop all work on this machine at once, also offline
+    Pause(owner::PauseArgs),
+    /// Take nothing new, let jobs end, then pause
+    Finish(owner::PauseArgs),
+    /// End the pause
+    Resume(owner::ResumeArgs),
+    /// When this machine works, for whom and how much
+    #[command(subcommand)]
+    Rules(owner::RulesCommand),
     /// Forget the cluster; what runs stays unless told otherwise
     Leave(farewell::LeaveArgs),
     /// Remove everything of Lattice's agent from this machine, data included
@@ -88,6 +108,7 @@ enum Output {
 struct Context {
     base: PathBuf,
     docker_host: Option<String>,
+    log: LogRing,
 }
 
 impl Context {
@@ -118,16 +139,19 @@ fn note(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn log(json: bool, file: Option<&Path>) -> Result<()> {
+fn log(json: bool, file: Option<&Path>) -> Result<LogRing> {
+    let ring = LogRing::default();
+    let tee = ring.clone();
+    let tee = move || tee.writer();
     let filter = EnvFilter::try_from_env("LATTICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let plain = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
     let writer: BoxMakeWriter = match file {
         Some(path) => {
             let file = LogFile::open(path)
                 .with_context(|| format!("the log {} cannot be written", path.display()))?;
-            BoxMakeWriter::new(Mutex::new(file))
+            BoxMakeWriter::new(Mutex::new(file).and(tee))
         }
-        None => BoxMakeWriter::new(std::io::stderr),
+        None => BoxMakeWriter::new(std::io::stderr.and(tee)),
     };
     let plain = plain.with_writer(writer);
     if json {
@@ -135,7 +159,7 @@ fn log(json: bool, file: Option<&Path>) -> Result<()> {
     } else {
         plain.with_ansi(std::io::stderr().is_terminal()).init();
     }
-    Ok(())
+    Ok(ring)
 }
 
 fn main() -> ExitCode {
@@ -144,10 +168,13 @@ fn main() -> ExitCode {
         Command::Run(args) => args.log_file.as_deref(),
         _ => None,
     };
-    if let Err(error) = log(cli.log_json, file) {
-        note(format_args!("error: {error:#}"));
-        return ExitCode::FAILURE;
-    }
+    let log = match log(cli.log_json, file) {
+        Ok(log) => log,
+        Err(error) => {
+            note(format_args!("error: {error:#}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
@@ -161,7 +188,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(command(cli));
+    let result = runtime.block_on(command(cli, log));
     // A read from the terminal that nobody answers must not hold the exit up.
     runtime.shutdown_timeout(Duration::from_secs(1));
     match result {
@@ -173,7 +200,7 @@ fn main() -> ExitCode {
     }
 }
 
-async fn command(cli: Cli) -> Result<ExitCode> {
+async fn command(cli: Cli, log: LogRing) -> Result<ExitCode> {
     if let Command::Completion { shell } = cli.command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "lattice-agent", &mut script);
@@ -182,12 +209,17 @@ async fn command(cli: Cli) -> Result<ExitCode> {
     }
     let base = cli.home.filter(|home| !home.as_os_str().is_empty()).or_else(lattice_agent_core::default_home);
     let base = base.context("no folder for the agent's state is known; give one with --home")?;
-    let context = Context { base, docker_host: cli.docker_host };
+    let context = Context { base, docker_host: cli.docker_host, log };
     match cli.command {
         Command::Join(args) => enrol::join(&context, args).await,
         Command::Run(args) => daemon::run(&context, args).await,
         Command::Status { output } => look::status(&context, output).await,
         Command::Doctor { output } => look::doctor(&context, output).await,
+        Command::Logs { lines } => look::logs(&context, lines).await,
+        Command::Pause(args) => owner::pause(&context, args, PauseKind::Pause).await,
+        Command::Finish(args) => owner::pause(&context, args, PauseKind::Finish).await,
+        Command::Resume(args) => owner::resume(&context, args).await,
+        Command::Rules(command) => owner::rules(&context, command).await,
         Command::Leave(args) => farewell::leave(&context, args).await,
         Command::Reset(args) => farewell::reset(&context, args).await,
         // It was answered above: it needs no folder.

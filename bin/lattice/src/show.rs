@@ -4,7 +4,7 @@ use crate::table::{Cell, Style, cut};
 use jiff::tz::TimeZone;
 use lattice_api::{AllocationView, NodeView, WorkloadState};
 use lattice_model::{
-    Binding, Timestamp,
+    Binding, StandingState, Timestamp,
     health::{Level, worst},
     report::{AllocationState, Health},
     resource::{Approval, Eligibility, PresenceState},
@@ -91,6 +91,13 @@ pub(crate) fn workload_style(state: WorkloadState) -> Style {
 
 /// What a node is, in one word or two.
 pub(crate) fn node_state(node: &NodeView) -> Cell {
+    let still = match (node.standing.state, node.presence.state) {
+        (StandingState::Working, _) | (_, PresenceState::New | PresenceState::Unknown) => None,
+        // Once it is connected again, it says itself what it does.
+        (state @ (StandingState::Asleep | StandingState::Away), _) => Some((state.as_str(), Style::Dim)),
+        (_, PresenceState::Disconnected | PresenceState::Lost) => None,
+        (state, PresenceState::Connected) => Some((state.as_str(), Style::Warn)),
+    };
     let presence = match node.presence.state {
         PresenceState::New => ("never connected", Style::Warn),
         PresenceState::Connected => ("connected", Style::Good),
@@ -98,6 +105,7 @@ pub(crate) fn node_state(node: &NodeView) -> Cell {
         PresenceState::Lost => ("lost", Style::Bad),
         PresenceState::Unknown => ("unknown", Style::Warn),
     };
+    let presence = still.unwrap_or(presence);
     let (text, style) = match node.approval {
         Approval::Pending => ("pending approval", Style::Warn),
         Approval::Approved => presence,

@@ -6,7 +6,8 @@
 //! | watcher ([`crate::engine`]) | the engine's events and listings | the agent |
 //! | monitor ([`crate::health`]), census ([`crate::census`]) | in which condition the machine is, and what it is | the agent |
 //! | session ([`crate::session`]) | the link to the server | the agent |
-//! | local API ([`crate::local_api`]) | answers `lattice-agent status` | the agent |
+//! | warden ([`crate::owner`]) | decides by the owner's rules whether work may run | the agent |
+//! | local API ([`crate::local_api`]) | answers the owner's programs | the agent |
 //! | operations ([`crate::executor`]) | one each, at most 16 | themselves, or the agent |
 //!
 //! Events that wait are taken together, so that a burst costs one wait for the disk. Of the
@@ -17,7 +18,7 @@
 //! Nothing here decides what should run, and when the agent ends, nothing that runs does.
 
 use crate::{
-    AgentConfig, AgentError,
+    AgentConfig, AgentError, LogRing,
     census::{Census, Told},
     clock::{self, ServerClock},
     disk::{Disk, Saves},
@@ -25,24 +26,26 @@ use crate::{
     error::{Result, chain},
     event::{Event, Freshness, QUEUE, Tickets},
     executor::Executor,
-    facts::{self, Machine},
+    facts,
     health::{Health, Monitor},
-    home::{Home, HomePaths},
+    home::Home,
     images::Images,
     local_api,
     machine::Roots,
+    owner::{Judgement, Warden},
     secrets::SecretsDir,
     session::{LinkStatus, Session},
     trees::Trees,
 };
 use lattice_converge::{
-    AllocationRecord, Effect, Folders, Input, Operation, OperationId, Outcome, Reconciler,
+    Admission, AllocationRecord, Effect, Folders, Input, Operation, OperationId, Outcome, Reconciler,
 };
 use lattice_model::{
     AllocationId, GoalId, SealedGoal, WorkloadKey,
     report::{AllocationState, AllocationStatus, ReportKind},
 };
 use lattice_runtime::Runtime;
+use lattice_sense::Sensors;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -50,7 +53,7 @@ use std::{
 };
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
@@ -61,8 +64,8 @@ const BATCH: usize = 64;
 const DISK_RETRY: Duration = Duration::from_secs(2);
 /// How many reports are held in memory while the disk takes none; then the oldest go.
 const MAX_UNWRITTEN: usize = 4096;
-/// How often the owner's file is looked at.
-const HEED: Duration = Duration::from_secs(5);
+/// How many of the owner's orders wait for the warden; whoever has one more waits with it.
+const ORDERS: usize = 8;
 /// How long what is under way has to end at shutdown.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -74,6 +77,22 @@ pub struct AgentParts {
     pub config: AgentConfig,
     /// The container engine.
     pub runtime: Arc<dyn Runtime>,
+    /// What the machine feels.
+    pub sensors: Arc<dyn Sensors>,
+    /// The last lines of the log, for the local API.
+    pub log: LogRing,
+}
+
+/// Why an agent ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to; what it runs, runs on.
+    Shutdown,
+    /// The owner wants this machine to leave its cluster, with or without removing what runs.
+    Leave {
+        /// Containers and networks go too.
+        remove: bool,
+    },
 }
 
 impl std::fmt::Debug for AgentParts {
@@ -104,8 +123,8 @@ impl Snapshot {
 ///
 /// # Errors
 /// [`AgentError::NotJoined`] before enrolment; what cannot be read of its folder.
-pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
-    let AgentParts { home, config, runtime } = parts;
+pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended> {
+    let AgentParts { home, config, runtime, sensors, log } = parts;
     let identity = home.identity()?.ok_or(AgentError::NotJoined)?;
     let paths = home.paths().clone();
     let disk = Disk::open(home)?;
@@ -144,7 +163,11 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
         secrets.as_ref().as_ref().map_or_else(|_| "/run/lattice-agent".into(), SecretsDir::path);
     let folders = Folders { secrets: secrets_path, trees: paths.trees().display().to_string() };
     let records = disk.records()?;
-    let policy = config.policy(&machine);
+    let warden = Warden::begin(paths.clone(), config, machine.clone(), sensors);
+    let lent = warden.lent();
+    let policy = lent.borrow().policy(&machine);
+    let (orders, ordered) = mpsc::channel(ORDERS);
+    let calm = Arc::new(Notify::new());
     info!(node = %identity.node, cluster = %identity.cluster, version = crate::VERSION, cpu = %policy.cpu, memory = %policy.memory, remembered = records.len(), "the agent begins");
     let reconciler = Reconciler::new(identity.node, policy, folders, records);
     let mut core = Core {
@@ -159,9 +182,14 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
         health: None,
         wake: None,
         retry: None,
+        finishing: false,
+        calm: Arc::clone(&calm),
     };
+    // Before anything runs.
+    core.take(Event::Owner(warden.judgement()));
     core.resume().await?;
-    spawn(&tasks, &stop, heed(paths.clone(), machine.clone(), events.clone()));
+    let owner = warden.status();
+    spawn(&tasks, &stop, warden.run(ordered, calm, events.clone()));
     let (machines, machine_seen) = watch::channel(machine.clone());
     let (health, health_seen) = watch::channel(Health::default());
     let (told, server_clock) = (Told::default(), ServerClock::default());
@@ -186,7 +214,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
         Census {
             runtime: Arc::clone(&runtime),
             home: paths.dir().to_owned(),
-            config: config.clone(),
+            lent: lent.clone(),
             machine: machines.clone(),
             told: told.clone(),
             engine: engine_seen.clone(),
@@ -206,7 +234,8 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
     let session = Session::new(
         Arc::clone(&disk),
         identity.clone(),
-        config,
+        lent,
+        owner.clone(),
         Arc::clone(&runtime),
         machines,
         told,
@@ -223,6 +252,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
     spawn(&tasks, &stop, watcher.run());
     let certificate = session.certificate();
     spawn(&tasks, &stop, session.run());
+    let (leave, leaving) = watch::channel(None);
     let desk = local_api::Desk {
         identity,
         paths,
@@ -232,6 +262,12 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
         link: link_seen,
         health: health_seen,
         certificate,
+        owner,
+        orders,
+        log,
+        runtime,
+        leave,
+        stop: stop.clone(),
     };
     spawn(&tasks, &stop, local_api::serve(desk));
     core.run(inbox, &stop).await;
@@ -241,35 +277,8 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<()> {
     if timeout(GRACE, tasks.wait()).await.is_err() {
         warn!(tasks = tasks.len(), "some tasks did not end in time");
     }
-    Ok(())
-}
-
-/// Looks whether the owner changed `agent.toml`, and passes his word on. What may run here counts at
-/// once; what is lent is told to the server from the next start.
-async fn heed(paths: HomePaths, machine: Machine, events: mpsc::Sender<Event>) {
-    let path = paths.config();
-    let stamp = || std::fs::metadata(&path).and_then(|meta| meta.modified()).ok();
-    let mut last = stamp();
-    loop {
-        sleep(HEED).await;
-        let now = stamp();
-        if now == last {
-            continue;
-        }
-        last = now;
-        match AgentConfig::load(&path) {
-            Ok(config) => {
-                info!("the owner changed agent.toml");
-                if events.send(Event::Policy(config.policy(&machine))).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => warn!(
-                error = chain(&error),
-                "agent.toml was changed and is not understood; the old one counts"
-            ),
-        }
-    }
+    let left = *leaving.borrow();
+    Ok(left.map_or(Ended::Shutdown, |remove| Ended::Leave { remove }))
 }
 
 fn spawn(tasks: &TaskTracker, stop: &CancellationToken, task: impl Future<Output = ()> + Send + 'static) {
@@ -307,6 +316,9 @@ struct Core {
     health: Option<ReportKind>,
     wake: Option<Instant>,
     retry: Option<Instant>,
+    /// Nothing new is begun, and the warden waits to hear that no job is under way.
+    finishing: bool,
+    calm: Arc<Notify>,
 }
 
 impl Core {
@@ -366,6 +378,11 @@ impl Core {
                 self.step(Input::Listed(listing));
             }
             Event::Policy(policy) => self.step(Input::Policy(policy)),
+            Event::Owner(Judgement { admission, standing }) => {
+                self.finishing = matches!(admission, Admission::NothingNew(_));
+                self.batch.reports.push_back(ReportKind::Standing { standing });
+                self.step(Input::Admission(admission));
+            }
             Event::Linked => self.step(Input::Linked),
             Event::Tell(kind) => {
                 if matches!(kind, ReportKind::Health { .. }) {
@@ -509,6 +526,9 @@ impl Core {
             let _ = answer.send(self.goal.is_some_and(|(kept, _)| kept == id));
         }
         self.retry = failed.then(|| Instant::now() + DISK_RETRY);
+        if self.finishing && !self.reconciler.jobs_under_way() {
+            self.calm.notify_one();
+        }
     }
 
     /// What became of the reports; whether they have to be tried again.

@@ -2,10 +2,10 @@
 //! came, the engine is another version, a card was put in. Numbers that change all the time are no news.
 
 use crate::{
-    AgentConfig,
     engine::EngineStatus,
     event::Event,
     facts::{self, Machine},
+    owner::Lent,
 };
 use lattice_model::{
     Bytes, Cpu,
@@ -67,7 +67,7 @@ impl Told {
 pub(crate) struct Census {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) home: PathBuf,
-    pub(crate) config: AgentConfig,
+    pub(crate) lent: watch::Receiver<Arc<Lent>>,
     pub(crate) machine: watch::Sender<Machine>,
     pub(crate) told: Told,
     pub(crate) engine: watch::Receiver<EngineStatus>,
@@ -87,10 +87,13 @@ impl Census {
                     if !self.engine.borrow_and_update().ok { continue }
                     self.measure(&mut measured).await;
                 }
+                // The owner lends more or less than before.
+                changed = self.lent.changed() => if changed.is_err() { return },
                 () = sleep(LOOK) => self.measure(&mut measured).await,
             }
             let machine = measured.borrow_and_update().clone();
-            let (facts, capacity) = (machine.told(&self.config), machine.capacity(&self.config));
+            let lent = Arc::clone(&self.lent.borrow_and_update());
+            let (facts, capacity) = (machine.told(lent.config()), lent.capacity(&machine));
             if self.told.is_news(&facts, &capacity) {
                 info!("the machine is another than the server knows; it is told");
                 let report = ReportKind::Facts { facts: Box::new(facts), capacity };

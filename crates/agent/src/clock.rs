@@ -1,6 +1,7 @@
 //! The one place where the agent reads clocks and draws random bits.
 
 use lattice_model::{Duration, Timestamp};
+use lattice_rules::Moment;
 use parking_lot::Mutex;
 use std::{
     sync::Arc,
@@ -22,6 +23,17 @@ pub(crate) fn boot() -> Duration {
     let now = rustix::time::clock_gettime(clock);
     let secs = u64::try_from(now.tv_sec).unwrap_or(0);
     Duration(secs * 1000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000)
+}
+
+/// Now, by both clocks.
+pub(crate) fn moment() -> Moment {
+    Moment { wall: now(), boot: boot(), boot_id: crate::facts::boot_id() }
+}
+
+/// The time zone of this machine, by its name.
+pub(crate) fn zone() -> Option<String> {
+    let zone = jiff::tz::TimeZone::try_system().ok()?;
+    zone.iana_name().map(ToOwned::to_owned)
 }
 
 /// 64 random bits. Where the system gives none (early boot), the clock's nanoseconds serve: no

@@ -158,7 +158,7 @@ impl AgentConfig {
         Self::parse(&text).map_err(|problem| AgentError::Config { path: path.to_owned(), problem })
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         // Without the line itself, which may have the proxy's password in it.
         let config: Self = toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();

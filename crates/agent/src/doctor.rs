@@ -2,7 +2,14 @@
 //! changes anything.
 
 use crate::{
-    AgentConfig, certificate, error::chain, facts, home::HomePaths, local_api, secrets::SecretsDir, sockets,
+    AgentConfig, certificate,
+    error::chain,
+    facts,
+    home::HomePaths,
+    local_api,
+    owner::{OwnerStatus, RulesFile, rules_of},
+    secrets::SecretsDir,
+    sockets,
 };
 use lattice_identity::{
     CertSlot, NodeKey,
@@ -55,6 +62,7 @@ pub async fn doctor(paths: &HomePaths, docker_host: Option<&str>) -> Vec<Check> 
         Ok(_) => check("config", Good, "agent.toml is understood, or there is none", ""),
         Err(error) => check("config", Failed, chain(error), "correct the file"),
     });
+    checks.push(rules(paths));
     let config = config.unwrap_or_default();
     let socket = config.docker_host(docker_host);
     checks.extend(engine(&socket).await);
@@ -107,7 +115,9 @@ pub async fn doctor(paths: &HomePaths, docker_host: Option<&str>) -> Vec<Check> 
             return checks;
         }
     };
-    checks.push(match local_api::ask_status(paths).await {
+    let answer = local_api::ask_status(paths).await;
+    checks.extend(answer.iter().flatten().flat_map(|status| at_work(&status.owner)));
+    checks.push(match answer {
         Ok(Some(status)) => check("agent", Good, format!("runs as process {}", status.pid), ""),
         Ok(None) => {
             check("agent", Warning, "no agent runs for this home", "start it with `lattice-agent run`")
@@ -183,6 +193,45 @@ pub async fn doctor(paths: &HomePaths, docker_host: Option<&str>) -> Vec<Check> 
         ),
     };
     checks.extend([server, clock]);
+    checks
+}
+
+/// Whether the owner's rules can be read.
+fn rules(paths: &HomePaths) -> Check {
+    use CheckResult::{Failed, Ok as Good};
+    match rules_of(paths) {
+        Ok(RulesFile { text, problem: None, .. }) if text.is_empty() => {
+            let todo =
+                "`lattice-agent rules preset balanced` is a good beginning on a computer that people use";
+            check("rules", Good, "there are none: work may run at any time, on battery too", todo)
+        }
+        Ok(RulesFile { problem: None, .. }) => check("rules", Good, "rules.toml is understood", ""),
+        Ok(RulesFile { problem: Some(problem), .. }) => check(
+            "rules",
+            Failed,
+            format!("nothing runs, since rules.toml is not understood: {problem}"),
+            "correct the file",
+        ),
+        Err(error) => check("rules", Failed, chain(&error), ""),
+    }
+}
+
+/// Whether work may run, and which rules rest on what nobody can measure here.
+fn at_work(owner: &OwnerStatus) -> Vec<Check> {
+    use CheckResult::{Ok as Good, Warning};
+    let mut checks = vec![match owner.verdict.standing() {
+        Some(said) => check("at_work", Warning, format!("{} ({})", said.why, said.reason), said.todo.clone()),
+        None => check("at_work", Good, "the owner's rules let work run now", ""),
+    }];
+    checks.extend(owner.verdict.unsure.iter().map(|unsure| {
+        let why = format!("{} cannot be kept on this machine: {}", unsure.rule, unsure.why);
+        check(
+            "rule_unknown",
+            Warning,
+            why,
+            "it suspends nothing; take it out of the rules, or keep to it by hand",
+        )
+    }));
     checks
 }
 

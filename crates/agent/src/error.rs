@@ -86,6 +86,12 @@ pub enum AgentError {
         /// What is wrong with it, with its line.
         problem: String,
     },
+    /// Rules that are not taken.
+    #[error("these rules are not taken: {problem}")]
+    Rules {
+        /// What is wrong with them.
+        problem: String,
+    },
     /// There is no identity yet.
     #[error(
         "this machine has not joined a cluster; run `lattice-agent join` with a token (`lattice token create` on the server makes one)"

@@ -5,7 +5,7 @@
 //! after a later look at the same container says nothing new; without this rule a listing that
 //! began before a container died could bring it back to life in the reconciler's view.
 
-use crate::agent::Snapshot;
+use crate::{agent::Snapshot, owner::Judgement};
 use lattice_converge::{Failure, Listing, NodePolicy, OperationId, Outcome};
 use lattice_model::{
     AllocationId, Bytes, SealedGoal,
@@ -33,6 +33,8 @@ pub(crate) enum Event {
     Listed { ticket: u64, listing: Listing },
     /// The owner's word changed.
     Policy(NodePolicy),
+    /// The owner's rules let work run, or no more.
+    Owner(Judgement),
     /// There is a link to the server again.
     Linked,
     /// The server is to be told.

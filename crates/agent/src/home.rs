@@ -13,6 +13,9 @@
 //! | `trees/` | files that travelled with deployments, see [`crate::trees`] | renamed when whole |
 //! | `images/` | layers on their way to the engine, and the list of images that were brought, see [`crate::images`] | appended; the list replaced |
 //! | `agent.toml` | the owner's word, see [`crate::AgentConfig`] | written by people |
+//! | `rules.toml` | the owner's rules, see [`lattice_rules`] | replaced whole, or written by people |
+//! | `pause.json` | the owner's pause, while there is one | replaced whole |
+//! | `data-use.json` | what the machine sent and received this month | replaced whole |
 //! | `agent.sock` | the local API | socket, 0600 |
 //! | `lock` | held while an agent, `join`, `leave` or `reset` runs | `flock` |
 //!
@@ -77,6 +80,19 @@ impl HomePaths {
     /// The owner's word.
     pub fn config(&self) -> PathBuf {
         self.dir.join("agent.toml")
+    }
+
+    /// The owner's rules.
+    pub fn rules(&self) -> PathBuf {
+        self.dir.join("rules.toml")
+    }
+
+    pub(crate) fn pause(&self) -> PathBuf {
+        self.dir.join("pause.json")
+    }
+
+    pub(crate) fn data_use(&self) -> PathBuf {
+        self.dir.join("data-use.json")
     }
 
     pub(crate) fn identity_file(&self) -> PathBuf {

@@ -4,10 +4,10 @@
 use crate::{error::Result, home::Home, secrets::SecretsDir};
 use lattice_model::{Duration, NodeId, container::ContainerState};
 use lattice_runtime::Runtime;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What this node has in the engine.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Belongings {
     /// Containers by name, with whether they run.
     pub containers: Vec<(String, bool)>,

@@ -28,8 +28,10 @@ mod home;
 mod images;
 mod leave;
 mod local_api;
+mod log;
 mod log_file;
 mod machine;
+mod owner;
 mod secrets;
 mod session;
 mod sockets;
@@ -38,7 +40,7 @@ mod trees;
 #[cfg(test)]
 mod world;
 
-pub use agent::{AgentParts, run};
+pub use agent::{AgentParts, Ended, run};
 pub use config::{AgentConfig, DOCKER_SOCKET};
 pub use doctor::{Check, CheckResult, doctor};
 pub use engine::EngineStatus;
@@ -49,10 +51,18 @@ pub use health::Health;
 pub use home::{Home, HomePaths, Identity, PendingJoin, default_home};
 pub use lattice_identity::{JoinToken, ServerAddress};
 pub use lattice_model::NodeName;
+pub use lattice_model::{Duration, Timestamp};
+pub use lattice_rules::{PauseKind, Preset, Reading, Rules, RulesError, Span, Verdict};
 pub use lattice_runtime::{Runtime, docker::Docker};
+pub use lattice_sense::{Sensors, System};
 pub use leave::{Belongings, belongings, remove_belongings};
-pub use local_api::{AgentStatus, AllocationLine, ask_status};
+pub use local_api::{AgentStatus, AllocationLine, Reply, Request, ask, ask_status};
+pub use log::LogRing;
 pub use log_file::LogFile;
+pub use owner::{
+    OwnerStatus, PauseStatus, RulesFile, Stopped, pause_offline, resume_offline, rules_of, save_rules,
+    text_of,
+};
 pub use session::{LinkState, LinkStatus};
 
 /// This build's version.

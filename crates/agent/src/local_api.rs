@@ -1,17 +1,26 @@
-//! What programs of this user on this machine may ask: a Unix socket of mode 0600 in the agent's
-//! folder. One line of JSON in, one out. The folder is private and so is the socket, which is
-//! the whole authorisation: who may connect is this user or root.
+//! What programs of the owner on this machine may ask: a Unix socket of mode 0600 in the agent's
+//! folder. One line of JSON in, one out. The folder is private and so is the socket, and the kernel says who
+//! has connected: this user or root, and nobody else.
+//!
+//! Rejected: HTTP, which is a server's worth of code for ten questions; a browser that is tricked
+//! into asking cannot speak to a Unix socket either way. Windows needs a named pipe in [`listen`]'s place.
 
 use crate::{
     certificate::Validity,
     disk::Disk,
     engine::EngineStatus,
+    error::{Result, chain},
     event::Event,
     health::Health,
     home::{HomePaths, Identity},
+    leave::{Belongings, belongings},
+    log::LogRing,
+    owner::{Order, OwnerStatus, RulesFile, rules_of},
     session::LinkStatus,
 };
 use lattice_model::{AllocationId, ClusterId, NodeId, Timestamp, WorkloadKey, report::AllocationStatus};
+use lattice_rules::{PauseKind, Rules};
+use lattice_runtime::Runtime;
 use serde::{Deserialize, Serialize};
 use std::{io, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 use tokio::{
@@ -20,23 +29,98 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
-use tracing::{debug, error};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
 
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an answer may take that waits for the network.
+const LONG_PATIENCE: Duration = Duration::from_secs(90);
 const MAX_CALLERS: usize = 8;
-const MAX_REQUEST: u64 = 4096;
+/// Of them, who may wait for the network: the pause button always finds a place.
+const MAX_SLOW: usize = 2;
+const MAX_REQUEST: u64 = 96 << 10;
 
-#[derive(Serialize, Deserialize)]
+/// What may be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
-enum Request {
+pub enum Request {
+    /// What it does: [`Reply::Status`].
     Status {},
+    /// Stop at once, for good or for so many milliseconds: [`Reply::Owner`].
+    Pause {
+        /// How long.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        span_ms: Option<u64>,
+    },
+    /// Take nothing new, let jobs end, then stop: [`Reply::Owner`].
+    Finish {
+        /// How long from now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        span_ms: Option<u64>,
+    },
+    /// End the pause: [`Reply::Owner`].
+    Resume {},
+    /// The owner's rules: [`Reply::Rules`].
+    Rules {},
+    /// Other rules, as the text of `rules.toml`: [`Reply::Owner`], or why they are refused.
+    SetRules {
+        /// The text.
+        text: String,
+    },
+    /// Forget the cluster, and end: [`Reply::Leaving`].
+    Leave {
+        /// Containers and networks go too; volumes stay.
+        #[serde(default)]
+        remove: bool,
+    },
+    /// Whether this machine is fit: [`Reply::Doctor`].
+    Doctor {},
+    /// The last lines of its log: [`Reply::Logs`].
+    Logs {
+        /// How many.
+        lines: usize,
+    },
+    /// What `lattice-agent reset` would remove: [`Reply::Preview`].
+    ResetPreview {},
 }
 
-#[derive(Serialize, Deserialize)]
+/// What is answered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Reply {
+pub enum Reply {
+    /// What it does.
     Status(Box<AgentStatus>),
-    Error { code: String, message: String },
+    /// What the owner's rules make of the machine, now that the order is obeyed.
+    Owner(Box<OwnerStatus>),
+    /// The rules.
+    Rules {
+        /// The file's text.
+        text: String,
+        /// What it says; absent where it is not understood.
+        rules: Box<Option<Rules>>,
+        /// Why it is not.
+        problem: Option<String>,
+    },
+    /// It ends and forgets its cluster.
+    Leaving {},
+    /// The checks, as [`crate::doctor()`] makes them.
+    Doctor(serde_json::Value),
+    /// Lines, the oldest first.
+    Logs(Vec<String>),
+    /// What would be removed.
+    Preview {
+        /// The agent's folder.
+        folder: String,
+        /// What it has in the engine.
+        belongings: Belongings,
+    },
+    /// It was not done.
+    Error {
+        /// For programs.
+        code: String,
+        /// What is wrong, and what to do.
+        message: String,
+    },
 }
 
 /// What an agent says about itself.
@@ -69,6 +153,8 @@ pub struct AgentStatus {
     pub outbox: usize,
     /// The end of the certificate; it is renewed long before.
     pub certificate_until: Option<Timestamp>,
+    /// What the owner's rules make of this machine now.
+    pub owner: OwnerStatus,
 }
 
 /// One allocation of [`AgentStatus`].
@@ -92,6 +178,12 @@ pub(crate) struct Desk {
     pub(crate) link: watch::Receiver<LinkStatus>,
     pub(crate) health: watch::Receiver<Health>,
     pub(crate) certificate: watch::Receiver<Option<Validity>>,
+    pub(crate) owner: watch::Receiver<OwnerStatus>,
+    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) log: LogRing,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) leave: watch::Sender<Option<bool>>,
+    pub(crate) stop: CancellationToken,
 }
 
 /// Removes the socket when the agent ends.
@@ -114,13 +206,14 @@ pub(crate) async fn serve(desk: Desk) {
     };
     let _socket = Socket(path);
     let (desk, callers) = (Arc::new(desk), Arc::new(Semaphore::new(MAX_CALLERS)));
+    let slow = Arc::new(Semaphore::new(MAX_SLOW));
     loop {
         let Ok(permit) = Arc::clone(&callers).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let desk = Arc::clone(&desk);
+                let (desk, slow) = (Arc::clone(&desk), Arc::clone(&slow));
                 tokio::spawn(async move {
-                    match timeout(PATIENCE, answer(&desk, stream)).await {
+                    match timeout(LONG_PATIENCE, answer(&desk, &slow, stream)).await {
                         Ok(Ok(())) => {}
                         other => debug!(?other, "a local caller went away"),
                     }
@@ -146,20 +239,89 @@ fn listen(path: &std::path::Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn answer(desk: &Desk, stream: UnixStream) -> io::Result<()> {
+async fn answer(desk: &Desk, slow: &Semaphore, stream: UnixStream) -> io::Result<()> {
+    let caller = stream.peer_cred()?.uid();
     let (read, mut write) = stream.into_split();
-    let mut line = String::new();
-    BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
-    let reply = match serde_json::from_str(&line) {
-        Ok(Request::Status {}) => Reply::Status(Box::new(status(desk).await)),
-        Err(error) => Reply::Error { code: "malformed".into(), message: error.to_string() },
+    let reply = if caller != 0 && caller != rustix::process::geteuid().as_raw() {
+        warn!(caller, "another user asked the local API; refused");
+        refused("not_the_owner", "only the user that runs the agent, and root, may ask")
+    } else {
+        let mut line = String::new();
+        let mut read = BufReader::new(read.take(MAX_REQUEST));
+        timeout(PATIENCE, read.read_line(&mut line)).await??;
+        match serde_json::from_str(&line) {
+            Ok(request) => reply(desk, slow, request).await,
+            Err(error) => refused("malformed", error.to_string()),
+        }
     };
     let mut bytes = serde_json::to_vec(&reply).unwrap_or_default();
     bytes.push(b'\n');
-    write.write_all(&bytes).await
+    write.write_all(&bytes).await?;
+    if matches!(reply, Reply::Leaving {}) {
+        // The answer is on its way, and nothing more is to come.
+        let _ = write.shutdown().await;
+        desk.stop.cancel();
+    }
+    Ok(())
+}
+
+fn refused(code: &str, message: impl Into<String>) -> Reply {
+    Reply::Error { code: code.into(), message: message.into() }
+}
+
+async fn reply(desk: &Desk, slow: &Semaphore, request: Request) -> Reply {
+    use lattice_model::Duration as Span;
+    let busy = || refused("busy", "others ask for that already; try again in a while");
+    match request {
+        Request::Status {} => Reply::Status(Box::new(status(desk).await)),
+        Request::Pause { span_ms } => {
+            order(desk, |done| Order::Pause { kind: PauseKind::Pause, span: span_ms.map(Span), done }).await
+        }
+        Request::Finish { span_ms } => {
+            order(desk, |done| Order::Pause { kind: PauseKind::Finish, span: span_ms.map(Span), done }).await
+        }
+        Request::Resume {} => order(desk, |done| Order::Resume { done }).await,
+        Request::SetRules { text } => order(desk, |done| Order::Rules { text, done }).await,
+        Request::Rules {} => match rules_of(&desk.paths) {
+            Ok(RulesFile { text, rules, problem }) => Reply::Rules { text, rules: Box::new(rules), problem },
+            Err(error) => refused("unreadable", chain(&error)),
+        },
+        Request::Leave { remove } => {
+            info!(remove, "the owner lets this machine leave its cluster");
+            desk.leave.send_replace(Some(remove));
+            Reply::Leaving {}
+        }
+        Request::Doctor {} => {
+            let Ok(_place) = slow.try_acquire() else { return busy() };
+            let checks = Box::pin(crate::doctor(&desk.paths, None)).await;
+            Reply::Doctor(serde_json::to_value(checks).unwrap_or_default())
+        }
+        Request::Logs { lines } => Reply::Logs(desk.log.last(lines)),
+        Request::ResetPreview {} => {
+            let Ok(_place) = slow.try_acquire() else { return busy() };
+            match belongings(&*desk.runtime, desk.identity.node).await {
+                Ok(belongings) => {
+                    Reply::Preview { folder: desk.paths.dir().display().to_string(), belongings }
+                }
+                Err(error) => refused("engine", chain(&error)),
+            }
+        }
+    }
+}
+
+/// Has the warden do something, and says what came of it.
+async fn order(desk: &Desk, order: impl FnOnce(oneshot::Sender<Result<OwnerStatus>>) -> Order) -> Reply {
+    let (done, answer) = oneshot::channel();
+    let _ = desk.orders.send(order(done)).await;
+    match answer.await {
+        Ok(Ok(status)) => Reply::Owner(Box::new(status)),
+        Ok(Err(error)) => refused("refused", chain(&error)),
+        Err(_) => refused("ending", "the agent is ending; try again when it runs"),
+    }
 }
 
 async fn status(desk: &Desk) -> AgentStatus {
+    let owner = look(desk).await;
     let (answer, snapshot) = oneshot::channel();
     let _ = desk.events.send(Event::Snapshot(answer)).await;
     let snapshot = snapshot.await.unwrap_or_default();
@@ -182,14 +344,35 @@ async fn status(desk: &Desk) -> AgentStatus {
         allocations: snapshot.statuses.iter().map(line).collect(),
         outbox: desk.disk.waiting(),
         certificate_until: desk.certificate.borrow().map(|validity| validity.not_after),
+        owner,
+    }
+}
+
+/// What is so now, not a moment ago.
+async fn look(desk: &Desk) -> OwnerStatus {
+    let (done, answer) = oneshot::channel();
+    let _ = desk.orders.send(Order::Look { done }).await;
+    let now = answer.await.ok().and_then(Result::ok);
+    now.unwrap_or_else(|| desk.owner.borrow().clone())
+}
+
+/// Asks the agent of this home how it is; `None` when none runs.
+///
+/// # Errors
+/// When one runs and does not answer.
+pub async fn ask_status(paths: &HomePaths) -> io::Result<Option<AgentStatus>> {
+    match ask(paths, &Request::Status {}).await? {
+        None => Ok(None),
+        Some(Reply::Status(status)) => Ok(Some(*status)),
+        Some(_) => Err(io::Error::other("the agent answered something else; are both of the same version?")),
     }
 }
 
 /// Asks the agent of this home; `None` when none runs.
 ///
 /// # Errors
-/// When one runs and does not answer.
-pub async fn ask_status(paths: &HomePaths) -> io::Result<Option<AgentStatus>> {
+/// When one runs and does not answer, or refuses.
+pub async fn ask(paths: &HomePaths, request: &Request) -> io::Result<Option<Reply>> {
     let stream = match UnixStream::connect(paths.socket()).await {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
@@ -197,16 +380,20 @@ pub async fn ask_status(paths: &HomePaths) -> io::Result<Option<AgentStatus>> {
         }
         Err(error) => return Err(error),
     };
+    let slow = matches!(request, Request::Doctor {} | Request::ResetPreview {});
     let ask = async {
         let (read, mut write) = stream.into_split();
-        write.write_all(b"{\"request\":\"status\"}\n").await?;
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        write.write_all(&line).await?;
         let mut line = String::new();
         BufReader::new(read).read_line(&mut line).await?;
         match serde_json::from_str(&line) {
-            Ok(Reply::Status(status)) => Ok(Some(*status)),
             Ok(Reply::Error { message, .. }) => Err(io::Error::other(message)),
+            Ok(reply) => Ok(Some(reply)),
             Err(error) => Err(io::Error::other(error)),
         }
     };
-    timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    let patience = if slow { LONG_PATIENCE } else { PATIENCE };
+    timeout(patience, ask).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -19,6 +19,7 @@ use crate::{
     event::Event,
     facts::{self, Load, Machine},
     home::Identity,
+    owner::{Lent, OwnerStatus},
     streams::Streams,
 };
 use lattice_identity::{
@@ -143,7 +144,8 @@ fn judge(error: &LinkError) -> Ended {
 pub(crate) struct Session {
     disk: Arc<Disk>,
     identity: Identity,
-    config: AgentConfig,
+    lent: watch::Receiver<Arc<Lent>>,
+    owner: watch::Receiver<OwnerStatus>,
     runtime: Arc<dyn Runtime>,
     /// As it was measured last; whoever measures tells the others.
     machine: watch::Sender<Machine>,
@@ -170,7 +172,8 @@ impl Session {
     pub(crate) fn new(
         disk: Arc<Disk>,
         identity: Identity,
-        config: AgentConfig,
+        lent: watch::Receiver<Arc<Lent>>,
+        owner: watch::Receiver<OwnerStatus>,
         runtime: Arc<dyn Runtime>,
         machine: watch::Sender<Machine>,
         told: Told,
@@ -182,15 +185,18 @@ impl Session {
     ) -> Result<Self> {
         let slot = CertSlot::empty();
         let trust = Trust::Root(identity.root()?);
+        let config = lent.borrow().config().clone();
         let dialer = Arc::new(certificate::dialer(&identity.servers, trust, Arc::clone(&slot), &config)?);
         let bulk = BulkDialer::new(Arc::clone(&dialer));
-        let streams = Arc::new(Streams::new(bulk.clone(), Arc::clone(&runtime), events.clone(), stop));
+        let streams =
+            Arc::new(Streams::new(bulk.clone(), Arc::clone(&runtime), events.clone(), lent.clone(), stop));
         let ratchet = AgentRatchet::new(disk.home().ratchet()?);
         let chain = disk.home().certificate()?;
         let mut session = Self {
             disk,
             identity,
-            config,
+            lent,
+            owner,
             runtime,
             machine,
             told,
@@ -266,8 +272,12 @@ impl Session {
         }
     }
 
+    fn config(&self) -> AgentConfig {
+        self.lent.borrow().config().clone()
+    }
+
     async fn renew(&mut self) -> Result<()> {
-        let chain = certificate::renew(&self.disk, &self.identity, &self.config).await?;
+        let chain = certificate::renew(&self.disk, &self.identity, &self.config()).await?;
         self.use_certificate(chain)?;
         info!(until = ?self.validity.borrow().map(|v| v.not_after), "the certificate was renewed");
         Ok(())
@@ -311,7 +321,8 @@ impl Session {
     /// One session. `Ok` when this side wants another one at once.
     async fn session(&mut self) -> Result<()> {
         let machine = facts::measure(&*self.runtime, self.disk.home().dir()).await;
-        let (facts, capacity) = (machine.told(&self.config), machine.capacity(&self.config));
+        let lent = Arc::clone(&self.lent.borrow());
+        let (facts, capacity) = (machine.told(lent.config()), lent.capacity(&machine));
         let Some((number, value)) = self.ratchet.hello() else {
             return Err(LinkError::Closed(CloseReason::ShuttingDown).into());
         };
@@ -320,6 +331,7 @@ impl Session {
             statuses.pop_last();
         }
         let outbox = self.disk.run(Disk::mark).await?;
+        let standing = self.owner.borrow().standing.clone();
         let hello = Hello {
             protocol: PROTOCOL,
             agent_version: crate::VERSION.to_owned(),
@@ -331,6 +343,7 @@ impl Session {
             boot_id: facts::boot_id(),
             statuses,
             outbox,
+            standing,
         };
         let asked = clock::boot();
         let (welcome, mut io) = client::connect(&self.dialer, hello).await?;
@@ -366,7 +379,7 @@ impl Session {
             return self.disk.run(Disk::renew_outbox).await;
         }
         let since = Instant::now();
-        let result = self.serve(&mut io, self.config.heartbeat(heartbeat), ack_up_to).await;
+        let result = self.serve(&mut io, self.config().heartbeat(heartbeat), ack_up_to).await;
         io.connection.close();
         debug!(lived = ?since.elapsed(), "the session ended");
         result

@@ -1,7 +1,7 @@
 //! Logs and commands: what the server asks for in the session, answered over the bulk connection.
 //! Only containers of allocations that the goal names are reached.
 
-use crate::event::Event;
+use crate::{event::Event, owner::Lent};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use lattice_link::{
@@ -21,7 +21,7 @@ use lattice_runtime::{
 use std::{sync::Arc, time::Duration};
 use tokio::{
     io::AsyncWriteExt as _,
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot, watch},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -39,6 +39,7 @@ pub(crate) struct Streams {
     bulk: BulkDialer,
     runtime: Arc<dyn Runtime>,
     events: mpsc::Sender<Event>,
+    lent: watch::Receiver<Arc<Lent>>,
     stop: CancellationToken,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
@@ -62,10 +63,11 @@ impl Streams {
         bulk: BulkDialer,
         runtime: Arc<dyn Runtime>,
         events: mpsc::Sender<Event>,
+        lent: watch::Receiver<Arc<Lent>>,
         stop: CancellationToken,
     ) -> Self {
         let (places, refusals) = (Semaphore::new(MAX_STREAMS), Semaphore::new(MAX_REFUSALS));
-        Self { bulk, runtime, events, stop, places: Arc::new(places), refusals: Arc::new(refusals) }
+        Self { bulk, runtime, events, lent, stop, places: Arc::new(places), refusals: Arc::new(refusals) }
     }
 
     /// Answers in a task of its own, which ends with the stream or with the agent.
@@ -106,7 +108,13 @@ impl Streams {
             linger(recv).await;
             return Ok(());
         }
+        let inside = matches!(request, StreamRequest::Exec(_) | StreamRequest::Files(_));
         let end = match request {
+            _ if inside && !self.lent.borrow().exec() => failed(
+                "owner_forbids",
+                "the owner of this machine lets nobody run commands in containers or copy their files",
+                "ask the owner (consent.exec in rules.toml), or run it on another node",
+            ),
             StreamRequest::Logs(request) => self.logs(request, &send, &mut recv).await?,
             StreamRequest::Exec(request) => self.exec(request, &send, &mut recv).await?,
             StreamRequest::Files(request) => self.files(request, &send, &mut recv).await?,

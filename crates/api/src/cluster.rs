@@ -57,6 +57,12 @@ pub struct NodeCounts {
     /// Approved, the link is down for so long that their work was placed elsewhere.
     #[serde(default)]
     pub lost: u32,
+    /// Approved and connected, and their owners' rules let nothing run there now.
+    #[serde(default)]
+    pub suspended: u32,
+    /// Approved, and they said that they go to sleep or are shut down.
+    #[serde(default)]
+    pub away: u32,
     /// Approved, and the link was never up or is not yet known.
     pub unknown: u32,
     /// Ask to join and wait for a decision.

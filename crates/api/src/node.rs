@@ -1,7 +1,8 @@
 //! Nodes: computers, from the request to join to their removal.
 
 use lattice_model::{
-    NodeId, NodeName, OwnerName, PoolName, ProjectName, StackName, Timestamp, TokenId, WorkloadName,
+    NodeId, NodeName, OwnerName, PoolName, ProjectName, StackName, Standing, Timestamp, TokenId,
+    WorkloadName,
     health::Condition,
     resource::{Approval, Capacity, Drain, Eligibility, Node, NodeFacts, Presence},
     unit::{Bytes, Cpu},
@@ -30,6 +31,9 @@ pub struct NodeView {
     /// How the machine is, by its agent's last word; empty before the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// What its owner has it do, as it said last.
+    #[serde(default)]
+    pub standing: Standing,
     /// What the owner lends.
     pub capacity: Capacity,
     /// What is set aside there for allocations.
@@ -246,6 +250,7 @@ impl NodeView {
             drain,
             presence,
             conditions,
+            standing,
             joined_at,
         } = node.clone();
         let NodeLive {
@@ -269,6 +274,7 @@ impl NodeView {
             eligibility,
             presence: known.unwrap_or(presence),
             conditions,
+            standing,
             capacity,
             reserved,
             load,

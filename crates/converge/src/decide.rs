@@ -1,6 +1,6 @@
 //! The next step of one allocation.
 //!
-//! The gates, in order: what the owner forbids; a stop that is wanted; a predecessor that must be
+//! The gates, in order: whether the owner lets anything run now; what the owner forbids; a stop that is wanted; a predecessor that must be
 //! gone, and whoever is on its way out with a port of ours; superfluous containers; then, by what its container does: create, start, restart, or
 //! leave it alone.
 
@@ -9,7 +9,7 @@ use crate::{
     outcome::image_of,
     reconciler::{Containers, Reconciler, Tracked, pick_container},
     record::AllocationRecord,
-    words::Operation,
+    words::{Admission, Operation},
 };
 use lattice_model::{
     AllocationId, Duration, Goal, GoalAllocation, Timestamp,
@@ -96,6 +96,9 @@ impl Case<'_> {
         random: &mut dyn FnMut() -> u128,
     ) -> (Next, AllocationStatus) {
         let runs = seen.is_some_and(|c| matches!(c.state, ContainerState::Running | ContainerState::Paused));
+        if let Some(held) = self.held(seen, runs) {
+            return held;
+        }
         if let Some(why) = self.reconciler.policy.refuse(self.wanted) {
             return match seen.filter(|_| runs) {
                 Some(seen) => {
@@ -142,6 +145,44 @@ impl Case<'_> {
                 ContainerState::Exited => self.ended(seen),
                 ContainerState::Dead => (self.remove(seen), is(AllocationState::Starting)),
             },
+        }
+    }
+
+    /// What the owner's rules make of it while they let nothing run, or nothing begin. They outrank
+    /// what its specification says; what has ended stays ended, and what is stopped waits.
+    fn held(&mut self, seen: Option<&ContainerSeen>, runs: bool) -> Option<(Next, AllocationStatus)> {
+        if self.wanted.desired == DesiredState::Stop {
+            return None;
+        }
+        let waits = |why: &str| Some((Next::Nothing, is(AllocationState::Waiting).because(why)));
+        match &self.reconciler.admission {
+            Admission::Open => None,
+            Admission::NothingNew(why) => match seen.map(|seen| seen.state) {
+                None | Some(ContainerState::Created) => {
+                    self.done().map_or_else(|| waits(why), |done| Some((Next::Nothing, done)))
+                }
+                // What has begun goes on, restarts included.
+                Some(_) => None,
+            },
+            Admission::Closed(why) => {
+                if let Some(seen) = seen.filter(|_| runs) {
+                    self.record.stopped = true;
+                    let grace = self.wanted.spec.stop_grace_period.min(FORBIDDEN_GRACE);
+                    return Some((self.stop_within(seen, grace), is(AllocationState::Stopping).because(why)));
+                }
+                if let Some(done) = self.done() {
+                    return Some((Next::Nothing, done));
+                }
+                let exited = seen.filter(|seen| seen.state == ContainerState::Exited && !self.record.stopped);
+                if let Some(exited) = exited {
+                    if exited.exit_code == Some(0) && self.wanted.spec.restart != RestartPolicy::Always {
+                        return Some((Next::Nothing, is(AllocationState::Completed)));
+                    }
+                    // Stopped behind the agent's back for the same reason, or broken: it is tried again.
+                    self.record.stopped = true;
+                }
+                waits(why)
+            }
         }
     }
 

@@ -29,4 +29,4 @@ pub use config::Folders;
 pub use policy::{LentGpus, NodePolicy};
 pub use reconciler::Reconciler;
 pub use record::AllocationRecord;
-pub use words::{Effect, Failure, Input, Listing, Operation, OperationId, Outcome, SecretFile};
+pub use words::{Admission, Effect, Failure, Input, Listing, Operation, OperationId, Outcome, SecretFile};

@@ -49,6 +49,8 @@ pub struct NodePolicy {
     pub publish_beyond_loopback: bool,
     /// Whose work may run here; `None` is everybody's of this control plane.
     pub projects: Option<BTreeSet<ProjectName>>,
+    /// Which images may run here, as patterns in which `*` is any run of characters; `None` is any.
+    pub images: Option<BTreeSet<String>>,
     /// Capabilities that a container may have besides the usual ones, without `CAP_`.
     pub capabilities: BTreeSet<String>,
     /// The most of each limit of the kernel, -1 for any; one that is not named may be any.
@@ -72,6 +74,7 @@ impl NodePolicy {
             memory,
             publish_beyond_loopback: false,
             projects: None,
+            images: None,
             capabilities: BTreeSet::new(),
             ulimits: Self::usual_ulimits(),
             gpus: LentGpus::None,
@@ -99,6 +102,14 @@ impl NodePolicy {
             ));
         }
         let spec = &allocation.spec;
+        if let Some(images) = &self.images
+            && !images.iter().any(|pattern| is_image(pattern, &spec.image))
+        {
+            return Some(format!(
+                "the owner of this machine does not run the image {} (consent.images in rules.toml)",
+                whole_name(&spec.image)
+            ));
+        }
         if let Some(limit) = spec.resources.memory_limit.filter(|limit| *limit > self.memory) {
             return Some(format!("it may use {limit} of memory and the owner lends {}", self.memory));
         }
@@ -199,6 +210,38 @@ impl NodePolicy {
     }
 }
 
+/// The whole name of an image, as Docker completes it: `nginx` is `docker.io/library/nginx`.
+fn whole_name(image: &str) -> String {
+    let registry = |first: &str| first.contains(['.', ':']) || first == "localhost";
+    match image.split_once('/') {
+        Some((first, _)) if registry(first) => image.to_owned(),
+        Some(_) => format!("docker.io/{image}"),
+        None => format!("docker.io/library/{image}"),
+    }
+}
+
+/// Whether a pattern means an image: its whole name, with or without tag and digest.
+fn is_image(pattern: &str, image: &str) -> bool {
+    let whole = whole_name(image);
+    let without_digest = whole.split_once('@').map_or(whole.as_str(), |(name, _)| name);
+    // A colon before the last slash is a port.
+    let path = without_digest.rfind('/').unwrap_or(0);
+    let name = without_digest[path..].find(':').map_or(without_digest, |at| &without_digest[..path + at]);
+    [whole.as_str(), without_digest, name].iter().any(|text| matches(pattern, text))
+}
+
+/// Whether a text is what a pattern says, in which `*` is any run of characters.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
 fn is_own_sysctl(name: &str) -> bool {
     // The kernel takes a slash for a dot and the other way round: `net/../kernel` must not pass.
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
@@ -223,6 +266,26 @@ mod tests {
 
     fn names(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn images_are_known_by_their_whole_name() {
+        for (pattern, image, is) in [
+            ("docker.io/library/*", "nginx:1", true),
+            ("docker.io/library/nginx", "nginx:1@sha256:abc", true),
+            ("docker.io/library/nginx:1", "nginx:1@sha256:abc", true),
+            ("docker.io/library/nginx:2", "nginx:1", false),
+            ("docker.io/me/*", "me/app", true),
+            ("docker.io/me/*", "evil.example/docker.io/me/app", false),
+            ("registry.local:5000/a", "registry.local:5000/a:2", true),
+            ("registry.local:5000/*", "registry.local/a", false),
+            ("*/app*", "ghcr.io/me/app:1", true),
+            ("ghcr.io/*/app", "ghcr.io/app", false),
+            ("*", "anything", true),
+            ("localhost/x", "localhost/x", true),
+        ] {
+            assert_eq!(is_image(pattern, image), is, "{pattern} {image}");
+        }
     }
 
     #[test]

@@ -7,15 +7,15 @@ use crate::{
     policy::NodePolicy,
     record::AllocationRecord,
     trees::Trees,
-    words::{Effect, Input, Listing, Operation, OperationId},
+    words::{Admission, Effect, Input, Listing, Operation, OperationId},
 };
 use lattice_model::{
     AllocationId, Bytes, Duration, Goal, GoalAllocation, GoalId, NetworkId, NodeId, Timestamp, VolumeId,
     container::{ContainerId, ContainerSeen, ContainerState, LABEL_NODE},
-    goal::SecretValue,
+    goal::{DesiredState, SecretValue},
     name::SecretName,
-    report::ReportKind,
-    spec::TreeDigest,
+    report::{AllocationState, ReportKind},
+    spec::{RestartPolicy, TreeDigest},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -80,6 +80,7 @@ pub(crate) struct View {
 pub struct Reconciler {
     pub(crate) node: NodeId,
     pub(crate) policy: NodePolicy,
+    pub(crate) admission: Admission,
     pub(crate) folders: Folders,
     pub(crate) goal: Option<(GoalId, Arc<Goal>)>,
     pub(crate) view: Option<View>,
@@ -113,6 +114,7 @@ impl Reconciler {
         Self {
             node,
             policy,
+            admission: Admission::Open,
             folders,
             goal: None,
             view: None,
@@ -138,6 +140,25 @@ impl Reconciler {
     /// The status of every allocation of the goal, as last reported.
     pub fn statuses(&self) -> impl Iterator<Item = (AllocationId, &lattice_model::report::AllocationStatus)> {
         self.tracked.iter().filter_map(|(id, t)| Some((*id, t.record.reported.as_ref()?)))
+    }
+
+    /// Whether a job that was begun has not ended yet. While the engine is not known, one may run.
+    pub fn jobs_under_way(&self) -> bool {
+        let Some((_, goal)) = &self.goal else { return false };
+        let mut jobs = goal.allocations.iter().filter(|(_, wanted)| {
+            wanted.desired == DesiredState::Run && wanted.spec.restart != RestartPolicy::Always
+        });
+        jobs.any(|(id, _)| match (&self.view, self.tracked.get(id)) {
+            (None, _) => true,
+            (Some(_), Some(tracked)) => {
+                tracked.busy.is_some()
+                    || tracked.record.reported.as_ref().is_some_and(|status| {
+                        use AllocationState::{BackingOff, Running, Starting, Stopping};
+                        matches!(status.state, Running | Starting | BackingOff | Stopping)
+                    })
+            }
+            (Some(_), None) => false,
+        })
     }
 
     /// Whether the engine answered when it was last asked, and has been listed.
@@ -192,6 +213,7 @@ impl Reconciler {
         match input {
             Input::Goal(id, goal) => self.take_goal(id, goal, now, effects),
             Input::Policy(policy) => self.policy = policy,
+            Input::Admission(admission) => self.admission = admission,
             Input::Listed(listing) => {
                 if std::mem::take(&mut self.runtime_lost) {
                     effects.push(Effect::Report(ReportKind::RuntimeBack));

@@ -2,7 +2,7 @@
 
 use crate::{
     reconciler::Reconciler,
-    words::{Effect, Operation},
+    words::{Admission, Effect, Operation},
 };
 use lattice_model::{
     Goal, Timestamp, VolumeId,
@@ -13,8 +13,10 @@ use lattice_model::{
 impl Reconciler {
     /// Networks and volumes that the goal names.
     pub(crate) fn surroundings(&mut self, goal: &Goal, now: Timestamp, effects: &mut Vec<Effect>) {
+        // While the owner lets nothing begin, nothing is made for it either.
+        let begins = self.admission == Admission::Open;
         for (id, network) in &goal.networks {
-            if self.view.as_ref().is_some_and(|view| view.networks.contains_key(id)) {
+            if self.view.as_ref().is_some_and(|view| view.networks.contains_key(id)) || !begins {
                 continue;
             }
             let mut labels = network.spec.labels.clone();
@@ -38,6 +40,7 @@ impl Reconciler {
                 (false, false, exists) if exists || self.was_here(*id) => {
                     self.tell_volume(*id, ReportKind::VolumeMissing { id: *id }, effects)
                 }
+                (false, false, _) if !begins => {}
                 (false, false, _) => {
                     let labels = self.labels(LABEL_VOLUME, id.to_string(), &volume.key.stack_key()).into();
                     self.launch(

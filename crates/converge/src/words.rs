@@ -176,6 +176,18 @@ pub struct Listing {
     pub trees: BTreeSet<TreeDigest>,
 }
 
+/// Whether work may run now, by the owner's rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// It may.
+    #[default]
+    Open,
+    /// What has begun may go on and end, and nothing is begun; why.
+    NothingNew(String),
+    /// Nothing may: what runs is stopped and waits; why.
+    Closed(String),
+}
+
 /// What the shell tells the reconciler.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -183,6 +195,8 @@ pub enum Input {
     Goal(GoalId, Goal),
     /// The owner's word changed.
     Policy(NodePolicy),
+    /// Whether work may run now, by the owner's rules.
+    Admission(Admission),
     /// The engine was listed.
     Listed(Listing),
     /// A container was looked at, after an event.

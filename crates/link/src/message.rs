@@ -3,7 +3,7 @@
 use crate::error::Refusal;
 use bytes::Bytes;
 use lattice_model::{
-    AllocationId, ClusterId, Duration, GoalId, NodeId, NodeName, SealedGoal, Timestamp, TokenId,
+    AllocationId, ClusterId, Duration, GoalId, NodeId, NodeName, SealedGoal, Standing, Timestamp, TokenId,
     report::{AllocationStatus, Report},
     resource::{Capacity, NodeFacts},
     spec::{ImageDigest, TreeDigest},
@@ -182,6 +182,8 @@ pub struct Hello {
     pub statuses: BTreeMap<AllocationId, AllocationStatus>,
     /// Which reports wait.
     pub outbox: OutboxMark,
+    /// What its owner has it do.
+    pub standing: Standing,
 }
 
 /// Names one outbox: an agent that lost its outbox begins another, whose numbers start anew.

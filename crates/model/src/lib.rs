@@ -17,6 +17,7 @@ pub mod quota;
 pub mod report;
 pub mod resource;
 pub mod spec;
+pub mod standing;
 pub mod time;
 pub mod unit;
 
@@ -28,5 +29,6 @@ pub use name::{
     UserName, VolumeKey, VolumeName, WorkloadKey, WorkloadName,
 };
 pub use quota::{Quota, Usage};
+pub use standing::{Standing, StandingState};
 pub use time::{Duration, Timestamp};
 pub use unit::{Bytes, Cpu};

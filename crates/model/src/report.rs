@@ -9,6 +9,7 @@ use crate::{
     id::{AllocationId, VolumeId},
     resource::{Capacity, NodeFacts},
     spec::ContainerPort,
+    standing::Standing,
     time::Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -96,6 +97,11 @@ pub enum ReportKind {
         facts: Box<NodeFacts>,
         /// What is lent of it now.
         capacity: Capacity,
+    },
+    /// What its owner has it do is something else than before.
+    Standing {
+        /// What now.
+        standing: Standing,
     },
 }
 

@@ -14,6 +14,7 @@ use crate::{
     },
     report::AllocationStatus,
     spec::{NetworkSpec, VolumeSpec, WorkloadSpec},
+    standing::Standing,
     time::Timestamp,
     unit::{Bytes, Cpu},
 };
@@ -53,6 +54,9 @@ pub struct Node {
     /// How it is, by its agent's last word; empty before the first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
+    /// What its owner has it do, as it said last; an agent that says nothing works.
+    #[serde(default)]
+    pub standing: Standing,
     /// When it asked to join, by the server's clock.
     pub joined_at: Timestamp,
 }
@@ -64,6 +68,7 @@ impl Node {
             && self.eligibility == Eligibility::Eligible
             && self.presence.state == PresenceState::Connected
             && self.distress().is_none()
+            && self.standing.takes_work()
     }
 
     /// What about the machine keeps new work away, where something does: an engine that does not answer,
@@ -80,6 +85,11 @@ impl Node {
     /// Whether it does not belong to the cluster, or no longer.
     pub const fn has_left(&self) -> bool {
         matches!(self.approval, Approval::Rejected | Approval::Revoked)
+    }
+
+    /// Whether its work is placed elsewhere: it is lost, or said itself that nothing runs there.
+    pub fn is_gone(&self) -> bool {
+        self.is_lost() || self.standing.stands_still()
     }
 
     /// Whether its work is placed elsewhere since nobody hears of it: for so long that it is lost, or

@@ -72,10 +72,10 @@ pub fn bound_globals(cluster: &Cluster, stack: &StackKey) -> Vec<WorkloadName> {
     bound.filter(|w| w.spec.mode == Mode::Global).map(|w| w.key.workload.clone()).collect()
 }
 
-/// Whether a node answers.
+/// Whether a node answers, and what is there may run.
 pub(crate) fn is_connected(cluster: &Cluster, node: NodeId) -> bool {
     cluster.nodes.get(&node).is_some_and(|row| {
-        row.approval == Approval::Approved && row.presence.state == PresenceState::Connected
+        row.approval == Approval::Approved && row.presence.state == PresenceState::Connected && !row.is_gone()
     })
 }
 
@@ -182,8 +182,8 @@ fn bound_by_data(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
         }
     }
     let (node, why) = bound?;
-    if planning.cluster.nodes.get(&node).is_some_and(|row| row.is_lost()) {
-        let why = format!("{why}, and {} is lost", planning.name(node));
+    if planning.cluster.nodes.get(&node).is_some_and(|row| row.is_gone()) {
+        let why = format!("{why}, and {}", planning.gone(node));
         let hint = "it goes on when that machine is back; an empty volume never takes its place. \
                     Should it never come back: `lattice node rm --lose-volumes`, then restore a backup";
         return Some(Home::Away { why, hint });
@@ -229,7 +229,7 @@ fn neighbours(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
     let tenable = |node: &NodeId| {
         let row = cluster.nodes.get(node);
         !has_left(row)
-            && row.is_some_and(|row| !row.is_lost())
+            && row.is_some_and(|row| !row.is_gone())
             && group.iter().all(|workload| must_leave(planning, workload, *node).is_none())
     };
     nodes.retain(|node, _| tenable(node));

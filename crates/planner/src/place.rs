@@ -69,7 +69,7 @@ pub(crate) fn place(planning: &mut Planning<'_>, workload: &Workload, vacancies:
                 planning.stays(old, format!("{moves}, but {why}"));
             }
             (Err((why, hint)), Some(old), _) if vacancy.how == How::Lost => {
-                let why = format!("{} is lost, and {why}", planning.name(old.node));
+                let why = format!("{}, and {why}", planning.gone(old.node));
                 refused.entry((why, hint)).or_default().push(vacancy.slot);
             }
             (Err(why), ..) => refused.entry(why).or_default().push(vacancy.slot),
@@ -148,7 +148,7 @@ fn fill(
     if let Some(old) = old {
         let elsewhere = old.node != node;
         let cause = match (how, moves) {
-            (How::Lost, _) => format!("{}, where it was, is lost", planning.name(old.node)),
+            (How::Lost, _) => planning.gone(old.node).replacen(" is ", ", where it was, is ", 1),
             (_, Some(moves)) => moves.clone(),
             _ => "a newer version takes its place".into(),
         };

@@ -196,6 +196,13 @@ impl<'a> Planning<'a> {
         self.cluster.nodes.get(&node).map_or_else(|| node.short(), |row| row.name.to_string())
     }
 
+    /// A node that is gone, and how: `desk is lost`.
+    pub(crate) fn gone(&self, node: NodeId) -> String {
+        let row = self.cluster.nodes.get(&node).filter(|row| row.standing.stands_still());
+        let how = row.map_or_else(|| "lost".to_owned(), |row| row.standing.in_words());
+        format!("{} is {how}", self.name(node))
+    }
+
     /// What a node has left without what is replaced. Allocations on their way out no longer count,
     /// but their ports do, since the engine frees a port only when the container is gone; except
     /// between services that are replaced together, whose agent waits for the port.

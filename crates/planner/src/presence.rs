@@ -93,6 +93,8 @@ pub fn losses(
     let away = |row: &&Row<Node>| {
         matches!(row.presence.state, PresenceState::Disconnected | PresenceState::Lost)
             && row.eligibility != Eligibility::Draining
+            // Who said that it goes did not vanish.
+            && !row.standing.is_announced()
     };
     let mut since: Vec<Timestamp> = members().filter(away).map(|row| row.presence.since).collect();
     since.sort_unstable();
@@ -112,7 +114,7 @@ pub fn losses(
         let wave = together(row.presence.since);
         let many = wave >= least as usize && wave * 100 > percent as usize * (present + wave);
         // Who is emptied was given up by a person.
-        if many && row.eligibility != Eligibility::Draining {
+        if many && row.eligibility != Eligibility::Draining && !row.standing.is_announced() {
             let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
             let held = losses.held.get_or_insert_with(|| Held {
                 nodes: Vec::new(),

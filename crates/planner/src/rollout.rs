@@ -133,7 +133,7 @@ fn takers(cluster: &Cluster, workload: &Workload) -> BTreeSet<NodeId> {
     let takes = |node: &&Row<lattice_model::resource::Node>| {
         node.approval == Approval::Approved
             && node.eligibility != Eligibility::Draining
-            && !node.is_lost()
+            && !node.is_gone()
             && node.presence.state != PresenceState::New
             && unsuitable(&ask, node).is_none()
             && (node.takes_work() || has(node.id))
@@ -165,8 +165,8 @@ fn wanted_slots(planning: &mut Planning<'_>, workload: &Workload) -> BTreeMap<u3
         let Some(own) = own else { continue };
         if nodes.remove(&own.node) {
             wanted.insert(slot, Some(own.node));
-        } else if planning.cluster.nodes.get(&own.node).is_some_and(|node| node.is_lost()) {
-            let why = format!("{} is lost, and nothing takes its place there", planning.name(own.node));
+        } else if planning.cluster.nodes.get(&own.node).is_some_and(|node| node.is_gone()) {
+            let why = format!("{}, and nothing takes its place there", planning.gone(own.node));
             planning.update_because(&own, Some(why), |a| a.superseded = Some(Superseded::Lost));
         } else {
             let why = must_leave(planning, workload, own.node).unwrap_or_else(|| "a second one".into());
@@ -268,7 +268,7 @@ fn needs_of(
             continue;
         };
         let current = is_current(workload, row);
-        let lost = planning.cluster.nodes.get(&row.node).is_some_and(|node| node.is_lost());
+        let lost = planning.cluster.nodes.get(&row.node).is_some_and(|node| node.is_gone());
         if current && (has_ended(row) || !lost) {
             // Also one that was made for a former generation which was the same.
             planning.update(row, |a| {
@@ -286,10 +286,8 @@ fn needs_of(
             if matches!(home, Home::Away { .. }) {
                 needs.away.push(slot);
             } else if row.spec.restart == RestartPolicy::Never && current {
-                let why = format!(
-                    "{} is lost, and a job that may not be started again is not",
-                    planning.name(row.node)
-                );
+                let why =
+                    format!("{}, and a job that may not be started again is not", planning.gone(row.node));
                 planning.stays_for_good(row, why);
             } else {
                 needs.now.push(vacancy(How::Lost, Some(row), None));

@@ -136,14 +136,14 @@ fn when_back(planning: &Planning<'_>, row: &Allocation) -> Verdict {
 }
 
 fn own_is_right(planning: &Planning<'_>, workload: &Workload, home: &Home, own: &Allocation) -> bool {
-    let lost = planning.cluster.nodes.get(&own.node).is_some_and(|node| node.is_lost());
+    let lost = planning.cluster.nodes.get(&own.node).is_some_and(|node| node.is_gone());
     !lost && is_current(workload, own) && fits(planning, workload, home, own).is_ok()
 }
 
 /// A slot without an own one gets the best of those aside, unless its node is lost.
 fn take_back(planning: &mut Planning<'_>, workload: &Workload, home: &Home, aside: &[Row<Allocation>]) {
     let heard =
-        |row: &&Row<Allocation>| planning.cluster.nodes.get(&row.node).is_some_and(|node| !node.is_lost());
+        |row: &&Row<Allocation>| planning.cluster.nodes.get(&row.node).is_some_and(|node| !node.is_gone());
     let rank = |row: &&Row<Allocation>| {
         (
             is_available(&planning.cluster, row),

@@ -5,7 +5,7 @@
 mod support;
 
 use lattice_model::{
-    Duration, Timestamp,
+    Duration, Standing, StandingState, Timestamp,
     report::AllocationState,
     resource::{Allocation, Approval, Drain, Eligibility, Intent, Presence, PresenceState, Superseded},
     spec::{Mode, RestartPolicy, UpdateFailure, UpdateOrder},
@@ -641,4 +641,27 @@ proptest! {
             prop_assert_eq!(slots, (1..=workload.replicas).collect::<BTreeSet<u32>>(), "{}: {:#?}", workload.key, report);
         }
     }
+}
+
+fn stands(state: StandingState) -> Standing {
+    Standing { state, reason: Some("outside_hours".into()), ..Standing::default() }
+}
+
+#[test]
+fn a_suspended_node_gets_nothing_and_its_work_runs_elsewhere() {
+    let mut scene = Scene::with_nodes(&[(2, 4), (2, 4)]);
+    scene.workload("web", 2, network);
+    scene.settle();
+    assert_eq!(scene.where_is("web"), [0, 1]);
+    scene.node(1, |node| node.standing = stands(StandingState::Suspended));
+    let (_, report) = scene.plan();
+    let why = &report.placed[0].why;
+    assert!(why.ends_with("node-1, where it was, is suspended by its owner (outside_hours)"), "{why}");
+    scene.settle();
+    assert_eq!(scene.where_is("web"), [0, 0]);
+    scene.node(0, |node| node.standing = stands(StandingState::Finishing));
+    assert!(scene.plan().0.steps.is_empty(), "what runs stays");
+    scene.node(1, |node| node.standing = Standing::default());
+    scene.settle();
+    assert_eq!((scene.where_is("web").len(), scene.cluster.allocations().len()), (2, 2), "exact counts");
 }

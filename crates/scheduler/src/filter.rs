@@ -52,6 +52,8 @@ pub enum Refusal {
     Draining,
     /// Its agent is too old.
     Outdated,
+    /// Its owner lets nothing new run there now; what it does, and why.
+    Suspended(String),
     /// The link to it is down.
     Disconnected,
     /// Its engine does not answer, or it is short of something.
@@ -78,6 +80,7 @@ impl fmt::Display for Refusal {
             Self::Cordoned => f.write_str("cordoned"),
             Self::Draining => f.write_str("draining"),
             Self::Outdated => f.write_str("agent too old"),
+            Self::Suspended(what) => f.write_str(what),
             Self::Disconnected => f.write_str("not connected"),
             Self::Distress(kind, reason) => write!(f, "{kind} {reason}"),
             Self::MaxPerNode(most) => write!(f, "has {most} replicas of it already"),
@@ -167,6 +170,9 @@ pub(crate) fn refuse(ask: &Ask, node: &Candidate<'_>) -> Option<Refusal> {
         Eligibility::Cordoned => return Some(Refusal::Cordoned),
         Eligibility::Draining => return Some(Refusal::Draining),
         Eligibility::Outdated => return Some(Refusal::Outdated),
+    }
+    if !node.node.standing.takes_work() {
+        return Some(Refusal::Suspended(node.node.standing.in_words()));
     }
     if node.node.presence.state != PresenceState::Connected {
         return Some(Refusal::Disconnected);

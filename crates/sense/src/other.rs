@@ -25,6 +25,10 @@ impl Sensors for System {
         Reading::unknown(WHY)
     }
 
+    fn metered(&self) -> Reading<bool> {
+        Reading::unknown(WHY)
+    }
+
     fn traffic(&self) -> Reading<Counters> {
         Reading::unknown(WHY)
     }

@@ -49,6 +49,8 @@ pub trait Sensors: Send + Sync {
     fn heat(&self) -> Heat;
     /// How long nobody has touched it. `now` is the wall clock's.
     fn idle(&self, now: Timestamp) -> Reading<Duration>;
+    /// Whether the way out is paid by volume.
+    fn metered(&self) -> Reading<bool>;
     /// What it sent and received.
     fn traffic(&self) -> Reading<Counters>;
 }
@@ -94,6 +96,10 @@ impl Sensors for System {
 
     fn idle(&self, now: Timestamp) -> Reading<Duration> {
         crate::linux::terminals::idle(&self.root, now)
+    }
+
+    fn metered(&self) -> Reading<bool> {
+        Reading::unknown("nothing on this machine says whether its network is metered")
     }
 
     fn traffic(&self) -> Reading<Counters> {

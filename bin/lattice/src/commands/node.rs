@@ -14,6 +14,7 @@ use lattice_api::{
     VolumeQuery, paths,
 };
 use lattice_model::{
+    StandingState,
     machine::{MachineFacts, NetworkFacts},
     resource::{Approval, PresenceState},
 };
@@ -323,6 +324,15 @@ fn describe(ctx: &Context, node: &NodeView) -> String {
     }
     let presence = format!("{:?}", node.presence.state).to_lowercase();
     line("link", format!("{presence} for {}", show::age(node.presence.since, now)));
+    let standing = &node.standing;
+    if standing.state != StandingState::Working {
+        line("does", format!("{} for {}", standing.in_words(), show::age(standing.since, now)));
+        line("because", standing.why.clone().unwrap_or_default());
+    }
+    if let Some(until) = standing.until {
+        let what = if standing.takes_work() { "works until" } else { "expected" };
+        line(what, show::time(until, &ctx.zone));
+    }
     if let Some(at) = node.certificate_expires_at {
         line("certificate", format!("until {}", show::time(at, &ctx.zone)));
     }

@@ -33,6 +33,8 @@ fn describe(ctx: &Context, status: &Status) -> anyhow::Result<String> {
     for (count, word, style) in [
         (nodes.connected, "connected", Style::Good),
         (nodes.disconnected, "disconnected", Style::Bad),
+        (nodes.suspended, "suspended", Style::Warn),
+        (nodes.away, "away", Style::Dim),
         (nodes.lost, "lost", Style::Bad),
         (nodes.unknown, "unknown", Style::Warn),
         (nodes.pending, "waiting for approval", Style::Warn),

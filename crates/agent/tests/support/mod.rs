@@ -5,8 +5,8 @@
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use lattice_agent_core::{
-    AgentConfig, AgentError, AgentParts, AgentStatus, Docker, Home, HomePaths, Identity, JoinOptions,
-    JoinProgress, JoinToken, PendingJoin, Runtime, ask_status, join, measure, run,
+    AgentConfig, AgentError, AgentParts, AgentStatus, Docker, Ended, Home, HomePaths, Identity, JoinOptions,
+    JoinProgress, JoinToken, LogRing, PendingJoin, Runtime, System, ask_status, join, measure, run,
 };
 use lattice_identity::{
     CertSlot, CertificateAuthority, Challenge, ChallengeKey, Fingerprint, RatchetValue, ServerNames,
@@ -389,7 +389,7 @@ pub struct Node {
     pub folder: tempfile::TempDir,
     pub runtime: Arc<dyn Runtime>,
     pub node: NodeId,
-    task: Option<(JoinHandle<Result<(), AgentError>>, CancellationToken)>,
+    task: Option<(JoinHandle<Result<Ended, AgentError>>, CancellationToken)>,
 }
 
 pub fn docker() -> Arc<dyn Runtime> {
@@ -438,7 +438,9 @@ impl Node {
             tokio::time::sleep(StdDuration::from_millis(20)).await;
         };
         let stop = CancellationToken::new();
-        let parts = AgentParts { home, config: AgentConfig::default(), runtime };
+        let sensors = Arc::new(System::below(self.folder.path().join("machine")));
+        let log = LogRing::default();
+        let parts = AgentParts { home, config: AgentConfig::default(), runtime, sensors, log };
         self.task = Some((tokio::spawn(run(parts, stop.clone())), stop));
     }
 

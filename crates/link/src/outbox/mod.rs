@@ -353,6 +353,7 @@ fn fit(kind: &mut ReportKind) {
         | ReportKind::VolumeFound { .. }
         | ReportKind::RuntimeBack
         | ReportKind::OutboxOverflowed { .. } => {}
+        ReportKind::Standing { standing } => *standing = std::mem::take(standing).bounded(),
     }
 }
 

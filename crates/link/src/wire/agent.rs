@@ -6,7 +6,7 @@ use crate::{
     proto::agent_message,
 };
 use lattice_model::{
-    AllocationId, Timestamp,
+    AllocationId, Standing, Timestamp,
     report::{Report, ReportKind},
 };
 
@@ -23,6 +23,7 @@ impl From<Hello> for proto::AgentMessage {
             boot_id,
             statuses,
             outbox,
+            standing,
         } = hello;
         let statuses = statuses
             .into_iter()
@@ -52,6 +53,7 @@ impl From<Hello> for proto::AgentMessage {
                 first: outbox.first,
                 next: outbox.next,
             }),
+            standing_json: to_json(&standing),
         };
         Self { kind: Some(agent_message::Kind::Hello(hello)) }
     }
@@ -72,6 +74,7 @@ impl TryFrom<proto::Hello> for Hello {
             boot_id,
             statuses,
             outbox,
+            standing_json,
         } = hello;
         bounded("capabilities", capabilities.len(), 64)?;
         bounded("statuses", statuses.len(), MAX_STATUSES)?;
@@ -106,6 +109,11 @@ impl TryFrom<proto::Hello> for Hello {
                 id: OutboxId(u128::from_be_bytes(outbox_id)),
                 first: outbox.first,
                 next: outbox.next,
+            },
+            // Older agents say nothing, and work.
+            standing: match standing_json.is_empty() {
+                true => Standing::default(),
+                false => json::<Standing>("standing", &standing_json, MAX_KIND)?.bounded(),
             },
         })
     }

@@ -26,6 +26,7 @@ fn hello() -> Hello {
         boot_id: "boot".into(),
         statuses: [(id, AllocationStatus::new(AllocationState::Running).because("so"))].into(),
         outbox: OutboxMark { id: OutboxId(5), first: 3, next: 9 },
+        standing: Default::default(),
     }
 }
 

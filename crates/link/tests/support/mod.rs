@@ -118,6 +118,7 @@ pub fn hello() -> Hello {
         boot_id: "boot".into(),
         statuses: Default::default(),
         outbox: OutboxMark { id: OutboxId(1), first: 1, next: 1 },
+        standing: Default::default(),
     }
 }
 

@@ -68,6 +68,7 @@ impl Scene {
                 labels: Default::default(),
                 drain: None,
                 presence: Presence { state: PresenceState::Connected, since: Timestamp(0) },
+                standing: Default::default(),
                 joined_at: Timestamp(0),
             };
             let row = scene.row(node);

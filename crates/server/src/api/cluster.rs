@@ -56,6 +56,14 @@ pub(crate) fn present(core: &Core) -> Status {
             (Approval::Pending, _) => &mut nodes.pending,
             (Approval::Rejected | Approval::Revoked, _) => &mut nodes.rejected,
             (Approval::Quarantined, _) => &mut nodes.quarantined,
+            (Approval::Approved, PresenceState::Connected) if node.standing.stands_still() => {
+                &mut nodes.suspended
+            }
+            (Approval::Approved, PresenceState::Disconnected | PresenceState::Lost)
+                if node.standing.is_announced() =>
+            {
+                &mut nodes.away
+            }
             (Approval::Approved, PresenceState::Connected) => &mut nodes.connected,
             (Approval::Approved, PresenceState::Disconnected) => &mut nodes.disconnected,
             (Approval::Approved, PresenceState::Lost) => &mut nodes.lost,

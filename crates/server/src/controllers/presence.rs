@@ -221,6 +221,14 @@ fn with_presence(node: &Node, state: PresenceState) -> Node {
 /// The operations by which a node's presence changes, with its event; none when it is so already.
 fn change(snapshot: &Snapshot, node: NodeId, to: PresenceState, event: Event) -> Vec<Op> {
     let Some(row) = snapshot.cluster.nodes.get(&node) else { return Vec::new() };
+    // Who announced it is no news to be alarmed by.
+    let event = match (to, row.standing.is_announced()) {
+        (PresenceState::Disconnected, true) => {
+            let text = format!("it is {}, as it said", row.standing.in_words());
+            Event::new("node.away", row.name.to_string(), text).because(row.standing.why.clone())
+        }
+        _ => event,
+    };
     // Who is lost is not merely disconnected.
     let lost = (row.presence.state, to) == (PresenceState::Lost, PresenceState::Disconnected);
     if row.presence.state == to || lost || row.approval == Approval::Pending {

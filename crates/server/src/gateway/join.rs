@@ -133,6 +133,7 @@ fn enrol(
         drain: None,
         presence: Presence { state: PresenceState::New, since: now },
         conditions: Vec::new(),
+        standing: Default::default(),
         joined_at: now,
     };
     let print = fingerprint(key);

@@ -8,7 +8,7 @@ use crate::{
 };
 use lattice_link::{Dedup, Refusal, Verdict as DedupVerdict, message::Reported};
 use lattice_model::{
-    AllocationId, NodeId, Timestamp, VolumeId,
+    AllocationId, Duration, NodeId, Standing, StandingState, Timestamp, VolumeId,
     health::{self, Condition, Level},
     report::{AllocationState, AllocationStatus, Report, ReportKind},
     resource::{Allocation, Capacity, Intent, Node, NodeFacts, Volume},
@@ -210,12 +210,29 @@ impl<'a> Effects<'a> {
                     format!("{dropped} of its reports had no room while it was away; states were sent anew");
                 self.tell_at(at, "node.outbox_overflowed", text, None);
             }
+            ReportKind::Standing { standing } => self.standing(at, standing.clone().bounded()),
             ReportKind::AgentStarted { version } => {
                 self.tell_at(at, "node.agent_started", format!("its agent {version} started"), None);
             }
             ReportKind::Health { conditions } => self.health(at, conditions),
             ReportKind::Facts { facts, capacity } => self.facts(facts, *capacity),
         }
+    }
+
+    /// What its owner has it do.
+    fn standing(&mut self, at: Timestamp, standing: Standing) {
+        let (kind, text) = match standing.state {
+            StandingState::Working => ("node.working", "its owner's rules let it work"),
+            StandingState::Finishing => ("node.finishing", "it ends what it has begun and takes nothing new"),
+            StandingState::Suspended => ("node.suspended", "its owner's rules let nothing run there now"),
+            StandingState::Asleep => ("node.asleep", "it goes to sleep"),
+            StandingState::Away => ("node.away", "it is shut down, or its agent is"),
+        };
+        // A later one tells nothing but when it ends.
+        if at.since(standing.since) < Duration::from_secs(5) {
+            self.tell_at(at, kind, text.into(), standing.why.clone());
+        }
+        self.machine.get_or_insert_with(|| (*self.node.value).clone()).standing = standing;
     }
 
     fn tell(&mut self, kind: &str, text: String, cause: Option<String>) {

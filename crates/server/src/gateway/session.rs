@@ -280,6 +280,7 @@ fn accept(
         eligibility,
         capacity: hello.capacity,
         facts: hello.facts.clone(),
+        standing: hello.standing.clone(),
         presence: if connected {
             row.presence
         } else {

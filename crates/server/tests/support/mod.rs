@@ -410,6 +410,7 @@ impl Agent {
                 first: self.seq + 1 - self.waiting,
                 next: self.seq + 1,
             },
+            standing: Default::default(),
         }
     }
 
