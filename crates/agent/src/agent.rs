@@ -185,8 +185,8 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         finishing: false,
         calm: Arc::clone(&calm),
     };
-    // Before anything runs.
-    core.take(Event::Owner(warden.judgement()));
+    // Before anything runs. Hello tells the server.
+    core.admit(warden.judgement().admission);
     core.resume().await?;
     let owner = warden.status();
     spawn(&tasks, &stop, warden.run(ordered, calm, events.clone()));
@@ -379,9 +379,8 @@ impl Core {
             }
             Event::Policy(policy) => self.step(Input::Policy(policy)),
             Event::Owner(Judgement { admission, standing }) => {
-                self.finishing = matches!(admission, Admission::NothingNew(_));
                 self.batch.reports.push_back(ReportKind::Standing { standing });
-                self.step(Input::Admission(admission));
+                self.admit(admission);
             }
             Event::Linked => self.step(Input::Linked),
             Event::Tell(kind) => {
@@ -419,6 +418,11 @@ impl Core {
                 let _ = answer.send(container.map(|seen| seen.id.clone()));
             }
         }
+    }
+
+    fn admit(&mut self, admission: Admission) {
+        self.finishing = matches!(admission, Admission::NothingNew(_));
+        self.step(Input::Admission(admission));
     }
 
     fn take_goal(&mut self, sealed: SealedGoal) {

@@ -395,5 +395,14 @@ pub async fn ask(paths: &HomePaths, request: &Request) -> io::Result<Option<Repl
         }
     };
     let patience = if slow { LONG_PATIENCE } else { PATIENCE };
-    timeout(patience, ask).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    match timeout(patience, ask).await {
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        // It ended in the same moment.
+        Ok(Err(error))
+            if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) =>
+        {
+            Ok(None)
+        }
+        Ok(answer) => answer,
+    }
 }
