@@ -67,8 +67,7 @@ fn one_reason_at_a_time_in_the_order_of_the_table() {
     assert_eq!(verdict.suspended.unwrap().until, Some(moment(18, 0).wall));
     let evening = moment(20, 0);
     let mut seen = Vec::new();
-    loop {
-        let Some(reason) = reason(&told(&evening, &facts, None)) else { break };
+    while let Some(reason) = reason(&told(&evening, &facts, None)) {
         seen.push(reason);
         let good = fine();
         match reason {
