@@ -1,6 +1,6 @@
 //! The owner's guide says what the code does: `UPDATE_DOCS=1` writes the table of reasons anew.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use lattice_rules::{Preset, Reason, Rules};
 use std::{fmt::Write as _, fs, path::Path};
