@@ -45,7 +45,7 @@ use lattice_model::{
     report::{AllocationState, AllocationStatus, ReportKind},
 };
 use lattice_runtime::Runtime;
-use lattice_sense::Sensors;
+use lattice_sense::{Sensors, System};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -93,6 +93,13 @@ pub enum Ended {
         /// Containers and networks go too.
         remove: bool,
     },
+}
+
+impl AgentParts {
+    /// On the machine that this runs on.
+    pub fn new(home: Home, config: AgentConfig, runtime: Arc<dyn Runtime>) -> Self {
+        Self { home, config, runtime, sensors: Arc::new(System::new()), log: LogRing::default() }
+    }
 }
 
 impl std::fmt::Debug for AgentParts {

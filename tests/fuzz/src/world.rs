@@ -72,7 +72,7 @@ impl World {
             PendingJoin { token: JoinToken::parse(&token.token)?, name: Some("fuzz-node".parse()?) };
         let machine = measure(&*engine, node.dir()).await;
         join(&node, &pending, &machine, &config, JoinOptions::default(), &mut |_| {}).await?;
-        tokio::spawn(run(AgentParts { home: node, config, runtime: engine }, CancellationToken::new()));
+        tokio::spawn(run(AgentParts::new(node, config, engine), CancellationToken::new()));
         Ok(server)
     }
 
