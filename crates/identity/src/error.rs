@@ -47,10 +47,8 @@ pub enum IdentityError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// Rotations that never ended.
-    #[error(
-        "there are 16 master keys already, as earlier rotations never ended; look at the server's log for why"
-    )]
+    /// Older keys stay for a while after each rotation, and there were many.
+    #[error("there are 16 master keys already, as older ones are kept for a while after each rotation")]
     TooManyKeys,
     /// Sealed data is not in a format that this version knows.
     #[error("this is not sealed data of a known version; it is damaged or was written by a newer version")]

@@ -127,7 +127,7 @@ impl KeyRing {
     /// Step 1: the same with a new key in front.
     ///
     /// # Errors
-    /// [`IdentityError::Randomness`]; [`IdentityError::TooManyKeys`] where earlier rotations never ended.
+    /// [`IdentityError::Randomness`]; [`IdentityError::TooManyKeys`] where sixteen are kept already.
     pub fn with_new_key(&self) -> Result<Self, IdentityError> {
         if self.older.len() + 2 > MAX_KEYS {
             return Err(IdentityError::TooManyKeys);

@@ -178,6 +178,11 @@ pub(crate) async fn rotate(core: &Core, who: &Principal) -> Result<KeyRotation, 
         return refuse("the key is being rotated already", "wait for that to end");
     };
     let internal = |error: IdentityError| {
+        // Nobody's fault: older keys stay for a while after each rotation.
+        if matches!(error, IdentityError::TooManyKeys) {
+            let hint = "wait until the older keys are retired, then rotate";
+            return ErrorBody::new(ErrorCode::Conflict, error.to_string(), hint);
+        }
         tracing::error!(%error, "the key was not rotated");
         ErrorBody::new(ErrorCode::Internal, error.to_string(), "look at the server's log")
     };
