@@ -129,6 +129,8 @@ pub(crate) enum Command {
     Rollout(RolloutCommand),
     /// Deploy a Compose file as a stack, and follow it until it runs.
     Deploy(DeployArgs),
+    /// Bring a Docker Compose project of this machine here, with the data of its volumes.
+    Import(ImportArgs),
     /// Show a Compose file as it is understood: files merged, variables filled in, secrets hidden.
     Config(ConfigArgs),
     /// Run one image as a stack of its own.
@@ -651,6 +653,45 @@ pub(crate) struct DeployArgs {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The Docker Compose project [default: list those of this machine's engine].
+    #[arg(value_name = "COMPOSE_PROJECT")]
+    pub(crate) from: Option<String>,
+    /// What the stack is to be called [default: as the Compose project].
+    #[arg(long = "as", value_name = "STACK")]
+    pub(crate) stack: Option<StackName>,
+    /// The Compose file, or several, each on top of the one before [default: those that the project was
+    /// started with].
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// A file with variables [default: that of the project, else .env in its folder].
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub(crate) env_files: Vec<PathBuf>,
+    /// A profile whose services take part; `*` is all [default: COMPOSE_PROFILES].
+    #[arg(long = "profile", value_name = "PROFILE")]
+    pub(crate) profiles: Vec<String>,
+    /// Build images anew, instead of taking those that the project's containers run.
+    #[arg(long)]
+    pub(crate) build: bool,
+    /// Only say what would happen.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Take back an import that was interrupted: remove what it made, start what it stopped.
+    #[arg(long, requires = "from", conflicts_with_all = ["dry_run", "build", "files", "stack"])]
+    pub(crate) undo: bool,
+    /// The socket of the Docker engine that has the project [default: DOCKER_HOST, else that of this
+    /// machine's agent, else /var/run/docker.sock].
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) engine: Option<String>,
+    /// How long the stack may take to be placed, and again until it runs; then all is taken back.
+    #[arg(long, value_parser = parse::duration, default_value = "5m", value_name = "SPAN")]
+    pub(crate) timeout: Duration,
 }
 
 /// A Compose project.

@@ -424,6 +424,9 @@ impl Core {
                 let container = self.reconciler.container_of(allocation).filter(|_| known);
                 let _ = answer.send(container.map(|seen| seen.id.clone()));
             }
+            Event::Volume { allocation, volume, answer } => {
+                let _ = answer.send(self.reconciler.volume_of(allocation, &volume));
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 use crate::{agent::Snapshot, owner::Judgement};
 use lattice_converge::{Failure, Listing, NodePolicy, OperationId, Outcome};
 use lattice_model::{
-    AllocationId, Bytes, SealedGoal,
+    AllocationId, Bytes, SealedGoal, VolumeName,
     container::{ContainerId, ContainerSeen},
     report::ReportKind,
 };
@@ -53,6 +53,8 @@ pub(crate) enum Event {
     Snapshot(oneshot::Sender<Snapshot>),
     /// The container of an allocation of the goal, for a stream.
     Container { allocation: AllocationId, answer: oneshot::Sender<Option<ContainerId>> },
+    /// What the engine calls a volume of an allocation of the goal, for a stream.
+    Volume { allocation: AllocationId, volume: VolumeName, answer: oneshot::Sender<Option<String>> },
 }
 
 /// What an operation showed of a container: nothing, or its present state.

@@ -188,8 +188,14 @@ impl Session {
         let config = lent.borrow().config().clone();
         let dialer = Arc::new(certificate::dialer(&identity.servers, trust, Arc::clone(&slot), &config)?);
         let bulk = BulkDialer::new(Arc::clone(&dialer));
-        let streams =
-            Arc::new(Streams::new(bulk.clone(), Arc::clone(&runtime), events.clone(), lent.clone(), stop));
+        let streams = Arc::new(Streams::new(
+            identity.node,
+            bulk.clone(),
+            Arc::clone(&runtime),
+            events.clone(),
+            lent.clone(),
+            stop,
+        ));
         let ratchet = AgentRatchet::new(disk.home().ratchet()?);
         let chain = disk.home().certificate()?;
         let mut session = Self {

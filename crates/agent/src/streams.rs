@@ -10,10 +10,10 @@ use lattice_link::{
     code,
     message::{
         BulkEnd, BulkFrame, Copying, ExecRequest, FilesRequest, LogsRequest, OpenStream, StreamRequest,
-        TerminalSize as Size, channel,
+        TerminalSize as Size, VolumeRequest, channel,
     },
 };
-use lattice_model::{AllocationId, container::ContainerId};
+use lattice_model::{AllocationId, NodeId, container::ContainerId};
 use lattice_runtime::{
     ExecConfig, ExecSession, LogChunk, LogOptions, LogStream, Result as RuntimeResult, Runtime, RuntimeError,
     TerminalSize,
@@ -36,6 +36,7 @@ const ARCHIVE_PARTS: usize = 4;
 const MAX_REFUSALS: usize = 8;
 
 pub(crate) struct Streams {
+    node: NodeId,
     bulk: BulkDialer,
     runtime: Arc<dyn Runtime>,
     events: mpsc::Sender<Event>,
@@ -60,6 +61,7 @@ fn refused(error: &RuntimeError) -> BulkEnd {
 
 impl Streams {
     pub(crate) fn new(
+        node: NodeId,
         bulk: BulkDialer,
         runtime: Arc<dyn Runtime>,
         events: mpsc::Sender<Event>,
@@ -67,7 +69,16 @@ impl Streams {
         stop: CancellationToken,
     ) -> Self {
         let (places, refusals) = (Semaphore::new(MAX_STREAMS), Semaphore::new(MAX_REFUSALS));
-        Self { bulk, runtime, events, lent, stop, places: Arc::new(places), refusals: Arc::new(refusals) }
+        Self {
+            node,
+            bulk,
+            runtime,
+            events,
+            lent,
+            stop,
+            places: Arc::new(places),
+            refusals: Arc::new(refusals),
+        }
     }
 
     /// Answers in a task of its own, which ends with the stream or with the agent.
@@ -118,6 +129,7 @@ impl Streams {
             StreamRequest::Logs(request) => self.logs(request, &send, &mut recv).await?,
             StreamRequest::Exec(request) => self.exec(request, &send, &mut recv).await?,
             StreamRequest::Files(request) => self.files(request, &send, &mut recv).await?,
+            StreamRequest::Volume(request) => self.volume(request, &send, &mut recv).await?,
         };
         send.close(end).await?;
         linger(recv).await;
@@ -188,44 +200,45 @@ impl Streams {
                     Err(RuntimeError::NotFound { .. }) => return Ok(BulkEnd::Exit(1)),
                     Err(error) => return Ok(refused(&error)),
                 };
-                let output =
-                    files.map(|read| read.map(|bytes| LogChunk { stream: LogStream::Stdout, bytes })).boxed();
-                tokio::select! {
-                    end = pump(output, send) => Ok(end?.unwrap_or(BulkEnd::Exit(0))),
-                    end = gone(recv) => end,
-                }
+                give(files, send, recv).await
             }
             Copying::In => {
-                let (bytes, archive) = mpsc::channel(ARCHIVE_PARTS);
-                let archive = futures::stream::unfold(archive, async |mut archive| {
-                    archive.recv().await.map(|bytes| (bytes, archive))
-                });
-                let written = self.runtime.write_files(&container, &path, archive.boxed());
-                // An archive that breaks off is cut short: the engine refuses it as damaged.
-                let given = async {
-                    loop {
-                        match recv.recv().await {
-                            Ok(Some(BulkFrame::Data { channel: channel::STDIN, bytes: part })) => {
-                                if bytes.send(part).await.is_err() {
-                                    break;
-                                }
-                            }
-                            Ok(Some(BulkFrame::End(channel::STDIN) | BulkFrame::Close(_)) | None)
-                            | Err(_) => break,
-                            Ok(Some(_)) => {}
-                        }
-                    }
-                    drop(bytes);
-                    std::future::pending::<()>().await;
-                };
-                tokio::select! {
-                    done = written => Ok(match done {
-                        Ok(()) => BulkEnd::Exit(0),
-                        Err(RuntimeError::NotFound { .. }) => BulkEnd::Exit(1),
-                        Err(error) => refused(&error),
-                    }),
-                    () = given => Ok(BulkEnd::Done),
-                }
+                let (bytes, archive) = archive();
+                let written = self.runtime.write_files(&container, &path, archive);
+                Ok(match take(written, bytes, recv).await {
+                    Ok(()) => BulkEnd::Exit(0),
+                    Err(RuntimeError::NotFound { .. }) => BulkEnd::Exit(1),
+                    Err(error) => refused(&error),
+                })
+            }
+        }
+    }
+
+    async fn volume(
+        &self,
+        request: VolumeRequest,
+        send: &BulkSender,
+        recv: &mut BulkReceiver,
+    ) -> Result<BulkEnd, LinkError> {
+        let VolumeRequest { allocation, volume, copy } = request;
+        let (answer, name) = oneshot::channel();
+        let _ = self.events.send(Event::Volume { allocation, volume: volume.clone(), answer }).await;
+        let Some(name) = name.await.ok().flatten() else {
+            let text = format!("volume {volume} is not on this node now");
+            return Ok(failed("no_volume", text, "see where it is with `lattice volume ls`"));
+        };
+        info!(%allocation, %volume, ?copy, "a volume is copied");
+        match copy {
+            Copying::Look => Ok(BulkEnd::Exit(0)),
+            Copying::Out => match self.runtime.read_volume(self.node, &name).await {
+                Ok(files) => give(files, send, recv).await,
+                Err(error) => Ok(refused(&error)),
+            },
+            Copying::In => {
+                let (bytes, archive) = archive();
+                let written = self.runtime.write_volume(self.node, &name, archive);
+                let written = take(written, bytes, recv).await;
+                Ok(written.map_or_else(|error| refused(&error), |()| BulkEnd::Exit(0)))
             }
         }
     }
@@ -289,6 +302,58 @@ impl Streams {
             // The other side went away: dropping the command's ends closes them.
             gone = given => gone.map(|()| BulkEnd::Done),
         }
+    }
+}
+
+type Archive = BoxStream<'static, Bytes>;
+
+/// An archive that comes part by part.
+fn archive() -> (mpsc::Sender<Bytes>, Archive) {
+    let (bytes, archive) = mpsc::channel(ARCHIVE_PARTS);
+    let archive = futures::stream::unfold(archive, async |mut archive: mpsc::Receiver<Bytes>| {
+        archive.recv().await.map(|bytes| (bytes, archive))
+    });
+    (bytes, archive.boxed())
+}
+
+/// Sends an archive up.
+async fn give(
+    files: BoxStream<'static, RuntimeResult<Bytes>>,
+    send: &BulkSender,
+    recv: &mut BulkReceiver,
+) -> Result<BulkEnd, LinkError> {
+    let output = files.map(|read| read.map(|bytes| LogChunk { stream: LogStream::Stdout, bytes })).boxed();
+    tokio::select! {
+        end = pump(output, send) => Ok(end?.unwrap_or(BulkEnd::Exit(0))),
+        end = gone(recv) => end,
+    }
+}
+
+/// Passes on what comes until it is written. An archive that breaks off is cut short: the engine
+/// refuses it as damaged.
+async fn take(
+    written: impl Future<Output = RuntimeResult<()>>,
+    bytes: mpsc::Sender<Bytes>,
+    recv: &mut BulkReceiver,
+) -> RuntimeResult<()> {
+    let given = async {
+        loop {
+            match recv.recv().await {
+                Ok(Some(BulkFrame::Data { channel: channel::STDIN, bytes: part })) => {
+                    if bytes.send(part).await.is_err() {
+                        break;
+                    }
+                }
+                Ok(Some(BulkFrame::End(channel::STDIN) | BulkFrame::Close(_)) | None) | Err(_) => break,
+                Ok(Some(_)) => {}
+            }
+        }
+        drop(bytes);
+        std::future::pending::<std::convert::Infallible>().await
+    };
+    tokio::select! {
+        done = written => done,
+        never = given => match never {},
     }
 }
 

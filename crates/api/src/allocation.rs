@@ -9,7 +9,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use lattice_model::{
-    AllocationId, NodeId, NodeName, ProjectName, StackName, Timestamp, WorkloadName,
+    AllocationId, NodeId, NodeName, ProjectName, StackName, Timestamp, VolumeName, WorkloadName,
     report::AllocationStatus,
     resource::{Allocation, Intent, Superseded},
 };
@@ -242,8 +242,12 @@ pub struct ExecStart {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FilesStart {
-    /// An absolute path inside the container.
+    /// An absolute path inside the container; with `volume` it counts nothing.
     pub path: String,
+    /// A volume that the allocation mounts, whole, also where nothing of it was ever started: names
+    /// in the archive begin with `volume/`. It is filled only while nothing that runs mounts it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeName>,
     /// What to do there.
     pub copy: CopyFiles,
 }

@@ -103,6 +103,10 @@ pub struct DeployQuery {
     /// Only say what would change.
     #[serde(default)]
     pub dry_run: bool,
+    /// Give the services nodes, networks and volumes, and start none: data is brought into the
+    /// volumes first, then each service is started. Refused where the stack or volumes of it exist.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
 }
 
 /// Query of [`paths::STACK`](crate::paths::STACK) with `DELETE`.
@@ -372,7 +376,15 @@ impl WorkloadState {
             .collect();
         let count = |wanted: &dyn Fn(&AllocationView) -> bool| current.iter().filter(|a| wanted(a)).count();
         let ended = |a: &AllocationView| matches!(a.status.state, A::Stopped | A::Completed | A::Failed);
-        if desired == DesiredState::Stop || replicas == 0 {
+        if desired == DesiredState::Hold && replicas > 0 {
+            let placed = u32::try_from(current.len()).unwrap_or(u32::MAX);
+            return match (pending.is_empty(), placed >= replicas && here.iter().all(|a| ended(a))) {
+                (false, _) => Self::Pending,
+                (true, true) => Self::Stopped,
+                (true, false) => Self::Progressing,
+            };
+        }
+        if desired != DesiredState::Run || replicas == 0 {
             let all_ended = here.iter().all(|a| ended(a));
             return if all_ended && (replicas > 0 || here.is_empty()) {
                 Self::Stopped
@@ -673,6 +685,11 @@ mod tests {
             |state| WorkloadView::of(&stopped, stopped.replicas, vec![allocation(1, 2, state)], vec![]).state;
         assert_eq!(of(A::Stopping), WorkloadState::Progressing);
         assert_eq!(of(A::Stopped), WorkloadState::Stopped);
+        let mut held = workload(1);
+        held.desired = DesiredState::Hold;
+        let of = |allocations| WorkloadView::of(&held, 1, allocations, vec![]).state;
+        assert_eq!(of(vec![]), WorkloadState::Progressing, "it has no node yet");
+        assert_eq!(of(vec![allocation(1, 2, A::Stopped)]), WorkloadState::Stopped);
 
         let pending = PendingSlot {
             workload: WorkloadName::new("web").unwrap(),

@@ -110,7 +110,7 @@ impl Case<'_> {
                 None => (Next::Nothing, is(AllocationState::Failed).because(why)),
             };
         }
-        if self.wanted.desired == DesiredState::Stop {
+        if self.wanted.desired != DesiredState::Run {
             self.record.stopped = true;
             self.record.honoured_restart = self.wanted.restart;
             return match seen.filter(|_| runs) {

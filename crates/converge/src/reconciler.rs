@@ -11,6 +11,7 @@ use crate::{
 };
 use lattice_model::{
     AllocationId, Bytes, Duration, Goal, GoalAllocation, GoalId, NetworkId, NodeId, Timestamp, VolumeId,
+    VolumeName,
     container::{ContainerId, ContainerSeen, ContainerState, LABEL_NODE},
     goal::{DesiredState, SecretValue},
     name::SecretName,
@@ -185,6 +186,15 @@ impl Reconciler {
             let shared = self.troubles.get_mut(&image_of(wanted).subject());
             own.into_iter().chain(shared).for_each(|trouble| trouble.retry_at = now);
         }
+    }
+
+    /// What the engine calls a volume that an allocation of the goal mounts, once it is here.
+    pub fn volume_of(&self, id: AllocationId, name: &VolumeName) -> Option<String> {
+        let (_, goal) = self.goal.as_ref()?;
+        let volume = goal.allocations.get(&id)?.volumes.get(name)?;
+        let here = self.view.as_ref()?.volumes.contains_key(volume);
+        let described = goal.volumes.get(volume).filter(|volume| here && !volume.delete)?;
+        Some(described.engine_name(*volume))
     }
 
     /// Forgets which answers were given, so that the next step gives them again: to be called when

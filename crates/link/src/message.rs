@@ -4,6 +4,7 @@ use crate::error::Refusal;
 use bytes::Bytes;
 use lattice_model::{
     AllocationId, ClusterId, Duration, GoalId, NodeId, NodeName, SealedGoal, Standing, Timestamp, TokenId,
+    VolumeName,
     report::{AllocationStatus, Report},
     resource::{Capacity, NodeFacts},
     spec::{ImageDigest, TreeDigest},
@@ -287,6 +288,19 @@ pub enum StreamRequest {
     Exec(ExecRequest),
     /// Files of a container as a tar archive: by [`channel::STDIN`] down, or by [`channel::STDOUT`] up.
     Files(FilesRequest),
+    /// All of a volume, in the same way.
+    Volume(VolumeRequest),
+}
+
+/// A whole volume to fill or to read, also of an allocation that never ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeRequest {
+    /// An allocation that mounts it.
+    pub allocation: AllocationId,
+    /// What its specification calls it.
+    pub volume: VolumeName,
+    /// [`Copying::In`] or [`Copying::Out`]; the names in the archive begin with `volume/`.
+    pub copy: Copying,
 }
 
 /// Files to copy into or out of a container.

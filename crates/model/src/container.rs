@@ -29,6 +29,8 @@ pub const LABEL_WORKLOAD: &str = "lattice.workload";
 pub const LABEL_VOLUME: &str = "lattice.volume";
 /// On networks: its id.
 pub const LABEL_NETWORK: &str = "lattice.network";
+/// The name of the volume that a container carries in or out as an archive. It never runs.
+pub const LABEL_PORTER: &str = "lattice.porter";
 
 /// Everything that decides how a container is made. What is not here is not asked for: no
 /// privileges, no host namespaces, no devices, the engine's restart policy `no`. `Debug` hides the

@@ -89,6 +89,9 @@ pub enum DesiredState {
     Run,
     /// It is stopped and its container kept.
     Stop,
+    /// It has a node, and its volumes and networks are there; nothing of it was ever started. So
+    /// data is brought into its volumes first. Goals say [`Stop`](Self::Stop) for it.
+    Hold,
 }
 
 /// A volume of a goal.

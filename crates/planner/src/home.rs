@@ -111,7 +111,7 @@ pub(crate) fn home_of(planning: &Planning<'_>, group: &[&Workload]) -> Home {
 
 /// What the pools of a group do not allow.
 fn pool_refuses(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
-    let wanted = || group.iter().filter(|w| w.desired == DesiredState::Run && w.replicas > 0);
+    let wanted = || group.iter().filter(|w| w.desired != DesiredState::Stop && w.replicas > 0);
     let pools: BTreeSet<PoolName> = wanted().map(|w| pool_of(&w.spec)).collect();
     if pools.len() > 1 {
         let names = pools.iter().map(PoolName::as_str).collect::<Vec<_>>().join(", ");
@@ -249,7 +249,7 @@ fn neighbours(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
 /// A node for the whole group; failing that, one that holds a replica of each.
 fn choose(planning: &Planning<'_>, group: &[&Workload]) -> Home {
     let wanted: Vec<&&Workload> =
-        group.iter().filter(|w| w.desired == DesiredState::Run && w.replicas > 0).collect();
+        group.iter().filter(|w| w.desired != DesiredState::Stop && w.replicas > 0).collect();
     let Some(first) = wanted.first() else { return Home::Free };
     let ask = |replicas: &dyn Fn(&Workload) -> u32| {
         let mut ask = Ask { strategy: planning.policy.strategy, ..Ask::in_pool(pool_of(&first.spec)) };

@@ -9,6 +9,7 @@ use crate::{
 };
 use lattice_model::{
     AllocationId, NodeId,
+    goal::DesiredState,
     report::{AllocationState, AllocationStatus},
     resource::{Allocation, Intent, Superseded, Volume, Workload},
 };
@@ -216,7 +217,10 @@ fn create(
         node,
         generation: workload.generation,
         spec: Arc::clone(&workload.spec),
-        intent: Intent::Run,
+        intent: match workload.desired {
+            DesiredState::Run => Intent::Run,
+            DesiredState::Stop | DesiredState::Hold => Intent::Stop,
+        },
         restart: workload.restart,
         replaces: replaced.or(leaving.map(|row| row.id)),
         status: AllocationStatus::new(AllocationState::Assigned),

@@ -108,7 +108,7 @@ fn trim(planning: &mut Planning<'_>, workload: &Workload) {
         if row.intent == Intent::Remove {
             continue;
         }
-        let stopped = workload.desired == DesiredState::Stop;
+        let stopped = workload.desired != DesiredState::Run;
         let twice = row.superseded.is_none() && !filled.insert(row.slot);
         if (counted && row.slot > workload.replicas) || twice || (stopped && row.superseded.is_some()) {
             planning.update(&row, |a| a.intent = Intent::Remove);

@@ -203,6 +203,9 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
     }
     settle_asides(planning, workload, home);
     let wanted = wanted_slots(planning, workload);
+    if workload.desired == DesiredState::Hold {
+        return hold(planning, workload, home, &wanted);
+    }
     let failing = failing(&planning.cluster, workload, planning.now);
     let policy = policy_of(workload);
     if failing.too_many
@@ -235,6 +238,22 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
     now.extend(chosen);
     place(planning, workload, now, home);
     wait(planning, workload, waits);
+}
+
+/// Gives each slot its node and nothing else: what is held is neither replaced nor moved.
+fn hold(
+    planning: &mut Planning<'_>,
+    workload: &Workload,
+    home: &Home,
+    wanted: &BTreeMap<u32, Option<NodeId>>,
+) {
+    let all = slots(&planning.cluster, &workload.key);
+    let empty = wanted.iter().filter(|(slot, _)| all.get(slot).is_none_or(|there| there.own.is_none()));
+    let vacancies = empty.map(|(&slot, &node)| {
+        let leaving = all.get(&slot).map(|there| there.leaving.clone()).unwrap_or_default();
+        Vacancy { slot, old: None, how: How::Fill, moves: None, node, leaving }
+    });
+    place(planning, workload, vacancies.collect(), home);
 }
 
 fn needs_of(

@@ -306,6 +306,7 @@ enum Act {
     Exchange(usize, usize),
     Scale(usize, u32),
     Stop(usize),
+    Hold(usize),
     Remove(usize),
     Presence(usize, bool),
     Approval(usize, Approval),
@@ -322,6 +323,7 @@ fn act() -> impl Strategy<Value = Act> {
         (0usize..4, 0usize..4).prop_map(|(a, b)| Act::Exchange(a, b)),
         (0usize..4, 0u32..6).prop_map(|(w, r)| Act::Scale(w, r)),
         (0usize..4).prop_map(Act::Stop),
+        (0usize..4).prop_map(Act::Hold),
         (0usize..4).prop_map(Act::Remove),
         (0usize..3, any::<bool>()).prop_map(|(n, up)| Act::Presence(n, up)),
         (0usize..3, approval).prop_map(|(n, a)| Act::Approval(n, a)),
@@ -360,9 +362,12 @@ proptest! {
                 Act::Scale(w, r) if scene.cluster.workloads().contains_key(&key(names[w])) => scene.change(names[w], |w| w.replicas = r),
                 Act::Stop(w) if scene.cluster.workloads().contains_key(&key(names[w])) => scene.change(names[w], |w| w.desired = match w.desired {
                     DesiredState::Run => DesiredState::Stop,
-                    DesiredState::Stop => DesiredState::Run,
+                    DesiredState::Stop | DesiredState::Hold => DesiredState::Run,
                 }),
-                Act::Scale(..) | Act::Stop(_) => {}
+                Act::Hold(w) if scene.cluster.workloads().contains_key(&key(names[w])) => {
+                    scene.change(names[w], |w| w.desired = DesiredState::Hold);
+                }
+                Act::Scale(..) | Act::Stop(_) | Act::Hold(_) => {}
                 Act::Remove(w) => scene.cluster.remove_workload(&key(names[w])),
                 Act::Presence(n, up) => scene.node(n, |n| n.presence.state = if up { PresenceState::Connected } else { PresenceState::Disconnected }),
                 Act::Approval(n, approval) => scene.node(n, |n| n.approval = approval),
@@ -388,6 +393,18 @@ proptest! {
                 report.pending.iter().filter(|p| p.workload == row.key).flat_map(|p| p.slots.clone()).collect();
             let filled = scene.cluster.allocations_of(&row.key);
             slots.extend(filled.filter(|a| a.intent == Intent::Run && a.generation == row.generation).map(|a| a.slot));
+            prop_assert_eq!(slots, (1..=row.replicas).collect::<BTreeSet<u32>>(), "{}: {:#?}", row.key, report);
+        }
+        // What is held has its places, and nothing of it runs.
+        for row in scene.cluster.workloads().values().filter(|w| w.desired == DesiredState::Hold) {
+            let mut slots: BTreeSet<u32> =
+                report.pending.iter().filter(|p| p.workload == row.key).flat_map(|p| p.slots.clone()).collect();
+            for allocation in scene.cluster.allocations_of(&row.key) {
+                prop_assert!(allocation.intent != Intent::Run, "{allocation:#?}");
+                if allocation.intent == Intent::Stop {
+                    slots.insert(allocation.slot);
+                }
+            }
             prop_assert_eq!(slots, (1..=row.replicas).collect::<BTreeSet<u32>>(), "{}: {:#?}", row.key, report);
         }
     }

@@ -36,7 +36,7 @@ macro_rules! runtime_conformance {
             names_resolve_on_each_network a_port_is_published
             a_volume_outlives_its_container a_secret_is_a_file containers_are_hardened
             limits_hold_inside exec_has_input_and_exit_code a_terminal_passes_every_byte
-            memory_is_enforced_and_told);
+            memory_is_enforced_and_told a_volume_is_carried);
     };
     ($runtime:expr, $image:expr, keys) => {
         $crate::runtime_conformance!(@ keys, $runtime, $image,

@@ -11,6 +11,8 @@
 //! | `create`, `body` | makes containers; the model's words into Docker's, and what hardens them |
 //! | `pull` | fetches images |
 //! | `image` | what images there are, archives of images, what registries say |
+//! | `files`, `porter` | files of containers, and whole volumes, as archives |
+//! | `projects` | what a person has on an engine by Docker Compose, for `lattice import` |
 //! | `words` | Docker's words into the model's |
 //! | `fault` | Docker's messages into [`RuntimeError`](crate::RuntimeError) |
 //!
@@ -29,9 +31,12 @@ mod exec;
 mod fault;
 mod files;
 mod image;
+mod porter;
+mod projects;
 mod pull;
 mod stream;
 mod wire;
 mod words;
 
 pub use client::Docker;
+pub use projects::{ComposeContainer, ComposeMount, ComposeVolume, Projects};

@@ -167,6 +167,21 @@ pub trait Runtime: Send + Sync + 'static {
         Err(no_files(id))
     }
 
+    /// All of a volume of this node as a tar archive; names begin with `volume/`, and the first
+    /// entry is the volume's own folder. `NotFound` when it is gone. What a container that runs
+    /// writes meanwhile may be torn.
+    async fn read_volume(&self, node: NodeId, name: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let _ = node;
+        Err(no_volume_files(name))
+    }
+
+    /// Unpacks such an archive in a volume of this node, over what is there. `Conflict` while a
+    /// container that mounts it runs, `NotFound` when it is gone, `DiskFull`.
+    async fn write_volume(&self, node: NodeId, name: &str, archive: BoxStream<'static, Bytes>) -> Result<()> {
+        let (_, _) = (node, archive);
+        Err(no_volume_files(name))
+    }
+
     /// What a running container uses now. `NotFound` when it is gone.
     async fn usage(&self, id: &ContainerId) -> Result<Usage>;
 }
@@ -174,6 +189,13 @@ pub trait Runtime: Send + Sync + 'static {
 fn no_files(id: &ContainerId) -> RuntimeError {
     RuntimeError::Refused {
         what: format!("files of container {}", id.0),
+        message: "this engine copies no files".to_owned(),
+    }
+}
+
+fn no_volume_files(name: &str) -> RuntimeError {
+    RuntimeError::Refused {
+        what: format!("files of volume {name}"),
         message: "this engine copies no files".to_owned(),
     }
 }

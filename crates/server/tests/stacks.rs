@@ -452,3 +452,40 @@ async fn one_use_is_one_node_and_parallel_changes_all_count() {
     futures::future::join_all((0..12).map(|_| world.ok("POST", &restart, None))).await;
     assert_eq!(world.get(WEB).await["restart"], 12);
 }
+
+/// What is held has a node and volumes, and nothing of it runs until it is started; nobody deploys
+/// over it, and it takes the place of nothing that is there.
+#[tokio::test]
+async fn a_stack_is_held_until_it_is_started() {
+    let world = World::new().await;
+    let (mut agent, mut link) = world.node("attic").await;
+    agent.goal(&mut link).await;
+    let held = world.ok("PUT", &format!("{SHOP}?hold=true"), Some(web("nginx:1"))).await;
+    assert_eq!(held["placements"][0]["node"], "attic", "{held:#}");
+    let goal = agent.goal(&mut link).await;
+    let (id, allocation) = goal.allocations.first_key_value().unwrap();
+    assert_eq!(allocation.desired, DesiredState::Stop);
+    let volume = allocation.volumes["data"];
+    assert!(goal.volumes.contains_key(&volume));
+    agent.say(&mut link, vec![ReportKind::VolumeCreated { id: volume }, stopped(*id)]).await;
+    let view = world.get(WEB).await;
+    assert_eq!((&view["state"], &view["desired"]), (&json!("stopped"), &json!("hold")), "{view:#}");
+
+    let refused = world.ask("PUT", SHOP, Some(web("nginx:2"))).await;
+    assert_eq!(refused.0, 409, "{refused:?}");
+    assert!(refused.1.to_string().contains("is held"), "{refused:?}");
+    world.ok("POST", &format!("{WEB}/start"), None).await;
+    while agent.goal(&mut link).await.allocations[id].desired != DesiredState::Run {}
+    agent.say(&mut link, vec![running(*id)]).await;
+    assert_eq!(world.get(WEB).await["state"], "running");
+
+    // Neither over a stack, nor over data that a stack left.
+    let again = world.ask("PUT", &format!("{SHOP}?hold=true"), Some(web("nginx:1"))).await;
+    assert!(again.0 == 409 && again.1.to_string().contains("already"), "{again:?}");
+    world.ok("DELETE", SHOP, None).await;
+    while !agent.goal(&mut link).await.remove.contains(id) {}
+    agent.say(&mut link, vec![ReportKind::AllocationGone { id: *id }]).await;
+    while world.ask("GET", SHOP, None).await.0 != 404 {}
+    let again = world.ask("PUT", &format!("{SHOP}?hold=true"), Some(web("nginx:1"))).await;
+    assert!(again.0 == 409 && again.1.to_string().contains("exists already, and its data"), "{again:?}");
+}

@@ -14,6 +14,7 @@ use crate::{
 };
 use lattice_api::{AllocationView, CopyFiles, ExecStart, FilesStart};
 use lattice_client::{ExecOutput, ExecSender};
+use lattice_model::VolumeName;
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
@@ -23,9 +24,9 @@ use std::{
 use tokio::sync::mpsc;
 
 /// Parts of an archive that wait to be sent or written.
-const PARTS: usize = 8;
+pub(crate) const PARTS: usize = 8;
 /// The size of a part.
-const PART: usize = 48 << 10;
+pub(crate) const PART: usize = 48 << 10;
 
 /// One side of a copy.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ pub(crate) async fn cp(ctx: &Context, args: CpArgs) -> anyhow::Result<ExitCode> 
                 }
                 anyhow::Ok(())
             };
-            let (fetched, written) = tokio::join!(fetch(ctx, &allocation, path, parts), written);
+            let (fetched, written) = tokio::join!(fetch(ctx, &allocation, Place::Path(path), parts), written);
             fetched.and(written)?;
         }
         (Side::Container { target, path }, Side::Here(to)) => {
@@ -67,7 +68,7 @@ pub(crate) async fn cp(ctx: &Context, args: CpArgs) -> anyhow::Result<ExitCode> 
             let to = PathBuf::from(to);
             let (parts, archive) = mpsc::channel(PARTS);
             let unpacked = tokio::task::spawn_blocking(move || unpack(Parts::new(archive), &to));
-            let fetched = fetch(ctx, &allocation, path, parts).await;
+            let fetched = fetch(ctx, &allocation, Place::Path(path), parts).await;
             let unpacked = unpacked.await?;
             fetched?;
             note(&format!("{} is here", unpacked?.display()));
@@ -85,7 +86,7 @@ pub(crate) async fn cp(ctx: &Context, args: CpArgs) -> anyhow::Result<ExitCode> 
                     io::copy(&mut io::stdin().lock(), &mut Sink::new(parts)).map(drop)
                 }),
             };
-            let sent = send(ctx, &allocation, &folder, archive).await;
+            let sent = send(ctx, &allocation, Place::Path(&folder), archive).await;
             // What could not be read here is the cause where both failed.
             packed.await??;
             sent?;
@@ -115,8 +116,35 @@ async fn one(ctx: &Context, target: &str) -> anyhow::Result<AllocationView> {
     })
 }
 
-fn start(path: &str, copy: CopyFiles) -> ExecStart {
-    ExecStart { files: Some(FilesStart { path: path.to_owned(), copy }), ..ExecStart::default() }
+/// What is copied into or out of an allocation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place<'a> {
+    /// A path in its container.
+    Path(&'a str),
+    /// A whole volume of it.
+    Volume(&'a VolumeName),
+}
+
+impl Place<'_> {
+    fn start(self, copy: CopyFiles) -> ExecStart {
+        let (path, volume) = match self {
+            Self::Path(path) => (path.to_owned(), None),
+            Self::Volume(volume) => (String::new(), Some(volume.clone())),
+        };
+        ExecStart { files: Some(FilesStart { path, volume, copy }), ..ExecStart::default() }
+    }
+
+    fn is_not_there(self, allocation: &AllocationView) -> anyhow::Error {
+        match self {
+            Self::Path(path) => nothing_there(allocation, path),
+            Self::Volume(volume) => CliError::NotFound {
+                what: "volume",
+                name: volume.to_string(),
+                hint: "`lattice volume ls` shows what there is".into(),
+            }
+            .into(),
+        }
+    }
 }
 
 fn nothing_there(allocation: &AllocationView, path: &str) -> anyhow::Error {
@@ -129,13 +157,13 @@ fn nothing_there(allocation: &AllocationView, path: &str) -> anyhow::Error {
 }
 
 /// Brings an archive here, part by part.
-async fn fetch(
+pub(crate) async fn fetch(
     ctx: &Context,
     allocation: &AllocationView,
-    path: &str,
+    place: Place<'_>,
     parts: mpsc::Sender<Vec<u8>>,
 ) -> anyhow::Result<()> {
-    let session = ctx.client.exec(&allocation.id.to_string(), &start(path, CopyFiles::Out)).await?;
+    let session = ctx.client.exec(&allocation.id.to_string(), &place.start(CopyFiles::Out)).await?;
     // Held to the end: dropping it would end the session.
     let (_sender, mut receiver) = session.split();
     loop {
@@ -148,14 +176,15 @@ async fn fetch(
             }
             ExecOutput::Stderr(_) => {}
             ExecOutput::Exit(0) => return Ok(()),
-            ExecOutput::Exit(_) => return Err(nothing_there(allocation, path)),
+            ExecOutput::Exit(_) => return Err(place.is_not_there(allocation)),
         }
     }
 }
 
 /// `folder` or `file`, or nothing.
 async fn look(ctx: &Context, allocation: &AllocationView, path: &str) -> anyhow::Result<Option<String>> {
-    let session = ctx.client.exec(&allocation.id.to_string(), &start(path, CopyFiles::Look)).await?;
+    let session =
+        ctx.client.exec(&allocation.id.to_string(), &Place::Path(path).start(CopyFiles::Look)).await?;
     let (_sender, mut receiver) = session.split();
     let mut word = Vec::new();
     loop {
@@ -202,13 +231,13 @@ async fn destination(
 }
 
 /// Sends an archive to be unpacked in a folder of a container.
-async fn send(
+pub(crate) async fn send(
     ctx: &Context,
     allocation: &AllocationView,
-    folder: &str,
+    place: Place<'_>,
     mut archive: mpsc::Receiver<Vec<u8>>,
 ) -> anyhow::Result<()> {
-    let session = ctx.client.exec(&allocation.id.to_string(), &start(folder, CopyFiles::In)).await?;
+    let session = ctx.client.exec(&allocation.id.to_string(), &place.start(CopyFiles::In)).await?;
     let (mut sender, mut receiver) = session.split();
     let sending = async move {
         while let Some(part) = archive.recv().await {
@@ -224,7 +253,7 @@ async fn send(
         loop {
             match receiver.next().await? {
                 ExecOutput::Exit(0) => return Ok(()),
-                ExecOutput::Exit(_) => return Err(nothing_there(allocation, folder)),
+                ExecOutput::Exit(_) => return Err(place.is_not_there(allocation)),
                 ExecOutput::Stdout(_) | ExecOutput::Stderr(_) => {}
             }
         }
@@ -322,13 +351,13 @@ impl Write for Sink {
 }
 
 /// Reads parts as one stream.
-struct Parts {
+pub(crate) struct Parts {
     parts: mpsc::Receiver<Vec<u8>>,
     rest: io::Cursor<Vec<u8>>,
 }
 
 impl Parts {
-    fn new(parts: mpsc::Receiver<Vec<u8>>) -> Self {
+    pub(crate) fn new(parts: mpsc::Receiver<Vec<u8>>) -> Self {
         Self { parts, rest: io::Cursor::default() }
     }
 }

@@ -20,7 +20,7 @@ use lattice_api::{
 use lattice_compose::{Loaded, normalize_project_name};
 use lattice_model::{
     Bytes, Duration, NetworkName, SecretName, StackKey, StackName,
-    spec::{Attachment, ImagePin, ImageSource, RestartPolicy, WorkloadSpec},
+    spec::{Attachment, ImageDigest, ImagePin, ImageSource, RestartPolicy, WorkloadSpec},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,7 +35,8 @@ pub(crate) async fn deploy(ctx: &Context, args: DeployArgs) -> anyhow::Result<Ex
     let key = StackKey { project: ctx.project_or_default(), stack: loaded.name.clone() };
     let parts = Parts::prepare(ctx, &key, &mut loaded, &folder, args.dry_run).await?;
     let request = DeployRequest { spec: loaded.spec, source: Some(source) };
-    let result = ctx.client.deploy(&key, &DeployQuery { dry_run: args.dry_run }, &request).await?;
+    let result =
+        ctx.client.deploy(&key, &DeployQuery { dry_run: args.dry_run, hold: false }, &request).await?;
     let plan = plan(&result, terminal::colours(&std::io::stderr()));
     if args.dry_run {
         // Here the plan is what was asked for.
@@ -51,11 +52,11 @@ pub(crate) async fn deploy(ctx: &Context, args: DeployArgs) -> anyhow::Result<Ex
 }
 
 /// What was done before the deployment, or in a dry run would be: a line for each.
-struct Parts(String);
+pub(crate) struct Parts(pub(crate) String);
 
 impl Parts {
     /// Builds and uploads images, uploads files and sets secrets; in a dry run it only says so.
-    async fn prepare(
+    pub(crate) async fn prepare(
         ctx: &Context,
         key: &StackKey,
         loaded: &mut Loaded,
@@ -74,9 +75,7 @@ impl Parts {
                 let image = built.await.context("the build ended early")??.image;
                 let shared = share(&ctx.client, &key.project, &image).await?;
                 let _ = writeln!(lines, "  {image}: {}", shared.said);
-                // What it is made for, the server reads in it.
-                let platforms = BTreeSet::new();
-                (image, Some(ImagePin { from: ImageSource::Server, digest: shared.id, platforms }))
+                (image, Some(uploaded(shared.id)))
             };
             let _ = writeln!(lines, "  {service}: {image} {would}built from {}", shown(&how.context));
             if let Some(workload) = loaded.spec.workloads.get_mut(service) {
@@ -131,6 +130,12 @@ impl Parts {
         }
         Ok(Self(clean_lines(&lines)))
     }
+}
+
+/// An image that the server has, by its digest.
+pub(crate) const fn uploaded(digest: ImageDigest) -> ImagePin {
+    // What it is made for, the server reads in it.
+    ImagePin { from: ImageSource::Server, digest, platforms: BTreeSet::new() }
 }
 
 fn shown(path: &str) -> &str {
@@ -200,7 +205,7 @@ fn made_up_name(image: &str, random: u32) -> anyhow::Result<StackName> {
 }
 
 /// What a deployment changes, as people read it.
-pub(super) fn plan(result: &DeployResult, colour: bool) -> String {
+pub(crate) fn plan(result: &DeployResult, colour: bool) -> String {
     let mut text = String::new();
     let mut line = |style: Style, line: String| {
         text.push_str(&style.paint(&clean(&line), colour));
@@ -307,7 +312,7 @@ pub(super) async fn finish(
     }
 }
 
-fn show(ctx: &Context, stack: &StackDetail) -> anyhow::Result<()> {
+pub(crate) fn show(ctx: &Context, stack: &StackDetail) -> anyhow::Result<()> {
     if ctx.is_json() {
         ctx.json(stack)
     } else {

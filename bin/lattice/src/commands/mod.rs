@@ -7,6 +7,7 @@ mod deploy;
 mod events;
 mod exec;
 mod follow;
+mod import;
 mod job;
 mod login;
 mod logs;
@@ -70,6 +71,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Pool(command) => pool::run(&ctx, command).await?,
         Command::Rollout(command) => return rollout::run(&ctx, command).await,
         Command::Deploy(args) => return deploy::deploy(&ctx, args).await,
+        Command::Import(args) => return import::import(&ctx, args).await,
         Command::Run(args) => return deploy::run(&ctx, args).await,
         Command::Job(command) => return job::run(&ctx, command).await,
         Command::Top(args) => return top::top(&ctx, args).await,

@@ -87,7 +87,7 @@ pub(crate) fn build(
 }
 
 /// `lattice/shop-web:0123456789ab`, of what a repository's name allows.
-fn tag(stack: &StackName, service: &WorkloadName, hex: &str) -> String {
+pub(crate) fn tag(stack: &StackName, service: &WorkloadName, hex: &str) -> String {
     let mut name = String::new();
     for c in format!("{stack}-{service}").to_ascii_lowercase().chars() {
         // Neighbouring separators are not allowed.

@@ -11,7 +11,8 @@ mod disk;
 mod image;
 mod trees;
 
-pub(crate) use build::{build, planned};
+pub(crate) use agent::engine_socket;
+pub(crate) use build::{build, planned, tag};
 pub(crate) use image::share;
 pub(crate) use trees::pack_all;
 

@@ -268,3 +268,53 @@ pub async fn memory_is_enforced_and_told(runtime: Arc<dyn Runtime>, image: &str)
     })
     .await;
 }
+
+/// What was in one volume is in another, as it was; while a container that mounts it runs, nobody
+/// else writes to it; and nothing is left of what carried it.
+pub async fn a_volume_is_carried(runtime: Arc<dyn Runtime>, image: &str) {
+    Stage::run(runtime, image, async |stage| {
+        let (from, to) = (stage.name("from"), stage.name("to"));
+        for volume in [&from, &to] {
+            stage.runtime.create_volume(volume, &stage.labels(stage.node)).await.unwrap();
+        }
+        let with = |volume: &str, what: &str, script: &str| {
+            let mut config = stage.config(what, &["sh", "-c", script]);
+            let source = MountSource::Volume(volume.to_owned());
+            config.mounts = vec![ContainerMount { source, target: "/data".to_owned(), read_only: false }];
+            config
+        };
+        let script = "cd /data && mkdir -p 'a b/empty' && echo hello >'a b/f' && chown 70:71 'a b/f' \
+             && chmod 4750 'a b/f' && ln -s 'a b/f' link && ln 'a b/f' hard && mkfifo pipe \
+             && head -c 3000000 /dev/zero >big && touch -d '2020-01-02 03:04:05' big 'a b/empty' \
+             && chown 999:998 . && chmod 700 .";
+        let made = stage.start(&with(&from, "make", script)).await;
+        assert_eq!(stage.ended(&made).await.exit_code, Some(0));
+        let read = async |volume: &str| -> Vec<u8> {
+            let parts = stage.runtime.read_volume(stage.node, volume).await.unwrap();
+            parts.try_collect::<Vec<_>>().await.unwrap().concat()
+        };
+        let archive = read(&from).await;
+        let stream = |bytes: &[u8]| {
+            let parts: Vec<_> = bytes.chunks(70_000).map(bytes::Bytes::copy_from_slice).collect();
+            futures::stream::iter(parts).boxed()
+        };
+        stage.runtime.write_volume(stage.node, &to, stream(&archive)).await.unwrap();
+        assert!(read(&to).await == archive, "it is what it was, times and owners of folders included");
+
+        let user = stage.start(&with(&to, "user", "sleep 1000")).await;
+        let refused = stage.runtime.write_volume(stage.node, &to, stream(&archive)).await.unwrap_err();
+        assert!(matches!(&refused, RuntimeError::Conflict { message, .. } if message.contains("runs and mounts it")), "{refused}");
+        stage.runtime.remove(&user, true).await.unwrap();
+        let gone = stage.runtime.read_volume(stage.node, &stage.name("none")).await.err().unwrap();
+        assert!(matches!(gone, RuntimeError::NotFound { .. }), "{gone}");
+        let foreign = stage.runtime.read_volume(stage.other, &from).await.err().unwrap();
+        assert!(matches!(foreign, RuntimeError::Refused { .. }), "{foreign}");
+        stage.runtime.remove(&made, true).await.unwrap();
+        assert_eq!(stage.runtime.list(stage.node).await.unwrap(), [], "what carried them is gone");
+        // One that was left, by somebody who stopped in the middle, is in nobody's way.
+        let half = stage.runtime.read_volume(stage.node, &from).await.unwrap();
+        std::mem::drop(half);
+        stage.runtime.remove_volume(stage.node, &from).await.unwrap();
+    })
+    .await;
+}

@@ -7,12 +7,14 @@ use super::{
     create,
     exec::DockerExec,
     fault::fault,
-    files, image, pull, stream,
+    files, image,
+    porter::{self, Porters},
+    pull, stream,
     wire::{Wire, query_value},
     words,
 };
 use crate::{
-    checks::{checked, foreign, node_label},
+    checks::{checked, foreign, no_volume, node_label},
     error::{Result, RuntimeError},
     port::{
         EngineEvent, EngineInfo, ExecConfig, ExecControl as _, ExecSession, ImageResolved, ImageSeen,
@@ -34,13 +36,15 @@ use http::Method;
 use hyper_util::rt::TokioIo;
 use lattice_model::{
     Bytes, Duration, NodeId, Timestamp,
-    container::{ContainerConfig, ContainerId, ContainerSeen, LABEL_NODE, NetworkSeen, VolumeSeen},
+    container::{
+        ContainerConfig, ContainerId, ContainerSeen, LABEL_NODE, LABEL_PORTER, NetworkSeen, VolumeSeen,
+    },
     goal::RegistryLogin,
 };
 use serde::Deserialize;
 use serde_json::json;
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     future::Future,
     sync::Arc,
     time::Instant,
@@ -68,6 +72,7 @@ struct Inner {
     networks: Mutex<()>,
     /// How long a registry may say nothing.
     silence: Duration,
+    porters: Porters,
 }
 
 impl std::fmt::Debug for Docker {
@@ -103,8 +108,9 @@ impl Docker {
             API_DEFAULT_VERSION,
         )
         .map_err(|error| refused(error.to_string()))?;
-        let (cache, networks, silence) = (Cache::default(), Mutex::new(()), pull::SILENCE);
-        Ok(Self { inner: Arc::new(Inner { wire, api, cache, networks, silence }) })
+        let (cache, networks, porters) = Default::default();
+        let silence = pull::SILENCE;
+        Ok(Self { inner: Arc::new(Inner { wire, api, cache, networks, silence, porters }) })
     }
 
     /// The same with another time that a registry may say nothing during a pull.
@@ -117,6 +123,7 @@ impl Docker {
             cache: Cache::default(),
             networks: Mutex::new(()),
             silence: shared.silence,
+            porters: Porters::default(),
         });
         Self { inner: Arc::new(Inner { silence, ..inner }) }
     }
@@ -141,6 +148,18 @@ impl Docker {
 
     pub(super) fn wire(&self) -> &Wire {
         &self.inner.wire
+    }
+
+    pub(super) fn porters(&self) -> &Porters {
+        &self.inner.porters
+    }
+
+    /// The labels of what is made for a volume of this node, which has to be there.
+    async fn for_volume(&self, node: NodeId, name: &str) -> Result<BTreeMap<String, String>> {
+        if !self.volume_exists(node, name).await? {
+            return Err(no_volume(name));
+        }
+        Ok([(LABEL_NODE.to_owned(), node.to_string())].into())
     }
 
     /// The call's result within `limit`; `what` is for people.
@@ -259,6 +278,8 @@ impl Runtime for Docker {
             state: String,
             #[serde(default)]
             status: String,
+            #[serde(default)]
+            labels: Option<HashMap<String, String>>,
         }
         let cache = &self.inner.cache;
         let (generation, now) = (cache.generation(), Instant::now());
@@ -266,8 +287,12 @@ impl Runtime for Docker {
         let path = format!("/containers/json?all=1&filters={}", query_value(&filters));
         let call = self.wire().call::<Vec<Listed>, ()>(Method::GET, &path, None);
         let listed = self.within(QUICK, || "list of containers".to_owned(), call).await?;
+        // What carries a volume is no workload, and does not answer before it has done so.
+        let listed = listed
+            .into_iter()
+            .filter(|c| c.labels.as_ref().is_none_or(|all| !all.contains_key(LABEL_PORTER)));
         let summaries: Vec<_> =
-            listed.into_iter().map(|c| Summary { id: c.id, state: c.state, text: c.status }).collect();
+            listed.map(|c| Summary { id: c.id, state: c.state, text: c.status }).collect();
 
         let (mut all, mut changed) = (Vec::with_capacity(summaries.len()), Vec::new());
         for summary in &summaries {
@@ -500,6 +525,8 @@ impl Runtime for Docker {
         if !self.volume_exists(node, name).await? {
             return Ok(());
         }
+        // One that was left would hold it.
+        porter::forget_idle(self, name).await?;
         let call = self.api().remove_volume(name, None::<query::RemoveVolumeOptions>);
         gone_is_fine(self.within(SLOW, || format!("volume {name}"), call).await)
     }
@@ -569,6 +596,23 @@ impl Runtime for Docker {
         archive: BoxStream<'static, bytes::Bytes>,
     ) -> Result<()> {
         files::write(self, id, folder, archive).await
+    }
+
+    async fn read_volume(
+        &self,
+        node: NodeId,
+        name: &str,
+    ) -> Result<BoxStream<'static, Result<bytes::Bytes>>> {
+        porter::read(self, name, &self.for_volume(node, name).await?).await
+    }
+
+    async fn write_volume(
+        &self,
+        node: NodeId,
+        name: &str,
+        archive: BoxStream<'static, bytes::Bytes>,
+    ) -> Result<()> {
+        porter::write(self, name, &self.for_volume(node, name).await?, archive).await
     }
 
     async fn exec(&self, id: &ContainerId, config: ExecConfig) -> Result<ExecSession> {

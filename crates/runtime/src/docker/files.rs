@@ -78,6 +78,16 @@ pub(super) async fn write(
     folder: &str,
     archive: BoxStream<'static, Bytes>,
 ) -> Result<()> {
+    write_within(LONG, engine, id, folder, archive).await
+}
+
+pub(super) async fn write_within(
+    limit: Duration,
+    engine: &Docker,
+    id: &ContainerId,
+    folder: &str,
+    archive: BoxStream<'static, Bytes>,
+) -> Result<()> {
     let uri = format!("{}&noOverwriteDirNonDir=1", path_of(id, folder)?);
     let request =
         Request::builder().method(Method::PUT).uri(uri).header(header::CONTENT_TYPE, "application/x-tar");
@@ -85,7 +95,7 @@ pub(super) async fn write(
         let response = engine.wire().send(request.body(body_stream(archive))?).await?;
         if response.status().is_success() { Ok(()) } else { Err(complaint(response).await) }
     };
-    engine.within(LONG, || format!("folder {folder:?} in container {}", id.0), call).await
+    engine.within(limit, || format!("folder {folder:?} in container {}", id.0), call).await
 }
 
 pub(super) async fn complaint(response: Response<Incoming>) -> Error {

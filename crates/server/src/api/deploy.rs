@@ -56,12 +56,22 @@ pub(crate) struct Ask<'a> {
     pub(crate) lost: &'a BTreeSet<TreeDigest>,
     /// Images of it that are not wholly there, likewise.
     pub(crate) lost_images: &'a BTreeSet<ImageDigest>,
-    /// Refuse where the stack exists.
-    pub(crate) must_be_new: bool,
+    pub(crate) begin: Begin,
     pub(crate) now: Timestamp,
     pub(crate) policy: &'a Policy,
     /// Who asks, for the versions that are kept.
     pub(crate) by: &'a str,
+}
+
+/// What may be there before, and how its services begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// The stack may exist; its services run.
+    Any,
+    /// The stack must not exist; its services run.
+    New,
+    /// Neither stack nor volumes of it may exist; its services are held until they are started.
+    Held,
 }
 
 /// What it comes to.
@@ -76,7 +86,7 @@ pub(crate) fn decide(
     ask: &Ask<'_>,
     random: &mut dyn FnMut() -> u128,
 ) -> Result<Deployment, ErrorBody> {
-    let Ask { key, spec, source, owner, lost, lost_images, must_be_new, now, policy, by } = ask;
+    let Ask { key, spec, source, owner, lost, lost_images, begin, now, policy, by } = ask;
     let spec = &images::with_platforms(snapshot, &key.project, spec);
     projects::must_exist(snapshot, &key.project)?;
     let mut problems = validate::problems(spec);
@@ -100,10 +110,30 @@ pub(crate) fn decide(
     let mut kept = trees::require(snapshot, &key.project, spec, lost)?;
     kept.extend(images::require(snapshot, &key.project, spec, lost_images)?);
     let old = snapshot.cluster.stacks.get(*key);
-    if *must_be_new && old.is_some() {
+    if *begin != Begin::Any && old.is_some() {
         return Err(conflict(
             format!("there is a stack {key} already"),
             "choose another name, or remove that one (`lattice rm`)",
+        ));
+    }
+    let kept_volume = snapshot.cluster.volumes_of(key).next();
+    if let Some(volume) = kept_volume.filter(|_| *begin == Begin::Held) {
+        return Err(conflict(
+            format!(
+                "the volume {} of {key} exists already, and its data is not to be mixed with other",
+                volume.key.volume
+            ),
+            format!("choose another name, or delete that data: `lattice rm --volumes {}`", key.stack),
+        ));
+    }
+    let held = |row: &&Row<Workload>| row.desired == DesiredState::Hold;
+    if let Some(workload) = snapshot.cluster.workloads_of(key).find(held) {
+        return Err(conflict(
+            format!("{} is held: somebody brings data into its volumes", workload.key),
+            format!(
+                "wait until that is done; should nobody do it any more, `lattice start {0}` runs it with what is there, and `lattice rm {0}` removes it",
+                key.stack
+            ),
         ));
     }
     let mut making = Making {
@@ -115,7 +145,8 @@ pub(crate) fn decide(
         random,
     };
     let version = making.stack(key, spec, old, owner, *now);
-    making.workloads(key, spec);
+    let desired = if *begin == Begin::Held { DesiredState::Hold } else { DesiredState::Run };
+    making.workloads(key, spec, desired);
     making.volumes(key, spec, *now)?;
     making.fits_nodes(key)?;
     making.keep(key, spec, version, by, *now);
@@ -236,7 +267,7 @@ impl Making<'_> {
         version
     }
 
-    fn workloads(&mut self, key: &StackKey, spec: &StackSpec) {
+    fn workloads(&mut self, key: &StackKey, spec: &StackSpec, desired: DesiredState) {
         for (name, wanted) in &spec.workloads {
             let key = key.workload(name.clone());
             let old = self.snapshot.cluster.workloads().get(&key);
@@ -254,7 +285,7 @@ impl Making<'_> {
                         spec: Arc::new(wanted.clone()),
                         generation: 1,
                         replicas: wanted.replicas,
-                        desired: DesiredState::Run,
+                        desired,
                         restart: 0,
                         alike: Vec::new(),
                         settled: 0,

@@ -2,6 +2,7 @@
 //! so it is checked like any other; containers of that version that still run stay.
 
 use super::{
+    deploy::Begin,
     error::{ApiError, conflict, not_found},
     extract::{Names, Query},
     principal::Principal,
@@ -137,5 +138,5 @@ pub(crate) async fn undo(
 ) -> Result<Json<DeployResult>, ApiError> {
     let key = names.stack()?;
     let spec = was(&core.snapshot(), &key, to)?;
-    Ok(Json(carry_out(&core, &who, &key, &spec, None, false, dry_run).await?))
+    Ok(Json(carry_out(&core, &who, &key, &spec, None, Begin::Any, dry_run).await?))
 }

@@ -1,7 +1,7 @@
 //! Stacks and volumes.
 
 use super::{
-    deploy::{Ask, decide},
+    deploy::{Ask, Begin, decide},
     error::{ApiError, conflict, not_found, refuse},
     extract::{Body, Names, Query},
     images,
@@ -84,11 +84,12 @@ pub(crate) async fn deploy(
     State(core): State<Arc<Core>>,
     Extension(who): Extension<Principal>,
     names: Names,
-    Query(DeployQuery { dry_run }): Query<DeployQuery>,
+    Query(DeployQuery { dry_run, hold }): Query<DeployQuery>,
     Body(DeployRequest { spec, source }): Body<DeployRequest>,
 ) -> Answer<DeployResult> {
     let key = names.stack()?;
-    Ok(Json(carry_out(&core, &who, &key, &spec, source.as_deref(), false, dry_run).await?))
+    let begin = if hold { Begin::Held } else { Begin::Any };
+    Ok(Json(carry_out(&core, &who, &key, &spec, source.as_deref(), begin, dry_run).await?))
 }
 
 pub(crate) async fn run(
@@ -107,7 +108,7 @@ pub(crate) async fn run(
     let volumes = spec.mounts.iter().map(|mount| (mount.volume.clone(), Default::default())).collect();
     let networks = spec.networks.keys().map(|name| (name.clone(), NetworkSpec::default())).collect();
     let stack = StackSpec { workloads: [(service, spec)].into(), volumes, networks };
-    Ok(Json(carry_out(&core, &who, &key, &stack, None, true, false).await?))
+    Ok(Json(carry_out(&core, &who, &key, &stack, None, Begin::New, false).await?))
 }
 
 /// Deploys, or says what that would do. The answer comes when memory shows it.
@@ -117,7 +118,7 @@ pub(crate) async fn carry_out(
     key: &StackKey,
     spec: &StackSpec,
     source: Option<&str>,
-    must_be_new: bool,
+    begin: Begin,
     dry_run: bool,
 ) -> Result<DeployResult, ErrorBody> {
     let lost = &trees::lost(core, spec).await?;
@@ -129,7 +130,7 @@ pub(crate) async fn carry_out(
         owner: who.owner(),
         lost,
         lost_images,
-        must_be_new,
+        begin,
         now: clock::now(),
         policy: &core.config.planning,
         by: &who.name,

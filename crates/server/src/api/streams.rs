@@ -36,7 +36,7 @@ use lattice_link::{
     BulkSender, Refusal,
     message::{
         BulkEnd, BulkFrame, Copying, ExecRequest, FilesRequest, LogsRequest, StreamRequest, TerminalSize,
-        channel,
+        VolumeRequest, channel,
     },
 };
 use lattice_model::Timestamp;
@@ -247,8 +247,12 @@ async fn converse(
     let row = find(&snapshot, &allocation.to_string())?;
     let short = |text: &str| text.chars().take(100).collect::<String>();
     let (action, details) = match &files {
-        Some(FilesStart { path, copy: CopyFiles::In }) => ("allocation.copy_in", short(path)),
-        Some(FilesStart { path, copy: _ }) => ("allocation.copy_out", short(path)),
+        Some(FilesStart { volume: Some(volume), copy: CopyFiles::In, .. }) => {
+            ("volume.fill", volume.to_string())
+        }
+        Some(FilesStart { volume: Some(volume), .. }) => ("volume.read", volume.to_string()),
+        Some(FilesStart { path, copy: CopyFiles::In, .. }) => ("allocation.copy_in", short(path)),
+        Some(FilesStart { path, .. }) => ("allocation.copy_out", short(path)),
         // Only the program: its arguments may hold what must not be written down.
         None => ("allocation.exec", format!("{} with {} arguments", short(&argv[0]), argv.len() - 1)),
     };
@@ -256,13 +260,16 @@ async fn converse(
     let written = core.store.apply(Transaction::new([rows::create(&audit)])).await;
     written.map_err(|error| crate::state::core::store_refusal(&error))?;
     let request = match files {
-        Some(FilesStart { path, copy }) => {
+        Some(FilesStart { path, volume, copy }) => {
             let copy = match copy {
                 CopyFiles::In => Copying::In,
                 CopyFiles::Out => Copying::Out,
                 CopyFiles::Look => Copying::Look,
             };
-            StreamRequest::Files(FilesRequest { allocation, path, copy })
+            match volume {
+                Some(volume) => StreamRequest::Volume(VolumeRequest { allocation, volume, copy }),
+                None => StreamRequest::Files(FilesRequest { allocation, path, copy }),
+            }
         }
         None => StreamRequest::Exec(ExecRequest {
             allocation,

@@ -477,6 +477,10 @@ pub fn running(id: AllocationId) -> ReportKind {
     }
 }
 
+pub fn stopped(id: AllocationId) -> ReportKind {
+    ReportKind::Allocation { id, status: AllocationStatus::new(AllocationState::Stopped) }
+}
+
 type Updates = Pin<Box<dyn futures::Stream<Item = Result<JoinUpdate, LinkError>> + Send>>;
 
 pub struct Joining {

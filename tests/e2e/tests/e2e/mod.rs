@@ -9,6 +9,7 @@ mod first_light;
 mod full_disk;
 mod identity;
 mod images;
+mod import;
 mod killed;
 mod kit;
 mod local_api;
