@@ -11,7 +11,7 @@
 //! Rejected: a registry in the server (an engine in a virtual machine does not reach a loopback
 //! address, and others want TLS with an authority in their own store); OCI archives (Docker before 25
 //! loads none); compressed digests, as registries have them (an engine compresses anew each time, so
-//! the same layer would travel again); gzip (six times slower on the same processor).
+//! the same layer would travel again); gzip (slower to unpack, which every node does).
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod archive;
