@@ -109,9 +109,14 @@ pub(crate) fn home_of(planning: &Planning<'_>, group: &[&Workload]) -> Home {
     neighbours(planning, group).unwrap_or_else(|| choose(planning, group))
 }
 
+/// The members of a group of which something is to run.
+fn wanted<'a>(group: &[&'a Workload]) -> impl Iterator<Item = &'a Workload> {
+    group.iter().copied().filter(|w| w.desired != DesiredState::Stop && w.replicas > 0)
+}
+
 /// What the pools of a group do not allow.
 fn pool_refuses(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
-    let wanted = || group.iter().filter(|w| w.desired != DesiredState::Stop && w.replicas > 0);
+    let wanted = || wanted(group);
     let pools: BTreeSet<PoolName> = wanted().map(|w| pool_of(&w.spec)).collect();
     if pools.len() > 1 {
         let names = pools.iter().map(PoolName::as_str).collect::<Vec<_>>().join(", ");
@@ -126,7 +131,7 @@ fn pool_refuses(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
         let hint = "choose another pool, or let an operator change this one (`lattice pool set`)";
         return blocked(format!("the pool {} is not for the project {}", pool.name, other.key.project), hint);
     }
-    let needs_trust = |w: &&&Workload| !w.spec.mounts.is_empty() || !w.spec.secrets.is_empty();
+    let needs_trust = |w: &&Workload| !w.spec.mounts.is_empty() || !w.spec.secrets.is_empty();
     if !pool.trusted
         && let Some(workload) = wanted().find(needs_trust)
     {
@@ -226,11 +231,16 @@ fn neighbours(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
             }
         }
     }
+    // Those that `choose` asks for, or what one says the other would take back.
+    let mut asked: Vec<&Workload> = wanted(group).collect();
+    if asked.is_empty() {
+        asked = group.to_vec();
+    }
     let tenable = |node: &NodeId| {
         let row = cluster.nodes.get(node);
         !has_left(row)
             && row.is_some_and(|row| !row.is_gone())
-            && group.iter().all(|workload| must_leave(planning, workload, *node).is_none())
+            && asked.iter().all(|workload| must_leave(planning, workload, *node).is_none())
     };
     nodes.retain(|node, _| tenable(node));
     let most = nodes
@@ -248,8 +258,7 @@ fn neighbours(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
 
 /// A node for the whole group; failing that, one that holds a replica of each.
 fn choose(planning: &Planning<'_>, group: &[&Workload]) -> Home {
-    let wanted: Vec<&&Workload> =
-        group.iter().filter(|w| w.desired != DesiredState::Stop && w.replicas > 0).collect();
+    let wanted: Vec<&Workload> = wanted(group).collect();
     let Some(first) = wanted.first() else { return Home::Free };
     let ask = |replicas: &dyn Fn(&Workload) -> u32| {
         let mut ask = Ask { strategy: planning.policy.strategy, ..Ask::in_pool(pool_of(&first.spec)) };

@@ -665,3 +665,20 @@ fn a_suspended_node_gets_nothing_and_its_work_runs_elsewhere() {
     scene.settle();
     assert_eq!((scene.where_is("web").len(), scene.cluster.allocations().len()), (2, 2), "exact counts");
 }
+
+#[test]
+fn a_service_that_is_scaled_to_nothing_moves_nobody() {
+    let mut scene = Scene::with_nodes(&[(2, 2), (4, 8)]);
+    scene.stack();
+    scene.workload("a", 0, |s| {
+        network(s);
+        s.placement.constraints = vec!["node.labels.disk != hdd".parse().unwrap()];
+    });
+    for node in [0, 1] {
+        scene.node(node, |n| drop(n.labels.insert("disk".into(), "hdd".into())));
+    }
+    scene.workload("b", 1, network);
+    scene.settle();
+    assert_eq!(scene.where_is("b").len(), 1);
+    assert!(scene.plan().0.steps.is_empty(), "planning again changes nothing");
+}
