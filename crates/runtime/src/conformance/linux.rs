@@ -314,7 +314,16 @@ pub async fn a_volume_is_carried(runtime: Arc<dyn Runtime>, image: &str) {
         // One that was left, by somebody who stopped in the middle, is in nobody's way.
         let half = stage.runtime.read_volume(stage.node, &from).await.unwrap();
         std::mem::drop(half);
-        stage.runtime.remove_volume(stage.node, &from).await.unwrap();
+        // What it left is cleared away in the background.
+        let mut removed = stage.runtime.remove_volume(stage.node, &from).await;
+        for _ in 0..300 {
+            if !matches!(removed, Err(RuntimeError::Conflict { .. })) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            removed = stage.runtime.remove_volume(stage.node, &from).await;
+        }
+        removed.unwrap();
     })
     .await;
 }

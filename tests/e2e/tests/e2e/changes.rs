@@ -63,7 +63,10 @@ fn an_update_replaces_one_at_a_time() {
             answers
         })
     };
-    let _ = cluster.deploy("s", &two("two"), &["--dry-run"]).ok().says(&["~ service web", "one", "two"]);
+    let _ = cluster
+        .deploy("s", &two("two"), &["--dry-run"])
+        .ok()
+        .says(&["~ service web", "environment.WORD: changed"]);
     let _ = cluster.deploy("s", &two("two"), &[]).ok();
     stop.store(true, Ordering::SeqCst);
     let answers = asks.join().unwrap();
