@@ -6,7 +6,8 @@
 //! - [`compress`] and [`Frame`] are how a layer travels and is kept: one frame of zstd that says how
 //!   much comes out of it. [`check`] is the server's look at one, [`MAX_LAYER`] bounds it;
 //! - [`Config`] reads a configuration;
-//! - [`archive`] puts together what an engine loads, without the layers that it has already.
+//! - [`archive`] puts together what an engine loads, without the layers that it has already;
+//! - [`Pieces`] hands either on as it is written.
 //!
 //! Rejected: a registry in the server (an engine in a virtual machine does not reach a loopback
 //! address, and others want TLS with an authority in their own store); OCI archives (Docker before 25
@@ -18,10 +19,12 @@ mod archive;
 mod config;
 mod error;
 mod frame;
+mod pieces;
 mod saved;
 
 pub use archive::{Part, archive, known_layers, loaded_name};
 pub use config::{Config, MAX_CONFIG, MAX_LAYERS};
 pub use error::{ImageError, Result};
 pub use frame::{Frame, LEVEL, MAX_LAYER, check, compress};
+pub use pieces::Pieces;
 pub use saved::{Saved, SavedLayer, split};

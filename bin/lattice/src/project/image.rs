@@ -4,21 +4,20 @@
 use super::build::docker;
 use crate::{error::CliError, terminal::note};
 use anyhow::Context as _;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use lattice_client::Client;
-use lattice_image::{ImageError, Saved, SavedLayer, compress, split};
+use lattice_image::{ImageError, Pieces, Saved, SavedLayer, compress, split};
 use lattice_model::{ProjectName, spec::ImageDigest};
 use serde::Deserialize;
 use std::{
     collections::BTreeSet,
-    io::{self, Read as _, Write},
+    io::{self, Read as _},
     process::Stdio,
 };
 use tokio::sync::mpsc;
 
-/// How much of a layer waits for the network: so many pieces of this many bytes.
+/// How much of a layer waits for the network, in pieces.
 const PIECES: usize = 4;
-const PIECE: usize = 256 << 10;
 /// The most that is read of what Docker says of an image.
 const MAX_INSPECTED: u64 = 4 << 20;
 
@@ -139,10 +138,10 @@ async fn upload(
     let SavedLayer { digest, size, file } = layer;
     let (pieces, queue) = mpsc::channel::<io::Result<Bytes>>(PIECES);
     let packing = tokio::task::spawn_blocking(move || {
-        let mut out = Pieces { queue: pieces, piece: BytesMut::with_capacity(PIECE) };
+        let mut out = Pieces::new(|piece| pieces.blocking_send(piece).is_ok());
         let done = compress(file, size, &mut out);
         if let Err(error) = &done {
-            let _ = out.queue.blocking_send(Err(io::Error::other(error.to_string())));
+            out.fail(error);
         }
         done
     });
@@ -155,30 +154,5 @@ async fn upload(
         // The server's word is the cause where it took no more.
         (Err(error @ lattice_client::ClientError::Api(_)), _) | (Err(error), Ok(())) => Err(error.into()),
         (Err(_), Err(error)) => Err(error).context("a layer cannot be sent"),
-    }
-}
-
-/// What a layer is compressed into: pieces that wait for the network.
-struct Pieces {
-    queue: mpsc::Sender<io::Result<Bytes>>,
-    piece: BytesMut,
-}
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = (PIECE - self.piece.len()).min(bytes.len());
-        self.piece.extend_from_slice(&bytes[..room]);
-        if self.piece.len() == PIECE {
-            self.flush()?;
-        }
-        Ok(room)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
-            return Ok(());
-        }
-        let piece = std::mem::replace(&mut self.piece, BytesMut::with_capacity(PIECE)).freeze();
-        self.queue.blocking_send(Ok(piece)).map_err(|_| io::Error::other("the server takes no more"))
     }
 }

@@ -8,9 +8,9 @@
 
 use super::{Images, part::Coming, part::part};
 use crate::{AgentError, error::Result, home::make_private};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::StreamExt as _;
-use lattice_image::{Config, MAX_CONFIG, MAX_LAYER, Part, archive, known_layers, loaded_name};
+use lattice_image::{Config, MAX_CONFIG, MAX_LAYER, Part, Pieces, archive, known_layers, loaded_name};
 use lattice_link::{
     LinkError, Refusal,
     client::{BulkDialer, TreeReader},
@@ -39,9 +39,8 @@ const IDLE: Duration = Duration::from_secs(30);
 const ATTEMPTS: u32 = 4;
 /// Between two of these.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How much of an archive waits for the engine: so many pieces of this many bytes.
+/// How much of an archive waits for the engine, in pieces.
 const PIECES: usize = 4;
-const PIECE: usize = 256 << 10;
 
 impl Images {
     /// Brings an image, unless it is there; `name` is what people call it.
@@ -159,10 +158,10 @@ impl Images {
         let (pieces, queue) = mpsc::channel::<io::Result<Bytes>>(PIECES);
         let (json, layers, name) = (json.to_vec(), config.layers.clone(), name.to_owned());
         tokio::task::spawn_blocking(move || {
-            let mut out = Pieces { queue: pieces, piece: BytesMut::with_capacity(PIECE) };
+            let mut out = Pieces::new(|piece| pieces.blocking_send(piece).is_ok());
             if let Err(error) = archive(&json, &name, &layers, parts, &mut out) {
                 // So that the engine takes what it has got for damaged.
-                let _ = out.queue.blocking_send(Err(io::Error::other(error.to_string())));
+                out.fail(error);
             }
         });
         let stream =
@@ -243,31 +242,6 @@ impl Images {
             progress.send_modify(|far| far.current = (far.current + bytes.len() as u64).min(far.total));
         }
         Ok(())
-    }
-}
-
-/// What an archive is written to: pieces that wait for the engine.
-struct Pieces {
-    queue: mpsc::Sender<io::Result<Bytes>>,
-    piece: BytesMut,
-}
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = (PIECE - self.piece.len()).min(bytes.len());
-        self.piece.extend_from_slice(&bytes[..room]);
-        if self.piece.len() == PIECE {
-            self.flush()?;
-        }
-        Ok(room)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.piece.is_empty() {
-            return Ok(());
-        }
-        let piece = std::mem::replace(&mut self.piece, BytesMut::with_capacity(PIECE)).freeze();
-        self.queue.blocking_send(Ok(piece)).map_err(|_| io::Error::other("the engine takes no more"))
     }
 }
 

@@ -153,7 +153,7 @@ async fn remove(docker: &Docker, left: Left) {
     if let Some(container) = &left.container
         && let Err(error) = docker.remove(container, true).await
     {
-        tracing::warn!(container = %container.0, %error, "a container that carried a volume stays for now");
+        tracing::warn!(container = %container.0, %error, "a container that carried a volume was not removed; the next copy of that volume, or its removal, does that");
     }
     remove_image(docker, &left.image);
 }

@@ -39,7 +39,10 @@ pub(super) async fn undo(
     journal: &mut Journal,
 ) -> anyhow::Result<()> {
     if let Err(error) = engine.clear((LABEL, &journal.project)).await {
-        note(&format!("warning: what carried data out of {} stays for now: {error}", journal.project));
+        note(&format!(
+            "warning: what carried data out of {} was not removed ({error}); the next import of it does that",
+            journal.project
+        ));
     }
     let removed = remove(ctx, journal).await;
     if let (Err(error), Phase::Starting) = (&removed, journal.phase) {
