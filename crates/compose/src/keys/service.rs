@@ -93,7 +93,10 @@ pub(crate) const SERVICE: Table = Table {
                 "names with an address; `host-gateway` is refused: the owner's computer and LAN are closed to containers",
             ),
         ),
-        ("gpus", Honoured("`all`, or a list; nodes whose owner lends a GPU")),
+        (
+            "gpus",
+            Partly("`all`, or a list; nodes do not tell of their GPUs yet, so the service waits and says so"),
+        ),
         ("group_add", Honoured("by name or number")),
         ("healthcheck", Honoured("without `test` the image's own check is kept, with these times")),
         ("hostname", Honoured("what the container takes for its host's name")),
