@@ -64,9 +64,10 @@ start_by_hand() {
     say "    iptables of the nft kind does not work here; dockerd gets the legacy kind"
   fi
   say "    starting dockerd by hand; log: $LOG"
-  # The pid is written by the process that becomes dockerd; $! would be sudo's or setsid's.
+  # The pid is written by the process that becomes dockerd; $! would be sudo's or setsid's. What waits for it must not
+  # hold our output open: `engine.sh start | tail` would never end.
   # shellcheck disable=SC2016
-  as_root env PATH="$path" setsid sh -c 'echo $$ >"$1"; exec dockerd >>"$2" 2>&1 </dev/null' sh "$PID" "$LOG" &
+  as_root env PATH="$path" setsid sh -c 'echo $$ >"$1"; exec dockerd >>"$2" 2>&1 </dev/null' sh "$PID" "$LOG" </dev/null >/dev/null 2>&1 &
   wait_for "$WAIT" by-hand
 }
 
