@@ -4,8 +4,11 @@
 use crate::{Context, enrol, farewell};
 use anyhow::{Context as _, Result};
 use clap::Args;
+#[cfg(target_os = "linux")]
+use lattice_agent_core::Login;
 use lattice_agent_core::{
-    AgentError, AgentParts, Ended, JoinOptions, JoinToken, NodeName, PendingJoin, ServerAddress, System,
+    AgentError, AgentParts, Ended, JoinOptions, JoinToken, NodeName, PendingJoin, ServerAddress, Sleep,
+    System,
 };
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,6 +32,24 @@ pub(crate) struct RunArgs {
     /// Where the kernel's files about power, heat and network are; for tests
     #[arg(long, hide = true, value_name = "FOLDER")]
     machine_root: Option<PathBuf>,
+}
+
+/// The session manager, which announces sleep; without one nothing is announced.
+#[cfg(target_os = "linux")]
+async fn session_manager() -> Option<Arc<dyn Sleep>> {
+    match Login::system().await {
+        Ok(login) => Some(Arc::new(login)),
+        Err(why) => {
+            info!(why, "no session manager answers; sleep is not announced, and the machine not kept awake");
+            None
+        }
+    }
+}
+
+/// None is spoken to on this system yet.
+#[cfg(not(target_os = "linux"))]
+async fn session_manager() -> Option<Arc<dyn Sleep>> {
+    None
 }
 
 pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
@@ -63,7 +84,8 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
     }
     home.move_servers(args.server)?;
     let sensors = Arc::new(args.machine_root.map_or_else(System::new, System::below));
-    let parts = AgentParts { home, config, runtime, sensors, log: context.log.clone() };
+    let manager = session_manager().await;
+    let parts = AgentParts { home, config, runtime, sensors, manager, log: context.log.clone() };
     match lattice_agent_core::run(parts, shutdown).await? {
         Ended::Shutdown => Ok(ExitCode::SUCCESS),
         Ended::Leave { remove } => farewell::leave_now(context, remove).await,

@@ -7,6 +7,7 @@
 //! | monitor ([`crate::health`]), census ([`crate::census`]) | in which condition the machine is, and what it is | the agent |
 //! | session ([`crate::session`]) | the link to the server | the agent |
 //! | warden ([`crate::owner`]) | decides by the owner's rules whether work may run | the agent |
+//! | keeper ([`crate::power`]) | keeps the machine awake, and tells of its sleep | the agent |
 //! | local API ([`crate::local_api`]) | answers the owner's programs | the agent |
 //! | operations ([`crate::executor`]) | one each, at most 16 | themselves, or the agent |
 //!
@@ -33,6 +34,7 @@ use crate::{
     local_api,
     machine::Roots,
     owner::{Judgement, Warden},
+    power::{Felt, Keeper},
     secrets::SecretsDir,
     session::{LinkStatus, Session},
     trees::Trees,
@@ -45,7 +47,7 @@ use lattice_model::{
     report::{AllocationState, AllocationStatus, ReportKind},
 };
 use lattice_runtime::Runtime;
-use lattice_sense::{Sensors, System};
+use lattice_sense::{Sensors, Sleep, System};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
@@ -79,6 +81,8 @@ pub struct AgentParts {
     pub runtime: Arc<dyn Runtime>,
     /// What the machine feels.
     pub sensors: Arc<dyn Sensors>,
+    /// The session manager, where there is one.
+    pub manager: Option<Arc<dyn Sleep>>,
     /// The last lines of the log, for the local API.
     pub log: LogRing,
 }
@@ -98,7 +102,14 @@ pub enum Ended {
 impl AgentParts {
     /// On the machine that this runs on.
     pub fn new(home: Home, config: AgentConfig, runtime: Arc<dyn Runtime>) -> Self {
-        Self { home, config, runtime, sensors: Arc::new(System::new()), log: LogRing::default() }
+        Self {
+            home,
+            config,
+            runtime,
+            sensors: Arc::new(System::new()),
+            manager: None,
+            log: LogRing::default(),
+        }
     }
 }
 
@@ -131,7 +142,7 @@ impl Snapshot {
 /// # Errors
 /// [`AgentError::NotJoined`] before enrolment; what cannot be read of its folder.
 pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended> {
-    let AgentParts { home, config, runtime, sensors, log } = parts;
+    let AgentParts { home, config, runtime, sensors, manager, log } = parts;
     let identity = home.identity()?.ok_or(AgentError::NotJoined)?;
     let paths = home.paths().clone();
     let disk = Disk::open(home)?;
@@ -170,7 +181,16 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         secrets.as_ref().as_ref().map_or_else(|_| "/run/lattice-agent".into(), SecretsDir::path);
     let folders = Folders { secrets: secrets_path, trees: paths.trees().display().to_string() };
     let records = disk.records()?;
-    let warden = Warden::begin(paths.clone(), config, machine.clone(), sensors);
+    let felt = Felt::default();
+    let warden = Warden::begin(
+        paths.clone(),
+        config,
+        machine.clone(),
+        Arc::clone(&sensors),
+        manager.as_deref(),
+        felt.clone(),
+    )
+    .await;
     let lent = warden.lent();
     let policy = lent.borrow().policy(&machine);
     let (orders, ordered) = mpsc::channel(ORDERS);
@@ -197,6 +217,11 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     core.resume().await?;
     let owner = warden.status();
     spawn(&tasks, &stop, warden.run(ordered, calm, events.clone()));
+    if let Some(manager) = manager {
+        let (owner, orders, events) = (owner.clone(), orders.clone(), events.clone());
+        let disk = Arc::clone(&disk);
+        spawn(&tasks, &stop, Keeper { manager, sensors, felt, owner, orders, events, disk }.run());
+    }
     let (machines, machine_seen) = watch::channel(machine.clone());
     let (health, health_seen) = watch::channel(Health::default());
     let (told, server_clock) = (Told::default(), ServerClock::default());

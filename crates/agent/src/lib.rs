@@ -32,6 +32,7 @@ mod log;
 mod log_file;
 mod machine;
 mod owner;
+mod power;
 mod secrets;
 mod session;
 mod sockets;
@@ -54,7 +55,9 @@ pub use lattice_model::NodeName;
 pub use lattice_model::{Duration, Timestamp};
 pub use lattice_rules::{PauseKind, Preset, Reading, Rules, RulesError, Span, Verdict};
 pub use lattice_runtime::{Runtime, docker::Docker};
-pub use lattice_sense::{Sensors, System};
+#[cfg(target_os = "linux")]
+pub use lattice_sense::Login;
+pub use lattice_sense::{Sensors, Sleep, System};
 pub use leave::{Belongings, belongings, remove_belongings};
 pub use local_api::{AgentStatus, AllocationLine, Reply, Request, ask, ask_status};
 pub use log::LogRing;

@@ -13,6 +13,7 @@ use lattice_model::{
     container::ContainerState,
     report::{AllocationState, ReportKind},
 };
+use lattice_sense::{Departure, Hold, Reading, Sleep};
 use std::{
     fs,
     time::{Duration as StdDuration, Instant, SystemTime},
@@ -304,6 +305,107 @@ async fn consent_and_caps_are_kept_on_the_node() {
         panic!("a preview")
     };
     assert_eq!(belongings.containers.len(), 1);
+    node.stop().await;
+    node.clear().await;
+}
+
+/// A session manager that the test plays.
+#[derive(Default)]
+struct Played {
+    holds: parking_lot::Mutex<Vec<(&'static str, std::sync::Weak<()>)>>,
+    departures: tokio::sync::Mutex<Option<tokio::sync::mpsc::Receiver<Departure>>>,
+    idle: parking_lot::Mutex<u64>,
+    metered: std::sync::atomic::AtomicBool,
+}
+
+impl Played {
+    fn hold(&self, what: &'static str) -> Hold {
+        let hold = std::sync::Arc::new(());
+        self.holds.lock().push((what, std::sync::Arc::downgrade(&hold)));
+        Box::new(hold)
+    }
+
+    fn holds(&self, what: &str) -> bool {
+        self.holds.lock().iter().any(|(name, hold)| *name == what && hold.strong_count() > 0)
+    }
+
+    async fn until(&self, what: &str, held: bool) {
+        let began = Instant::now();
+        while self.holds(what) != held {
+            assert!(began.elapsed() < support::LIMIT, "{what} is not {held}");
+            tokio::time::sleep(StdDuration::from_millis(20)).await;
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Sleep for Played {
+    async fn keep_awake(&self, _why: &str) -> Result<Hold, String> {
+        Ok(self.hold("awake"))
+    }
+
+    async fn delay(&self, _why: &str) -> Result<Hold, String> {
+        Ok(self.hold("delay"))
+    }
+
+    async fn next(&self) -> Option<Departure> {
+        match self.departures.lock().await.as_mut() {
+            Some(departures) => departures.recv().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn idle(&self, _now: lattice_model::Timestamp) -> Reading<lattice_model::Duration> {
+        Reading::Known(lattice_model::Duration::from_secs(*self.idle.lock()))
+    }
+
+    async fn metered(&self) -> Reading<bool> {
+        Reading::Known(self.metered.load(std::sync::atomic::Ordering::Relaxed))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sleep_is_announced_and_held_off_while_work_runs() {
+    let server = Server::start().await;
+    let mut node = Node::joined(&server).await;
+    let (says, departures) = tokio::sync::mpsc::channel(4);
+    let played = std::sync::Arc::new(Played::default());
+    *played.departures.lock().await = Some(departures);
+    node.manager = Some(played.clone());
+    Machine(&node).mains(true);
+    node.start().await;
+    played.until("delay", true).await;
+    let web = id();
+    server.give(1, &goal([(web, SLEEP)]));
+    server.state(web, AllocationState::Running).await;
+    played.until("awake", true).await;
+    Machine(&node).mains(false);
+    played.until("awake", false).await;
+    Machine(&node).mains(true);
+    // The server hears of it before the machine sleeps, and that it is back.
+    says.send(Departure::Sleep).await.unwrap();
+    told(&server, "asleep", StandingState::Asleep, None).await;
+    played.until("delay", false).await;
+    says.send(Departure::Awake).await.unwrap();
+    told(&server, "awake", StandingState::Working, None).await;
+    played.until("delay", true).await;
+    says.send(Departure::Shutdown).await.unwrap();
+    told(&server, "away", StandingState::Away, None).await;
+    says.send(Departure::Stays).await.unwrap();
+    told(&server, "still there", StandingState::Working, None).await;
+    // What the session manager knows counts for the rules.
+    *played.idle.lock() = 3600;
+    rules(&node, "[user]\nstop_when_active = true\nidle_for = \"15s\"\n[network]\nmetered = \"suspend\"")
+        .await
+        .unwrap();
+    node.says("nobody there", runs).await;
+    *played.idle.lock() = 0;
+    node.says("somebody is there", |status| waits(status, "user_active")).await;
+    played.until("awake", false).await;
+    *played.idle.lock() = 3600;
+    node.says("gone again", runs).await;
+    played.metered.store(true, std::sync::atomic::Ordering::Relaxed);
+    node.says("metered", |status| waits(status, "metered")).await;
     node.stop().await;
     node.clear().await;
 }

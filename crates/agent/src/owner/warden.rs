@@ -10,14 +10,16 @@ use crate::{
     event::Event,
     facts::Machine,
     home::HomePaths,
+    power::{Felt, Wants},
 };
 use lattice_converge::Admission;
 use lattice_identity::keyfile;
 use lattice_model::{Duration, Standing, StandingState, Timestamp};
 use lattice_rules::{
-    Facts, Moment, OnMetered, Pause, PauseKind, Preset, Reading, Rules, RunOn, State, Verdict, Word, decide,
+    Facts, KeepAwake, Moment, OnMetered, Pause, PauseKind, Preset, Reading, Rules, RunOn, State, Verdict,
+    Word, decide,
 };
-use lattice_sense::{Sensors, data::DataUse};
+use lattice_sense::{Sensors, Sleep, data::DataUse};
 use serde::{Deserialize, Serialize};
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 use tokio::{
@@ -44,6 +46,8 @@ pub(crate) enum Order {
     Rules { text: String, done: Answer },
     /// Look now.
     Look { done: Answer },
+    /// The machine goes to sleep or is shut down, or not any more.
+    Announce { state: Option<StandingState>, done: Answer },
 }
 
 type Answer = oneshot::Sender<Result<OwnerStatus>>;
@@ -61,6 +65,8 @@ pub struct OwnerStatus {
     /// The preset that the rules are, where they are one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<Preset>,
+    /// Whether work keeps the machine awake, by the rules.
+    pub keep_awake: KeepAwake,
     /// What the server is told.
     pub standing: Standing,
 }
@@ -117,6 +123,8 @@ pub(crate) struct Warden {
     word: Word,
     pause: Option<Pause>,
     state: State,
+    announced: Option<(StandingState, Timestamp)>,
+    felt: Felt,
     data: DataUse,
     data_kept: Instant,
     stamps: [Stamp; 3],
@@ -126,11 +134,13 @@ pub(crate) struct Warden {
 
 impl Warden {
     /// Reads the owner's files and decides for the first time.
-    pub(crate) fn begin(
+    pub(crate) async fn begin(
         paths: HomePaths,
         config: AgentConfig,
         machine: Machine,
         sensors: Arc<dyn Sensors>,
+        manager: Option<&dyn Sleep>,
+        felt: Felt,
     ) -> Self {
         let stamps = stamps(&paths);
         let (word, pause) = (files::word(&paths), files::pause(&paths));
@@ -145,6 +155,7 @@ impl Warden {
             facts: Facts::unknown("nobody has looked yet"),
             pause: None,
             preset: None,
+            keep_awake: KeepAwake::Never,
             standing: Standing::default(),
         };
         let mut warden = Self {
@@ -155,12 +166,19 @@ impl Warden {
             word,
             pause,
             state: State::default(),
+            announced: None,
+            felt,
             data,
             data_kept: Instant::now(),
             stamps,
             lent,
             status: watch::Sender::new(first),
         };
+        // The session manager's answer is there before the first decision.
+        warden.want();
+        if let Some(manager) = manager {
+            warden.felt.look(manager).await;
+        }
         warden.judge();
         warden
     }
@@ -249,6 +267,10 @@ impl Warden {
             }
             Order::Rules { text, done } => (files::save_rules(&self.paths, &text).map(drop), Some(done)),
             Order::Look { done } => (Ok(()), Some(done)),
+            Order::Announce { state, done } => {
+                self.announced = state.map(|state| (state, clock::now()));
+                (Ok(()), Some(done))
+            }
         }
     }
 
@@ -306,7 +328,15 @@ impl Warden {
         })
     }
 
+    fn want(&self) {
+        if let Word::Rules(rules) = &self.word {
+            let Needs { idle, metered, .. } = Needs::of(rules.rules());
+            self.felt.want(Wants { idle, metered });
+        }
+    }
+
     fn judge(&mut self) {
+        self.want();
         let now = clock::moment();
         if self.pause.as_ref().is_some_and(|pause| pause.is_over(&now)) {
             info!("the pause is over");
@@ -327,8 +357,20 @@ impl Warden {
             Word::Rules(rules) => Preset::of(rules.rules()),
             Word::Broken(_) => None,
         };
-        let standing = standing(&verdict);
-        self.status.send_replace(OwnerStatus { verdict, facts, pause, preset, standing });
+        let keep_awake = match &self.word {
+            Word::Rules(rules) => rules.rules().power.keep_awake,
+            Word::Broken(_) => KeepAwake::Never,
+        };
+        let standing = match self.announced {
+            None => standing(&verdict),
+            Some((state, since)) => Standing {
+                state,
+                why: Some("its session manager said so".into()),
+                since,
+                ..Standing::default()
+            },
+        };
+        self.status.send_replace(OwnerStatus { verdict, facts, pause, preset, keep_awake, standing });
     }
 
     /// Measures what rules rest on, and nothing else.
@@ -345,10 +387,11 @@ impl Warden {
             (facts.temperature, facts.fan) = (heat.hottest.map(|sensor| sensor.celsius), heat.fan);
         }
         if needs.idle {
-            facts.idle = self.sensors.idle(now.wall);
+            let idle = self.felt.idle().filter(|idle| idle.known().is_some());
+            facts.idle = idle.unwrap_or_else(|| self.sensors.idle(now.wall));
         }
         if needs.metered {
-            facts.metered = self.sensors.metered();
+            facts.metered = self.felt.metered().unwrap_or_else(|| self.sensors.metered());
         }
         if needs.traffic {
             let month = rules.data_month(now.wall).0;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use lattice_agent_core::{
     AgentConfig, AgentError, AgentParts, AgentStatus, Docker, Ended, Home, HomePaths, Identity, JoinOptions,
-    JoinProgress, JoinToken, LogRing, PendingJoin, Runtime, System, ask_status, join, measure, run,
+    JoinProgress, JoinToken, LogRing, PendingJoin, Runtime, Sleep, System, ask_status, join, measure, run,
 };
 use lattice_identity::{
     CertSlot, CertificateAuthority, Challenge, ChallengeKey, Fingerprint, RatchetValue, ServerNames,
@@ -389,6 +389,7 @@ pub struct Node {
     pub folder: tempfile::TempDir,
     pub runtime: Arc<dyn Runtime>,
     pub node: NodeId,
+    pub manager: Option<Arc<dyn Sleep>>,
     task: Option<(JoinHandle<Result<Ended, AgentError>>, CancellationToken)>,
 }
 
@@ -413,7 +414,7 @@ impl Node {
         }
         let folder = tempfile::tempdir().unwrap();
         let identity = enrol(server, folder.path()).await.unwrap();
-        Self { folder, runtime, node: identity.node, task: None }
+        Self { folder, runtime, node: identity.node, manager: None, task: None }
     }
 
     pub async fn running(server: &Server) -> Self {
@@ -440,7 +441,14 @@ impl Node {
         let stop = CancellationToken::new();
         let sensors = Arc::new(System::below(self.folder.path().join("machine")));
         let log = LogRing::default();
-        let parts = AgentParts { home, config: AgentConfig::default(), runtime, sensors, log };
+        let parts = AgentParts {
+            home,
+            config: AgentConfig::default(),
+            runtime,
+            sensors,
+            manager: self.manager.clone(),
+            log,
+        };
         self.task = Some((tokio::spawn(run(parts, stop.clone())), stop));
     }
 

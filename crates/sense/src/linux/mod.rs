@@ -1,6 +1,7 @@
 //! Linux: files of the kernel below a root folder.
 
 pub(crate) mod heat;
+pub(crate) mod login;
 pub(crate) mod power;
 pub(crate) mod terminals;
 pub(crate) mod traffic;
