@@ -72,6 +72,7 @@ if wants test; then
   if ! have initdb && ! compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; then
     package postgresql "the tests start private instances of it; no cluster of the system is made"
   fi
+  have docker-registry || package docker-registry "the tests start a registry of their own on loopback"
   if have cargo && ! cargo fmt --version >/dev/null 2>&1; then components+=(rustfmt); fi
   if have cargo && ! cargo clippy --version >/dev/null 2>&1; then components+=(clippy); fi
   for name in "${components[@]}"; do reasons+=("$name: a component of the Rust toolchain"); done

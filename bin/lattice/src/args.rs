@@ -161,6 +161,9 @@ pub(crate) enum Command {
     /// Volumes: data, and where it is.
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Logins for image registries, which nodes use that fetch a project's images.
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// Secrets of a project; their values are never shown.
     #[command(subcommand)]
     Secret(SecretCommand),
@@ -972,6 +975,33 @@ pub(crate) struct SecretRollbackArgs {
     pub(crate) name: SecretName,
     /// The version, as `lattice secret versions` lists it.
     pub(crate) version: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RegistryCommand {
+    /// Set the login for a registry; the password comes from standard input or a prompt.
+    Login(RegistryLoginArgs),
+    /// List the registries that the project has a login for.
+    Ls,
+    /// Delete the login for a registry.
+    Logout(RegistryLogoutArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryLoginArgs {
+    /// Its host, with a port where the images' names have one.
+    #[arg(default_value = "docker.io")]
+    pub(crate) host: String,
+    /// Who logs in.
+    #[arg(short, long)]
+    pub(crate) username: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegistryLogoutArgs {
+    /// Its host.
+    #[arg(default_value = "docker.io")]
+    pub(crate) host: String,
 }
 
 #[derive(Debug, Args)]

@@ -237,7 +237,12 @@ fn unseen(config: &ContainerConfig, error: RuntimeError) -> Failure {
 
 /// The kinds that the reconciler tells apart.
 fn failure(error: RuntimeError) -> Failure {
-    let text = chain(&error);
+    let mut text = chain(&error);
+    if text.contains("exec format error") {
+        text = format!(
+            "its image is made for another kind of machine than this one: build it for this kind, or say which with `platform:` ({text})"
+        );
+    }
     match error {
         RuntimeError::Unreachable { .. } | RuntimeError::Timeout { .. } => Failure::Unreachable(text),
         RuntimeError::ImageMissing { .. } => Failure::ImageMissing,

@@ -341,7 +341,9 @@ impl Session {
         let hello = Hello {
             protocol: PROTOCOL,
             agent_version: crate::VERSION.to_owned(),
-            capabilities: ["logs", "exec", "secrets", "trees", "images"].map(String::from).to_vec(),
+            capabilities: ["logs", "exec", "secrets", "trees", "images", lattice_link::message::RESOLVES]
+                .map(String::from)
+                .to_vec(),
             facts: facts.clone(),
             capacity,
             goal,

@@ -9,14 +9,14 @@ use lattice_link::{
     client::BulkDialer,
     code,
     message::{
-        BulkEnd, BulkFrame, Copying, ExecRequest, FilesRequest, LogsRequest, OpenStream, StreamRequest,
-        TerminalSize as Size, VolumeRequest, channel,
+        BulkEnd, BulkFrame, Copying, ExecRequest, FilesRequest, ImageFound, LOCAL_IMAGE, LogsRequest,
+        OpenStream, ResolveRequest, StreamRequest, TerminalSize as Size, VolumeRequest, channel,
     },
 };
-use lattice_model::{AllocationId, NodeId, container::ContainerId};
+use lattice_model::{AllocationId, NodeId, container::ContainerId, spec::image_repository};
 use lattice_runtime::{
-    ExecConfig, ExecSession, LogChunk, LogOptions, LogStream, Result as RuntimeResult, Runtime, RuntimeError,
-    TerminalSize,
+    ExecConfig, ExecSession, ImageResolved, ImageSeen, LogChunk, LogOptions, LogStream,
+    Result as RuntimeResult, Runtime, RuntimeError, TerminalSize,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -130,10 +130,38 @@ impl Streams {
             StreamRequest::Exec(request) => self.exec(request, &send, &mut recv).await?,
             StreamRequest::Files(request) => self.files(request, &send, &mut recv).await?,
             StreamRequest::Volume(request) => self.volume(request, &send, &mut recv).await?,
+            StreamRequest::Resolve(request) => self.resolve(request, &send).await?,
         };
         send.close(end).await?;
         linger(recv).await;
         Ok(())
+    }
+
+    /// What an image's name stands for: by its registry, or where that does not answer by what is here.
+    async fn resolve(&self, request: ResolveRequest, send: &BulkSender) -> Result<BulkEnd, LinkError> {
+        let ResolveRequest { image, login } = request;
+        let here = match self.runtime.image(&image).await {
+            Ok(here) => here,
+            Err(error) => return Ok(refused(&error)),
+        };
+        // Built or loaded here: a registry that knows the name has another image.
+        if here.as_ref().is_some_and(|seen| seen.digests.is_empty()) {
+            return Ok(BulkEnd::Exit(LOCAL_IMAGE));
+        }
+        info!(image, "a registry is asked what an image is");
+        let found = match self.runtime.resolve(&image, login.as_ref()).await {
+            Ok(ImageResolved { digest, platforms }) => ImageFound { digest, platforms },
+            Err(error @ RuntimeError::RegistryUnreachable { .. }) => {
+                match here.and_then(|seen| known(&image, seen)) {
+                    Some(found) => found,
+                    None => return Ok(refused(&error)),
+                }
+            }
+            Err(error) => return Ok(refused(&error)),
+        };
+        let json = serde_json::to_vec(&found).unwrap_or_default();
+        send.data(channel::STDOUT, json.into()).await?;
+        Ok(BulkEnd::Exit(0))
     }
 
     async fn container(&self, allocation: AllocationId) -> Result<ContainerId, BulkEnd> {
@@ -355,6 +383,15 @@ async fn take(
         done = written => done,
         never = given => match never {},
     }
+}
+
+/// What an image that was pulled says of where it came from.
+fn known(image: &str, seen: ImageSeen) -> Option<ImageFound> {
+    let same = |name: &&str| image_repository(name) == image_repository(image);
+    let named = seen.digests.iter().map(String::as_str);
+    let digest = named.clone().find(same).or_else(|| named.clone().next().filter(|_| named.count() == 1))?;
+    let digest = digest.split_once('@')?.1.parse().ok()?;
+    Some(ImageFound { digest, platforms: [seen.platform].into() })
 }
 
 /// Waits until the other side goes away.

@@ -5,12 +5,16 @@ use bytes::Bytes;
 use lattice_model::{
     AllocationId, ClusterId, Duration, GoalId, NodeId, NodeName, SealedGoal, Standing, Timestamp, TokenId,
     VolumeName,
+    goal::RegistryLogin,
     report::{AllocationStatus, Report},
     resource::{Capacity, NodeFacts},
     spec::{ImageDigest, TreeDigest},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 use zeroize::Zeroizing;
 
 /// The protocols that one side speaks, both ends included.
@@ -290,6 +294,9 @@ pub enum StreamRequest {
     Files(FilesRequest),
     /// All of a volume, in the same way.
     Volume(VolumeRequest),
+    /// What an image's name stands for in its registry: an [`ImageFound`] up as JSON, or the exit code
+    /// [`LOCAL_IMAGE`]. Only of an agent that says [`RESOLVES`].
+    Resolve(ResolveRequest),
 }
 
 /// A whole volume to fill or to read, also of an allocation that never ran.
@@ -301,6 +308,32 @@ pub struct VolumeRequest {
     pub volume: VolumeName,
     /// [`Copying::In`] or [`Copying::Out`]; the names in the archive begin with `volume/`.
     pub copy: Copying,
+}
+
+/// The capability to answer [`StreamRequest::Resolve`].
+pub const RESOLVES: &str = "resolve";
+
+/// The exit code for an image that the node has and that came from no registry.
+pub const LOCAL_IMAGE: i64 = 2;
+
+/// An image's name to be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolveRequest {
+    /// As it is written.
+    pub image: String,
+    /// Who asks, where the registry wants to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<RegistryLogin>,
+}
+
+/// What an image's name stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFound {
+    /// The digest of its manifest or index.
+    pub digest: ImageDigest,
+    /// What it is made for, as `os/arch` or `os/arch/variant`; empty where nobody says.
+    #[serde(default)]
+    pub platforms: BTreeSet<String>,
 }
 
 /// Files to copy into or out of a container.

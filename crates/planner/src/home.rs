@@ -16,7 +16,7 @@ use lattice_model::{
     resource::{Allocation, Approval, Eligibility, Intent, Node, PresenceState, Superseded, Workload},
     spec::{Mode, WorkloadSpec},
 };
-use lattice_scheduler::{Ask, Strategy, pick, unsuitable};
+use lattice_scheduler::{Ask, Explanation, Refusal, Strategy, pick, unsuitable};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a group must go.
@@ -34,6 +34,9 @@ pub(crate) enum Home {
     Blocked { why: String, hint: &'static str },
 }
 
+/// What no machine of a pool runs.
+const OTHER_MACHINE: &str = "build it for the machines of the pool (`platform:` of the service, or `platforms:` of its \
+                             build), choose another pool, or add such a node";
 /// What no node at all holds.
 const NO_NODE: &str = "approve, free or add a node (`lattice node ls`), or ask for less";
 
@@ -51,6 +54,7 @@ pub(crate) fn ask_of(spec: &WorkloadSpec, strategy: Strategy) -> Ask {
         ports: claims(spec).collect(),
         constraints: spec.placement.constraints.clone(),
         platforms: spec.platform.clone().into_iter().collect(),
+        images: spec.pin.iter().map(|pin| pin.platforms.clone()).collect(),
         gpus: spec.gpus.is_some(),
         max_per_node: spec.placement.max_per_node,
         spread: spec.placement.spread.clone(),
@@ -272,6 +276,7 @@ fn choose(planning: &Planning<'_>, group: &[&Workload]) -> Home {
             ask.ports.extend(one.ports);
             ask.constraints.extend(one.constraints);
             ask.platforms.extend(one.platforms);
+            ask.images.extend(one.images);
             ask.gpus |= one.gpus;
         }
         Ask { cpu: Cpu(cpu), memory: Bytes(memory), ..ask }
@@ -279,7 +284,10 @@ fn choose(planning: &Planning<'_>, group: &[&Workload]) -> Home {
     let nodes = || planning.cluster.nodes.values().map(|node| planning.candidate(node, None, None));
     match pick(&ask(&|w| w.replicas), nodes()).or_else(|_| pick(&ask(&|_| 1), nodes())) {
         Ok(choice) => Home::Pinned(choice.node, choice.explanation.to_string()),
-        Err(explanation) => Home::Blocked { why: explanation.to_string(), hint: NO_NODE },
+        Err(explanation) => {
+            let (why, hint) = no_fit(&pool_of(&first.spec), &explanation);
+            Home::Blocked { why, hint }
+        }
     }
 }
 
@@ -296,6 +304,18 @@ pub(crate) fn fits(
         }
         Home::Pinned(..) | Home::Away { .. } | Home::Blocked { .. } => Ok(()),
         Home::Free | Home::Each => must_leave(planning, workload, row.node).map_or(Ok(()), Err),
+    }
+}
+
+/// Why no node fits, and what to do: that no machine of the pool runs the image is another matter than
+/// that all are full.
+pub(crate) fn no_fit(pool: &PoolName, explanation: &Explanation) -> (String, &'static str) {
+    let elsewhere = |refusal: &&Refusal| matches!(refusal, Refusal::Pool | Refusal::NotApproved);
+    let mut within = explanation.refused.keys().filter(|refusal| !elsewhere(refusal)).peekable();
+    let kind = |refusal: &Refusal| matches!(refusal, Refusal::Image(_) | Refusal::Platform(_));
+    match within.peek().is_some() && within.all(kind) {
+        true => (format!("no machine of the pool {pool} runs it: {explanation}"), OTHER_MACHINE),
+        false => (explanation.to_string(), NO_NODE),
     }
 }
 

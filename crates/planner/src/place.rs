@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::Row,
-    home::{Home, ask_of, is_connected, must_leave, no_node},
+    home::{Home, ask_of, is_connected, must_leave, no_fit, no_node},
     plan::{Placement, Step},
     planning::Planning,
     slots::{is_current, moves_start_first},
@@ -117,7 +117,7 @@ fn anywhere(planning: &Planning<'_>, workload: &Workload, vacancy: &Vacancy) -> 
     let nodes = planning.cluster.nodes.values().map(|node| planning.candidate(node, key, leaves));
     match pick(&ask, nodes) {
         Ok(choice) => Ok((choice.node, choice.explanation.to_string())),
-        Err(explanation) => Err((explanation.to_string(), no_node())),
+        Err(explanation) => Err(no_fit(&ask.pool, &explanation)),
     }
 }
 

@@ -352,6 +352,39 @@ fn a_node_in_another_pool_gives_its_work_away() {
 }
 
 #[test]
+fn an_image_goes_where_it_can_run_and_a_pool_without_such_a_machine_is_named() {
+    let mut scene = Scene::with_nodes(&[(4, 8), (4, 8), (4, 8)]);
+    for n in 0..3 {
+        scene.node(n, |node| node.facts.arch = if n == 2 { "aarch64".into() } else { "x86_64".into() });
+    }
+    let made_for = |platforms: &'static [&'static str]| {
+        move |s: &mut lattice_model::spec::WorkloadSpec| {
+            network(s);
+            s.pin = Some(lattice_model::spec::ImagePin {
+                from: lattice_model::spec::ImageSource::Server,
+                digest: lattice_model::spec::ImageDigest::of(b"image"),
+                platforms: platforms.iter().map(|platform| (*platform).to_owned()).collect(),
+            });
+        }
+    };
+    scene.workload("arm", 2, made_for(&["linux/arm64/v8"]));
+    scene.workload("both", 3, |s| {
+        made_for(&["linux/amd64", "linux/arm64"])(s);
+        s.placement.max_per_node = Some(1);
+    });
+    scene.workload("other", 1, made_for(&["linux/riscv64", "linux/s390x"]));
+    let report = scene.settle();
+    assert_eq!(scene.where_is("arm"), [2, 2]);
+    assert_eq!(scene.where_is("both"), [0, 1, 2]);
+    let pending = &report.pending[0];
+    assert_eq!(
+        pending.why,
+        "no machine of the pool default runs it: none of 3 nodes fits (3: its image is for linux/riscv64, linux/s390x)"
+    );
+    assert!(pending.hint.contains("`platform:` of the service"), "{}", pending.hint);
+}
+
+#[test]
 fn constraints_platform_and_bound_per_node_hold_and_are_counted() {
     let mut scene = Scene::with_nodes(&[(4, 8), (4, 8), (4, 8), (4, 8), (1, 1)]);
     for n in 0..4 {

@@ -7,7 +7,7 @@ use lattice_model::{
     spec::{Constraint, NodeAttribute, Protocol},
 };
 use serde::{Deserialize, Serialize};
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 /// A port of a node that somebody has or wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +44,8 @@ pub enum Refusal {
     Constraint(Constraint),
     /// It cannot run what is made for this platform.
     Platform(String),
+    /// Its machine is of a kind that the image is not made for; this is what it is made for.
+    Image(String),
     /// It lends no such GPU.
     Gpu,
     /// It is cordoned.
@@ -76,6 +78,7 @@ impl fmt::Display for Refusal {
             Self::Pool => f.write_str("other pool"),
             Self::Constraint(constraint) => write!(f, "constraint {constraint}"),
             Self::Platform(platform) => write!(f, "not for {platform}"),
+            Self::Image(platforms) => write!(f, "its image is for {platforms}"),
             Self::Gpu => f.write_str("gpu"),
             Self::Cordoned => f.write_str("cordoned"),
             Self::Draining => f.write_str("draining"),
@@ -146,6 +149,12 @@ pub fn unsuitable(ask: &Ask, node: &Node) -> Option<Refusal> {
     }
     if let Some(platform) = ask.platforms.iter().find(|platform| !runs(platform, node)) {
         return Some(Refusal::Platform(platform.clone()));
+    }
+    let suits = |platforms: &&BTreeSet<String>| {
+        platforms.is_empty() || platforms.iter().any(|platform| runs(platform, node))
+    };
+    if let Some(platforms) = ask.images.iter().find(|platforms| !suits(platforms)) {
+        return Some(Refusal::Image(platforms.iter().map(String::as_str).collect::<Vec<_>>().join(", ")));
     }
     None
 }

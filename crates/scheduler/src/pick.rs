@@ -10,7 +10,10 @@ use lattice_model::{
     spec::{Constraint, NodeAttribute},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// What is to be placed, all of it on one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Ask {
     pub constraints: Vec<Constraint>,
     /// What its images are made for, as `os/arch`; empty is the node's own.
     pub platforms: Vec<String>,
+    /// What each of its images is made for, any one of which will do; empty is not known.
+    pub images: Vec<BTreeSet<String>>,
     /// Whether it needs a GPU.
     pub gpus: bool,
     /// The most replicas on one node.
@@ -50,6 +55,7 @@ impl Ask {
             ports: Vec::new(),
             constraints: Vec::new(),
             platforms: Vec::new(),
+            images: Vec::new(),
             gpus: false,
             max_per_node: None,
             spread: Vec::new(),

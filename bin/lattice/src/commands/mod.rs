@@ -15,6 +15,7 @@ mod manual;
 mod node;
 mod pool;
 mod ps;
+mod registry;
 mod rollout;
 mod secret;
 mod status;
@@ -85,6 +86,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Scale(args) => return workload::scale(&ctx, &args).await,
         Command::Rm(args) => return workload::rm(&ctx, args).await,
         Command::Volume(VolumeCommand::Ls) => ps::volumes(&ctx).await?,
+        Command::Registry(command) => registry::run(&ctx, command).await?,
         Command::Secret(command) => secret::run(&ctx, command).await?,
         Command::Events(args) => return events::events(&ctx, args).await,
         Command::Audit(args) => events::audit(&ctx, args).await?,

@@ -231,3 +231,49 @@ fn read_list(folder: &Path) -> Vec<Brought> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lattice_model::Timestamp;
+    use lattice_runtime::{
+        PullProgress,
+        simulated::{Program, Settings, Simulated},
+    };
+    use tokio::sync::watch;
+
+    #[tokio::test]
+    async fn what_was_brought_goes_when_nothing_uses_it_and_nothing_else_does() {
+        let mut settings = Settings::new(1, Timestamp(0)).with_image("own:1", Program::deaf());
+        settings.any_image = Some(Arc::new(Program::deaf()));
+        let engine: Arc<dyn Runtime> = Arc::new(Simulated::new(settings));
+        let (events, mut inbox) = mpsc::channel(4);
+        tokio::spawn(async move {
+            while let Some(Event::ImagesInUse(answer)) = inbox.recv().await {
+                let _ = answer.send(["web:1".to_owned()].into());
+            }
+        });
+        let home = tempfile::tempdir().unwrap();
+        let open = || Images::open(home.path().join("images"), Arc::clone(&engine), events.clone());
+        let images = open();
+        for name in ["web:1", "db:1", "own:1"] {
+            let before = images.before(name).await;
+            engine.pull(name, None, None, watch::channel(PullProgress::default()).0).await.unwrap();
+            images.pulled(name, before).await;
+        }
+        // Nothing is unused for long; under pressure what is unused goes, and no more.
+        assert_eq!(images.collect(Want::routine(None)).await.unwrap(), Collected::default());
+        let collected = images.collect(Want::pressure(Bytes(u64::MAX))).await.unwrap();
+        assert_eq!((collected.removed, collected.bytes), (vec!["db:1".to_owned()], Bytes::from_mib(1)));
+        for (name, there) in [("web:1", true), ("db:1", false), ("own:1", true)] {
+            assert_eq!(engine.has_image(name).await.unwrap(), there, "{name}");
+        }
+        // The next agent knows what the former one brought.
+        drop(images);
+        let images = open();
+        images.clear_leftovers();
+        assert!(images.knows("web:1") && !images.knows("db:1") && !images.knows("own:1"));
+        remove_brought(&home.path().join("images"), &*engine).await.unwrap();
+        assert!(!engine.has_image("web:1").await.unwrap() && engine.has_image("own:1").await.unwrap());
+    }
+}

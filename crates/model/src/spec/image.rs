@@ -1,6 +1,7 @@
 //! Which image exactly: what a name stood for when it was deployed.
 
 use super::{InvalidDigest, TreeDigest, WorkloadSpec};
+use crate::name::SecretName;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -123,6 +124,24 @@ pub fn image_registry(image: &str) -> &str {
     }
 }
 
+/// How the secrets are called that hold logins for registries.
+const REGISTRY: &str = "registry.";
+
+/// The name of the project's secret that holds the login for a registry: its host after `registry.`,
+/// with `_`, which no host has, before the port. `None` where that is no host, or too long for a name.
+pub fn registry_secret(host: &str) -> Option<SecretName> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':');
+    match !host.is_empty() && host.chars().all(plain) {
+        true => SecretName::new(format!("{REGISTRY}{}", host.replace(':', "_"))).ok(),
+        false => None,
+    }
+}
+
+/// The host of the registry that a secret holds the login for, if it does.
+pub fn registry_of_secret(name: &SecretName) -> Option<String> {
+    name.as_str().strip_prefix(REGISTRY).map(|host| host.replace('_', ":"))
+}
+
 impl WorkloadSpec {
     /// What an engine is asked for by name: the very image that is pinned, where one is.
     pub fn engine_image(&self) -> String {
@@ -167,6 +186,15 @@ mod tests {
         ] {
             assert_eq!((image_repository(image), image_registry(image)), (repository, registry));
         }
+    }
+
+    #[test]
+    fn a_login_is_named_after_its_registry() {
+        for host in ["docker.io", "ghcr.io", "registry.example:5000", "localhost:5000"] {
+            assert_eq!(registry_of_secret(&registry_secret(host).unwrap()).unwrap(), host);
+        }
+        assert!(registry_secret("").is_none() && registry_secret("a/b").is_none());
+        assert!(registry_of_secret(&"db_password".parse().unwrap()).is_none());
     }
 
     #[test]

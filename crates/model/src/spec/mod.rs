@@ -19,7 +19,9 @@ pub use confine::{
     CAPABILITIES, GpuCount, GpuRequest, HostEntry, LogSpec, NamingSpec, ProcessSpec, PullPolicy, Resources,
     SandboxSpec, TmpfsSpec, ULIMITS, Ulimit,
 };
-pub use image::{ImageDigest, ImagePin, ImageSource, image_registry, image_repository};
+pub use image::{
+    ImageDigest, ImagePin, ImageSource, image_registry, image_repository, registry_of_secret, registry_secret,
+};
 pub use lifecycle::{
     Dependency, DependencyCondition, HealthCheck, Mode, RestartPolicy, RestartTiming, UpdateFailure,
     UpdateOrder, UpdatePolicy,

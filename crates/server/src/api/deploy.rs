@@ -25,7 +25,7 @@ use lattice_model::{
     resource::{
         Allocation, Approval, Intent, Stack, StackNetwork, StackRevision, Volume, Workload, WorkloadRevision,
     },
-    spec::{ImageDigest, StackSpec, TreeDigest, WorkloadSpec},
+    spec::{ImageDigest, StackSpec, TreeDigest, WorkloadSpec, registry_of_secret},
 };
 use lattice_planner::{Cluster, Policy, Row, plan};
 use lattice_store::{MAX_BODY_BYTES, Op};
@@ -535,6 +535,11 @@ fn pool_problem(
     None
 }
 
+/// Whether both name the same system and processor; a variant that only one of them names does not matter.
+fn same_machine(one: &str, other: &str) -> bool {
+    one.split('/').zip(other.split('/')).all(|(a, b)| a.eq_ignore_ascii_case(b))
+}
+
 /// What no node could ever hold, or nobody could ever give. Where there are no nodes yet, it waits.
 fn impossible(snapshot: &Snapshot, key: &StackKey, spec: &StackSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -569,7 +574,32 @@ fn impossible(snapshot: &Snapshot, key: &StackKey, spec: &StackSpec) -> Vec<Prob
         if let Some(most) = most_cpu.filter(|most| cpu > *most) {
             too_much("processor", format!("{cpu} cores"), format!("{most} cores"));
         }
+        if let (Some(platform), Some(pin)) = (&workload.platform, &workload.pin)
+            && !pin.platforms.is_empty()
+            && !pin.platforms.iter().any(|made| same_machine(made, platform))
+        {
+            let made = pin.platforms.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            problems.push(Problem {
+                hint: Some(
+                    "build it for that platform (`platforms:` of its build), or leave `platform:` out".into(),
+                ),
+                ..Problem::at(
+                    format!("workloads.{name}.platform"),
+                    format!("it is to run for {platform}, and the image {} is for {made}", workload.image),
+                )
+            });
+        }
         for mount in &workload.secrets {
+            if registry_of_secret(&mount.secret).is_some() {
+                problems.push(Problem {
+                    hint: Some("give the container a secret of its own".into()),
+                    ..Problem::at(
+                        format!("workloads.{name}.secrets"),
+                        format!("{} is a login for a registry, which no container gets", mount.secret),
+                    )
+                });
+                continue;
+            }
             if !snapshot.secrets.contains_key(&rows::secret_id(&key.project, &mount.secret)) {
                 problems.push(Problem {
                     hint: Some(format!("set it first: `lattice secret set {}`", mount.secret)),

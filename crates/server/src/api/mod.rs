@@ -23,6 +23,7 @@ pub(crate) mod login;
 pub(crate) mod nodes;
 pub mod openapi;
 pub(crate) mod pages;
+pub(crate) mod pins;
 pub(crate) mod pools;
 pub(crate) mod principal;
 pub(crate) mod projects;

@@ -4,7 +4,7 @@ use super::{
     deploy::{Ask, Begin, decide},
     error::{ApiError, conflict, not_found, refuse},
     extract::{Body, Names, Query},
-    images,
+    images, pins,
     principal::Principal,
     trees, views,
 };
@@ -121,6 +121,8 @@ pub(crate) async fn carry_out(
     begin: Begin,
     dry_run: bool,
 ) -> Result<DeployResult, ErrorBody> {
+    let (spec, warnings) = pins::pinned(core, key, spec).await;
+    let spec = &spec;
     let lost = &trees::lost(core, spec).await?;
     let lost_images = &images::lost(core, &key.project, spec).await?;
     let ask = Ask {
@@ -139,6 +141,7 @@ pub(crate) async fn carry_out(
         .commit(|snapshot| {
             let mut deployment = decide(snapshot, &ask, &mut clock::random_bits)?;
             deployment.result.dry_run = dry_run;
+            deployment.result.warnings.extend(warnings.iter().cloned());
             if dry_run {
                 return Ok((Vec::new(), deployment.result));
             }

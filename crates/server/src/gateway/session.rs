@@ -39,6 +39,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// An open session, as others see it.
 pub(crate) struct SessionHandle {
     number: u64,
+    capabilities: Vec<String>,
     sender: SessionSender,
     wake: Notify,
     ended: CancellationToken,
@@ -49,6 +50,11 @@ impl SessionHandle {
     /// Something of the node changed: its goal or its right to a session.
     pub(crate) fn poke(&self) {
         self.wake.notify_one();
+    }
+
+    /// Whether the agent says that it can do something.
+    pub(crate) fn can(&self, what: &str) -> bool {
+        self.capabilities.iter().any(|capability| capability == what)
     }
 
     /// Sends a message to the agent.
@@ -119,6 +125,7 @@ pub(super) async fn serve(
         };
         let handle = Arc::new(SessionHandle {
             number,
+            capabilities: hello.capabilities.clone(),
             sender: send.clone(),
             wake: Notify::new(),
             ended: CancellationToken::new(),

@@ -13,6 +13,7 @@ use imbl::OrdMap;
 use lattice_model::{
     AllocationId, NodeId, ProjectName, StackKey, TokenId, UserName, VolumeId, VolumeKey,
     resource::{Allocation, Node, Pool, Stack, StackRevision, Volume, Workload, WorkloadRevision},
+    spec::{image_registry, registry_secret},
 };
 use lattice_planner::{Cluster, Row};
 use lattice_store::{Change, EventKind, Key, Kind, Prior, Record, Revision};
@@ -400,7 +401,8 @@ impl Snapshot {
     fn touch_secret(&self, secret: &Secret, touched: &mut Touched) {
         let uses = |row: &&Row<Allocation>| {
             row.workload.project == secret.project
-                && row.spec.secrets.iter().any(|mount| mount.secret == secret.name)
+                && (row.spec.secrets.iter().any(|mount| mount.secret == secret.name)
+                    || registry_secret(image_registry(&row.spec.image)).as_ref() == Some(&secret.name))
         };
         touched.nodes.extend(self.cluster.allocations().values().filter(uses).map(|row| row.node));
     }

@@ -4,6 +4,7 @@ mod agent_footprint;
 mod api_rates;
 mod deploy_latency;
 mod direct;
+mod image_share;
 mod restart_latency;
 mod rolling;
 mod scale;
@@ -24,4 +25,5 @@ pub(crate) const ALL: &[&dyn Benchmark] = &[
     &rolling::RollingUpdate,
     &agent_footprint::AgentFootprint,
     &server_footprint::ServerFootprint,
+    &image_share::ImageShare,
 ];
