@@ -358,8 +358,8 @@ fn an_image_goes_where_it_can_run_and_a_pool_without_such_a_machine_is_named() {
         scene.node(n, |node| node.facts.arch = if n == 2 { "aarch64".into() } else { "x86_64".into() });
     }
     let made_for = |platforms: &'static [&'static str]| {
+        // Without a network in common they are no neighbours.
         move |s: &mut lattice_model::spec::WorkloadSpec| {
-            network(s);
             s.pin = Some(lattice_model::spec::ImagePin {
                 from: lattice_model::spec::ImageSource::Server,
                 digest: lattice_model::spec::ImageDigest::of(b"image"),
