@@ -229,6 +229,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         &tasks,
         &stop,
         Monitor {
+            node: identity.node,
             roots: Roots::here(),
             home: paths.dir().to_owned(),
             runtime: Arc::clone(&runtime),
@@ -415,6 +416,7 @@ impl Core {
                 self.admit(admission);
             }
             Event::Linked => self.step(Input::Linked),
+            Event::Pressure(pressure) => self.step(Input::Pressure(pressure)),
             Event::Tell(kind) => {
                 if matches!(kind, ReportKind::Health { .. }) {
                     self.health = Some(kind.clone());

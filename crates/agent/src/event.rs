@@ -6,7 +6,7 @@
 //! began before a container died could bring it back to life in the reconciler's view.
 
 use crate::{agent::Snapshot, owner::Judgement};
-use lattice_converge::{Failure, Listing, NodePolicy, OperationId, Outcome};
+use lattice_converge::{Failure, Listing, NodePolicy, OperationId, Outcome, Pressure};
 use lattice_model::{
     AllocationId, Bytes, SealedGoal, VolumeName,
     container::{ContainerId, ContainerSeen},
@@ -37,6 +37,8 @@ pub(crate) enum Event {
     Owner(Judgement),
     /// There is a link to the server again.
     Linked,
+    /// The machine is short of something, or not any more.
+    Pressure(Pressure),
     /// The server is to be told.
     Tell(ReportKind),
     /// The engine does not answer.

@@ -13,19 +13,24 @@ use crate::{
     machine::{Readings, Roots, space},
     session::{LinkState, LinkStatus},
 };
-use lattice_converge::health::{
-    Assessor, ClockSample, CpuSample, DiskErrors, DiskSample, DockerSample, MemorySample, NetworkSample,
-    Sample, TemperatureSample,
+use futures::{StreamExt as _, stream};
+use lattice_converge::{
+    Pressure,
+    health::{
+        Assessor, ClockSample, CpuSample, DiskErrors, DiskSample, DockerSample, MemorySample, NetworkSample,
+        Sample, TemperatureSample,
+    },
 };
 use lattice_model::{
-    Bytes, Duration, Timestamp,
-    health::{Condition, Level},
+    AllocationId, Bytes, Duration, NodeId, Timestamp,
+    container::{ContainerSeen, ContainerState},
+    health::{Condition, ConditionKind, Level},
     report::ReportKind,
 };
 use lattice_runtime::{Runtime, RuntimeError};
 use lattice_sense::{Reading, Sensors as _, System};
 use serde::{Deserialize, Serialize};
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
@@ -34,6 +39,8 @@ use tracing::{info, warn};
 
 /// Between two looks, and between an answer of the engine and the next question.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
+/// Between two evictions.
+const EVICTIONS: std::time::Duration = std::time::Duration::from_secs(20);
 /// How long the engine has to answer.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -80,6 +87,7 @@ impl Health {
 
 /// The task that looks.
 pub(crate) struct Monitor {
+    pub(crate) node: NodeId,
     pub(crate) roots: Roots,
     pub(crate) home: PathBuf,
     pub(crate) runtime: Arc<dyn Runtime>,
@@ -98,6 +106,7 @@ impl Monitor {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asked = Box::pin(ask(Arc::clone(&self.runtime), std::time::Duration::ZERO));
         let mut last = None;
+        let (mut pressed, mut next_eviction) = (Pressure::default(), Instant::now());
         loop {
             let sample = tokio::select! {
                 docker = &mut asked => {
@@ -120,7 +129,36 @@ impl Monitor {
                     return;
                 }
             }
+            let mut pressure = pressure_of(&assessor);
+            // One at a time: what it leaves behind has to be seen before another one goes.
+            let evicts = pressure.memory.is_some() && Instant::now() >= next_eviction;
+            if !evicts && pressure == pressed {
+                continue;
+            }
+            pressed.clone_from(&pressure);
+            if evicts {
+                pressure.used = self.used().await;
+                pressure.evict = true;
+                next_eviction = Instant::now() + EVICTIONS;
+            }
+            if self.events.send(Event::Pressure(pressure)).await.is_err() {
+                return;
+            }
         }
+    }
+
+    /// What each container of this node uses of memory, as far as the engine tells soon.
+    async fn used(&self) -> BTreeMap<AllocationId, Bytes> {
+        let ask = async {
+            let containers = self.runtime.list(self.node).await.unwrap_or_default();
+            let running = containers.into_iter().filter(|seen| seen.state == ContainerState::Running);
+            let usage = |seen: ContainerSeen| async move {
+                Some((seen.allocation()?, self.runtime.usage(&seen.id).await.ok()?.memory))
+            };
+            let used: Vec<_> = stream::iter(running.map(usage)).buffer_unordered(8).collect().await;
+            used.into_iter().flatten().collect()
+        };
+        timeout(DEADLINE.as_std(), ask).await.unwrap_or_default()
     }
 
     /// Reads what there is to read.
@@ -199,6 +237,15 @@ impl Monitor {
     }
 }
 
+/// What the machine is so short of that something has to be done.
+fn pressure_of(assessor: &Assessor) -> Pressure {
+    let bad = |kind| {
+        let condition = assessor.condition(kind).filter(|condition| condition.level == Level::Bad)?;
+        Some(condition.message.clone())
+    };
+    Pressure { disk: bad(ConditionKind::Disk), memory: bad(ConditionKind::Memory), ..Pressure::default() }
+}
+
 /// What was read at one moment.
 struct Look {
     readings: Readings,
@@ -241,7 +288,7 @@ fn note(before: &[Condition], now: &[Condition]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lattice_model::health::{ConditionKind, Reason};
+    use lattice_model::health::Reason;
 
     #[test]
     fn it_is_told_as_json() {

@@ -121,6 +121,10 @@ impl Reader<'_> {
                         if let Some(pool) = entries.get("pool") {
                             spec.pool = self.parsed(&pool.value, &at.key("pool"));
                         }
+                        if let Some(entry) = entries.get("priority") {
+                            let at = at.key("priority");
+                            spec.placement.priority = self.parsed(&entry.value, &at).unwrap_or(0);
+                        }
                         if let Some(entry) = entries.get("restart_on_secret") {
                             spec.restart_on_secret =
                                 self.boolean(&entry.value, &at.key("restart_on_secret")).unwrap_or(false);

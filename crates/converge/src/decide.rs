@@ -1,6 +1,7 @@
 //! The next step of one allocation.
 //!
-//! The gates, in order: whether the owner lets anything run now; what the owner forbids; a stop that is wanted; a predecessor that must be
+//! The gates, in order: whether the owner lets anything run now; what the owner forbids; whether it had to make
+//! way; a stop that is wanted; a predecessor that must be
 //! gone, and whoever is on its way out with a port of ours; superfluous containers; then, by what its container does: create, start, restart, or
 //! leave it alone.
 
@@ -84,7 +85,7 @@ pub(crate) fn decide(
     Decision { next, status, record: case.record }
 }
 
-fn is(state: AllocationState) -> AllocationStatus {
+pub(crate) fn is(state: AllocationState) -> AllocationStatus {
     AllocationStatus::new(state)
 }
 
@@ -109,6 +110,9 @@ impl Case<'_> {
                 }
                 None => (Next::Nothing, is(AllocationState::Failed).because(why)),
             };
+        }
+        if let Some(evicted) = self.evicted(seen, runs) {
+            return evicted;
         }
         if self.wanted.desired != DesiredState::Run {
             self.record.stopped = true;
@@ -224,7 +228,7 @@ impl Case<'_> {
         self.stop_within(seen, self.wanted.spec.stop_grace_period.min(MAX_GRACE))
     }
 
-    fn stop_within(&self, seen: &ContainerSeen, grace: Duration) -> Next {
+    pub(crate) fn stop_within(&self, seen: &ContainerSeen, grace: Duration) -> Next {
         let container = seen.id.clone();
         Next::Run(Operation::Stop { allocation: self.id, container, grace })
     }
@@ -291,6 +295,9 @@ impl Case<'_> {
     }
 
     fn pull(&self) -> (Next, AllocationStatus) {
+        if let Some(no_room) = self.no_room("its image") {
+            return no_room;
+        }
         let pull = image_of(self.wanted);
         let status = match self.reconciler.troubles.get(&pull.subject()) {
             Some(trouble) if trouble.retry_at > self.now => {
@@ -333,6 +340,9 @@ impl Case<'_> {
         let view = self.reconciler.view.as_ref()?;
         let mut trees = self.wanted.spec.trees.iter().map(|mount| mount.tree);
         let tree = trees.find(|tree| !view.trees.contains(tree))?;
+        if let Some(no_room) = self.no_room("what it is to read") {
+            return Some(no_room);
+        }
         let fetch = Operation::FetchTree { tree };
         let status = match self.reconciler.troubles.get(&fetch.subject()) {
             Some(trouble) if trouble.retry_at > self.now => {

@@ -18,6 +18,7 @@ pub mod health;
 pub mod images;
 mod outcome;
 pub mod policy;
+mod pressure;
 mod reconciler;
 mod record;
 mod secrets;
@@ -27,6 +28,7 @@ mod words;
 
 pub use config::Folders;
 pub use policy::{LentGpus, NodePolicy};
+pub use pressure::{Eviction, Pressure};
 pub use reconciler::Reconciler;
 pub use record::AllocationRecord;
 pub use words::{Admission, Effect, Failure, Input, Listing, Operation, OperationId, Outcome, SecretFile};

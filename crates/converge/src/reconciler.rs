@@ -5,6 +5,7 @@ use crate::{
     decide::{Decision, MAX_GRACE, Next, decide},
     outcome::image_of,
     policy::NodePolicy,
+    pressure::Pressure,
     record::AllocationRecord,
     trees::Trees,
     words::{Admission, Effect, Input, Listing, Operation, OperationId},
@@ -82,6 +83,8 @@ pub struct Reconciler {
     pub(crate) node: NodeId,
     pub(crate) policy: NodePolicy,
     pub(crate) admission: Admission,
+    /// What the machine is short of.
+    pub(crate) pressure: Pressure,
     pub(crate) folders: Folders,
     pub(crate) goal: Option<(GoalId, Arc<Goal>)>,
     pub(crate) view: Option<View>,
@@ -116,6 +119,7 @@ impl Reconciler {
             node,
             policy,
             admission: Admission::Open,
+            pressure: Pressure::default(),
             folders,
             goal: None,
             view: None,
@@ -224,6 +228,7 @@ impl Reconciler {
             Input::Goal(id, goal) => self.take_goal(id, goal, now, effects),
             Input::Policy(policy) => self.policy = policy,
             Input::Admission(admission) => self.admission = admission,
+            Input::Pressure(pressure) => self.take_pressure(pressure, now),
             Input::Listed(listing) => {
                 if std::mem::take(&mut self.runtime_lost) {
                     effects.push(Effect::Report(ReportKind::RuntimeBack));
@@ -520,7 +525,8 @@ impl Reconciler {
         };
         let idle = self.tracked.iter().filter(|(_, t)| t.busy.is_none());
         let pauses = idle.filter_map(|(id, t)| Some(t.record.restart_at(t.ended_at?, timing(id))));
-        let next = troubles.map(|t| t.retry_at).chain(pauses).chain(self.trees.wake());
+        let next =
+            troubles.map(|t| t.retry_at).chain(pauses).chain(self.trees.wake()).chain(self.eviction_ends());
         let next = next.filter(|at| *at > now).min();
         effects.extend(next.map(Effect::WakeAt));
     }

@@ -1,5 +1,6 @@
 //! What the agent remembers of an allocation across its own restarts.
 
+use crate::pressure::Eviction;
 use lattice_model::{
     AllocationId, Duration, Timestamp, VolumeId, WorkloadName,
     report::{AllocationStatus, PublishedPort},
@@ -34,6 +35,12 @@ pub struct AllocationRecord {
     pub following: u64,
     /// How long its container may take to stop, for when the goal no longer says.
     pub grace: Option<Duration>,
+    /// That it had to make way, while that lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evicted: Option<Eviction>,
+    /// How often it had to.
+    #[serde(default)]
+    pub evictions: u32,
     /// The status that was reported last.
     pub reported: Option<AllocationStatus>,
 }

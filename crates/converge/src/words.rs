@@ -1,7 +1,7 @@
 //! What goes in and out of the reconciler: the words between it, which decides, and the shell,
 //! which carries out.
 
-use crate::{policy::NodePolicy, record::AllocationRecord};
+use crate::{policy::NodePolicy, pressure::Pressure, record::AllocationRecord};
 use lattice_model::{
     AllocationId, Bytes, Duration, Goal, GoalId, Timestamp,
     container::{ContainerConfig, ContainerId, ContainerSeen, LABEL_ALLOCATION, NetworkSeen, VolumeSeen},
@@ -197,6 +197,8 @@ pub enum Input {
     Policy(NodePolicy),
     /// Whether work may run now, by the owner's rules.
     Admission(Admission),
+    /// The machine is short of something, or not any more.
+    Pressure(Pressure),
     /// The engine was listed.
     Listed(Listing),
     /// A container was looked at, after an event.

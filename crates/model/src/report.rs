@@ -130,6 +130,9 @@ pub struct AllocationStatus {
     /// Where its published ports can be reached on the node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PublishedPort>,
+    /// Whether its node gives it up for want of memory or disk: it had better run elsewhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub displaced: bool,
 }
 
 impl AllocationStatus {
@@ -144,6 +147,7 @@ impl AllocationStatus {
             ended_run: None,
             restarts: 0,
             ports: Vec::new(),
+            displaced: false,
         }
     }
 

@@ -303,6 +303,10 @@ pub(crate) fn fits(
             Err(must_leave(planning, workload, row.node).unwrap_or_else(|| why.clone()))
         }
         Home::Pinned(..) | Home::Away { .. } | Home::Blocked { .. } => Ok(()),
+        Home::Free if row.status.displaced => {
+            let why = row.status.reason.as_deref().unwrap_or("it is short of something");
+            Err(format!("{} gives it up: {why}", planning.name(row.node)))
+        }
         Home::Free | Home::Each => must_leave(planning, workload, row.node).map_or(Ok(()), Err),
     }
 }

@@ -114,7 +114,10 @@ fn anywhere(planning: &Planning<'_>, workload: &Workload, vacancy: &Vacancy) -> 
     }
     let ask = ask_of(&workload.spec, planning.policy.strategy);
     let (key, leaves) = (Some(&workload.key), makes_room(vacancy));
-    let nodes = planning.cluster.nodes.values().map(|node| planning.candidate(node, key, leaves));
+    // Whoever gave it up gets it back by itself, when it has room and in its own time.
+    let gave_up = vacancy.old.as_ref().filter(|old| old.status.displaced).map(|old| old.node);
+    let others = planning.cluster.nodes.values().filter(|node| Some(node.id) != gave_up);
+    let nodes = others.map(|node| planning.candidate(node, key, leaves));
     match pick(&ask, nodes) {
         Ok(choice) => Ok((choice.node, choice.explanation.to_string())),
         Err(explanation) => Err(no_fit(&ask.pool, &explanation)),

@@ -6,7 +6,8 @@ mod support;
 
 use lattice_model::{
     Duration, Standing, StandingState, Timestamp,
-    report::AllocationState,
+    health::{Condition, ConditionKind, Level, Reason},
+    report::{AllocationState, AllocationStatus},
     resource::{Allocation, Approval, Drain, Eligibility, Intent, Presence, PresenceState, Superseded},
     spec::{Mode, RestartPolicy, UpdateFailure, UpdateOrder},
 };
@@ -714,4 +715,45 @@ fn a_service_that_is_scaled_to_nothing_moves_nobody() {
     scene.settle();
     assert_eq!(scene.where_is("b").len(), 1);
     assert!(scene.plan().0.steps.is_empty(), "planning again changes nothing");
+}
+
+#[test]
+fn what_a_node_gives_up_runs_elsewhere_or_waits_for_it() {
+    let mut scene = Scene::with_nodes(&[(2, 4), (2, 4)]);
+    scene.workload("web", 2, network);
+    scene.settle();
+    assert_eq!(scene.where_is("web"), [0, 1]);
+    let distress = |scene: &mut Scene, n: usize, level: Level| {
+        let condition = Condition {
+            kind: ConditionKind::Memory,
+            level,
+            since: Timestamp(1),
+            reason: Reason::LowMemory,
+            message: String::new(),
+        };
+        scene.node(n, |node| node.conditions = vec![condition]);
+    };
+    let gives_up = |scene: &mut Scene, n: usize| {
+        let row = scene.cluster.allocations_on(node_id(n)).next().unwrap().clone();
+        let mut allocation = (*row.value).clone();
+        allocation.status = AllocationStatus {
+            displaced: true,
+            ..AllocationStatus::new(AllocationState::BackingOff).because("it made way")
+        };
+        let row = scene.row(allocation);
+        scene.cluster.put_allocation(row);
+    };
+    distress(&mut scene, 0, Level::Bad);
+    assert!(scene.plan().0.steps.is_empty(), "what runs there stays");
+    gives_up(&mut scene, 0);
+    let (_, report) = scene.plan();
+    assert!(report.placed[0].why.contains("node-0 gives it up: it made way"), "{report:#?}");
+    scene.obey();
+    scene.settle();
+    assert_eq!(scene.where_is("web"), [1, 1]);
+    // Nobody else has room: it waits for its node, which starts it again by itself.
+    gives_up(&mut scene, 1);
+    let (plan, report) = scene.plan();
+    assert!(plan.steps.is_empty(), "{plan:#?}");
+    assert!(report.stays[0].why.contains("memory low_memory"), "{report:#?}");
 }

@@ -147,6 +147,12 @@ pub(crate) const LATTICE: Table = Table {
     keys: &[
         ("pool", Honoured("the pool whose nodes may run it")),
         (
+            "priority",
+            Honoured(
+                "a whole number, 0 unless said: on a node that is short of memory, the lowest makes way first",
+            ),
+        ),
+        (
             "restart_on_secret",
             Honoured(
                 "whether its containers are replaced, as at an update, when a secret that it mounts gets another value",

@@ -19,6 +19,13 @@ pub struct PlacementSpec {
     /// The most replicas on one node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_per_node: Option<u32>,
+    /// Of what runs on a node that is short of memory, the lowest makes way first; 0 unless said.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i16,
+}
+
+const fn is_zero(n: &i16) -> bool {
+    *n == 0
 }
 
 impl PlacementSpec {
