@@ -238,6 +238,13 @@ impl AgentConfig {
     pub(crate) fn describe(&self, facts: &mut MachineFacts) {
         (facts.region, facts.site, facts.labels) =
             (self.region.clone(), self.site.clone(), self.labels.clone());
+        for gpu in &mut facts.gpus {
+            gpu.lent = match self.gpus() {
+                Ok(LentGpus::All) => true,
+                Ok(LentGpus::Only(names)) => names.iter().any(|name| gpu.is_called(name)),
+                Ok(LentGpus::None) | Err(_) => false,
+            };
+        }
     }
 
     /// What may run on it.

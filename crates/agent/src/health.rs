@@ -10,15 +10,15 @@ use crate::{
     error::chain,
     event::Event,
     facts::Machine,
-    machine::{Readings, Roots, space},
+    machine::{Readings, Roots, gpu_ids, space},
     session::{LinkState, LinkStatus},
 };
 use futures::{StreamExt as _, stream};
 use lattice_converge::{
     Pressure,
     health::{
-        Assessor, ClockSample, CpuSample, DiskErrors, DiskSample, DockerSample, MemorySample, NetworkSample,
-        Sample, TemperatureSample,
+        Assessor, ClockSample, CpuSample, DiskErrors, DiskSample, DockerSample, GpuSample, MemorySample,
+        NetworkSample, Sample, TemperatureSample,
     },
 };
 use lattice_model::{
@@ -30,7 +30,11 @@ use lattice_model::{
 use lattice_runtime::{Runtime, RuntimeError};
 use lattice_sense::{Reading, Sensors as _, System};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
@@ -105,7 +109,8 @@ impl Monitor {
         let mut tick = interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asked = Box::pin(ask(Arc::clone(&self.runtime), std::time::Duration::ZERO));
-        let mut last = None;
+        // Ticks at the last look, and every GPU that was ever seen.
+        let (mut last, mut gpus) = (None, BTreeSet::new());
         let (mut pressed, mut next_eviction) = (Pressure::default(), Instant::now());
         loop {
             let sample = tokio::select! {
@@ -115,7 +120,7 @@ impl Monitor {
                 }
                 _ = tick.tick() => {
                     let Some(look) = self.look().await else { continue };
-                    let sample = self.sample(&look, &mut last);
+                    let sample = self.sample(&look, &mut last, &mut gpus);
                     self.publish(&look, &sample);
                     sample
                 }
@@ -174,14 +179,15 @@ impl Monitor {
                 Reading::Known(sensor) => Some(sensor.celsius),
                 Reading::Unknown(_) => None,
             };
-            Look { readings, celsius }
+            Look { readings, celsius, gpus: gpu_ids(&roots) }
         };
         // A file system over the network may hang, and then nothing is known for a while.
         timeout(DEADLINE.as_std(), tokio::task::spawn_blocking(read)).await.ok()?.ok()
     }
 
-    fn sample(&self, look: &Look, last: &mut Option<(u64, u64)>) -> Sample {
-        let Look { readings, celsius } = look;
+    fn sample(&self, look: &Look, last: &mut Option<(u64, u64)>, seen: &mut BTreeSet<String>) -> Sample {
+        let Look { readings, celsius, gpus } = look;
+        seen.extend(gpus.iter().cloned());
         let before = std::mem::replace(last, readings.jiffies);
         let busy = readings.jiffies.zip(before).and_then(|((busy, total), (busy_then, total_then))| {
             let span = total.checked_sub(total_then).filter(|span| *span > 0)?;
@@ -215,7 +221,7 @@ impl Monitor {
                 wrong,
             }),
             clock: self.clock.ahead().map(|(ahead_ms, uncertain_ms)| ClockSample { ahead_ms, uncertain_ms }),
-            gpu: None,
+            gpu: (!seen.is_empty()).then(|| GpuSample { lost: seen.difference(gpus).cloned().collect() }),
             temperature: celsius.map(|celsius| TemperatureSample { hottest: celsius }),
         }
     }
@@ -250,6 +256,8 @@ fn pressure_of(assessor: &Assessor) -> Pressure {
 struct Look {
     readings: Readings,
     celsius: Option<i32>,
+    /// By their names.
+    gpus: BTreeSet<String>,
 }
 
 /// How the engine takes a call, asked after a pause.

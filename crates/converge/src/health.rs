@@ -32,7 +32,7 @@ pub struct Sample {
     pub network: Option<NetworkSample>,
     /// How far the clock is ahead of the server's, in milliseconds, and how far that may be wrong.
     pub clock: Option<ClockSample>,
-    /// GPUs that are lent; `None` where there are none.
+    /// GPUs; `None` where there never was one.
     pub gpu: Option<GpuSample>,
     /// The hottest place.
     pub temperature: Option<TemperatureSample>,
@@ -117,15 +117,11 @@ pub struct ClockSample {
     pub uncertain_ms: u64,
 }
 
-/// GPUs that are lent.
+/// GPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GpuSample {
     /// Those that were there and are not.
     pub lost: Vec<String>,
-    /// Those that no container saw, each with the reason.
-    pub unproven: Vec<(String, String)>,
-    /// Memory errors that could not be corrected, since the driver was loaded.
-    pub errors: u64,
 }
 
 /// Heat.
@@ -218,9 +214,9 @@ pub const RULES: [Rule; 9] = [
         kind: ConditionKind::Gpu,
         worsens: secs(10),
         betters: secs(60),
-        bad: "one that is lent is gone",
-        warning: "no container saw one that is lent; it counted errors of its memory since the agent started",
-        leaves: "all are back and were seen; no new error for a minute",
+        bad: "one that was there since the agent started is gone",
+        warning: "never",
+        leaves: "all are back",
     },
     Rule {
         kind: ConditionKind::Temperature,
@@ -262,10 +258,8 @@ pub struct Assessor {
     tracks: BTreeMap<ConditionKind, Track>,
     /// Error counts as they were when each was first seen.
     first_counts: BTreeMap<String, u64>,
-    first_gpu_errors: Option<u64>,
     /// When an error count rose last, and which.
     last_error: Option<(Duration, String)>,
-    last_gpu_error: Option<Duration>,
     /// Of the last sample.
     packets: Option<(u64, u64)>,
 }
@@ -377,7 +371,7 @@ impl Assessor {
             }
             ConditionKind::Network => sample.network.map(|network| self.judge_network(held, network)),
             ConditionKind::Clock => sample.clock.map(|clock| judge_clock(held, clock)),
-            ConditionKind::Gpu => sample.gpu.as_ref().map(|gpu| self.judge_gpu(gpu, at)),
+            ConditionKind::Gpu => sample.gpu.as_ref().map(judge_gpu),
             ConditionKind::Temperature => sample.temperature.map(|heat| judge_temperature(held, heat)),
         }
     }
@@ -433,30 +427,15 @@ impl Assessor {
         }
         fine("packets come and go".into())
     }
+}
 
-    fn judge_gpu(&mut self, gpu: &GpuSample, at: Duration) -> (State, String) {
-        if let Some(lost) = gpu.lost.first() {
-            return bad(
-                Reason::GpuLost,
-                format!("{lost} was there and does not answer; the machine may have to be restarted"),
-            );
-        }
-        let first = *self.first_gpu_errors.get_or_insert(gpu.errors);
-        if gpu.errors > first {
-            self.first_gpu_errors = Some(gpu.errors);
-            self.last_gpu_error = Some(at);
-        }
-        let recent = |when: Duration| at.0.saturating_sub(when.0) < 60_000;
-        if self.last_gpu_error.is_some_and(recent) {
-            return warning(
-                Reason::GpuErrors,
-                "it counted errors of its memory that could not be corrected".into(),
-            );
-        }
-        match gpu.unproven.first() {
-            Some((name, why)) => warning(Reason::GpuUnproven, format!("no container saw {name}: {why}")),
-            None => fine("all that are lent were seen by a container".into()),
-        }
+fn judge_gpu(gpu: &GpuSample) -> (State, String) {
+    match gpu.lost.first() {
+        Some(lost) => bad(
+            Reason::GpuLost,
+            format!("{lost} was there and is not any more; the machine may have to be restarted"),
+        ),
+        None => fine("all that were there are there".into()),
     }
 }
 

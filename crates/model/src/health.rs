@@ -162,19 +162,15 @@ pub enum Reason {
     Failing,
     /// The clock is wrong.
     Skewed,
-    /// A GPU that was there does not answer.
+    /// A GPU that was there is gone.
     GpuLost,
-    /// A GPU that is lent was not seen by a container.
-    GpuUnproven,
-    /// A GPU counted errors of its memory.
-    GpuErrors,
     /// It is hot.
     Hot,
 }
 
 impl Reason {
     /// All, in order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 19] = [
         Self::Fine,
         Self::NotMeasured,
         Self::Busy,
@@ -193,8 +189,6 @@ impl Reason {
         Self::Failing,
         Self::Skewed,
         Self::GpuLost,
-        Self::GpuUnproven,
-        Self::GpuErrors,
         Self::Hot,
     ];
 
@@ -219,8 +213,6 @@ impl Reason {
             Self::Failing => "failing",
             Self::Skewed => "skewed",
             Self::GpuLost => "gpu_lost",
-            Self::GpuUnproven => "gpu_unproven",
-            Self::GpuErrors => "gpu_errors",
             Self::Hot => "hot",
         }
     }

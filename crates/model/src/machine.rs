@@ -340,7 +340,10 @@ impl fmt::Display for DiskFacts {
 impl fmt::Display for GpuFacts {
     /// `0: NVIDIA L4, 22.5 GiB, driver 550.54.15: proven, lent`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}, {}", self.index, self.model, self.memory)?;
+        write!(f, "{}: {}", self.index, self.model)?;
+        if self.memory.0 > 0 {
+            write!(f, ", {}", self.memory)?;
+        }
         if !self.driver.is_empty() {
             write!(f, ", driver {}", self.driver)?;
         }

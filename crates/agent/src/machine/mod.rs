@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `cpu` | model, cores, features |
 //! | `disks` | disks, what is mounted from them, which one the engine's data is on, their errors |
+//! | `gpus` | GPUs of NVIDIA and AMD |
 //! | `virt` | what the machine runs in |
 //! | `net` | ways out, and errors of its own ports |
 //! | `readings` | numbers that change: load, memory, stalls |
@@ -16,6 +17,7 @@
 
 mod cpu;
 mod disks;
+mod gpus;
 mod net;
 mod readings;
 #[cfg(test)]
@@ -29,12 +31,15 @@ use lattice_model::machine::{EngineFacts, MachineFacts};
 use lattice_runtime::EngineInfo;
 use lattice_sense::{Reading, Sensors as _, System};
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
 /// How many disks are told of: a machine may have hundreds, and a hello has an end.
 const MAX_DISKS: usize = 16;
+/// Likewise.
+const MAX_GPUS: usize = 16;
 
 /// The folder that `/proc` and the others lie in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,8 +111,14 @@ pub(crate) fn facts(
         engine: engine.map(engine_facts).unwrap_or_default(),
         // A battery of the machine, not of a mouse on it.
         battery: System::below(roots.path("")).power().has_battery == Reading::Known(true),
+        gpus: gpus::gpus(roots).into_iter().take(MAX_GPUS).collect(),
         ..MachineFacts::default()
     }
+}
+
+/// The names of its GPUs at present.
+pub(crate) fn gpu_ids(roots: &Roots) -> BTreeSet<String> {
+    gpus::gpus(roots).into_iter().map(|gpu| gpu.id).collect()
 }
 
 /// The processor's name for people.

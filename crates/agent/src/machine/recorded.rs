@@ -62,6 +62,9 @@ fn summary(roots: &Roots) -> String {
     for disk in &facts.disks {
         writeln!(text, "disk: {disk}").unwrap();
     }
+    for gpu in &facts.gpus {
+        writeln!(text, "gpu: {gpu}").unwrap();
+    }
     writeln!(text, "battery: {}", facts.battery).unwrap();
     let readings = Readings::take(roots, Path::new("/var/lib/docker"), &space);
     let Readings {
