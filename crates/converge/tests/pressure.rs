@@ -49,9 +49,9 @@ fn evicted(world: &World, all: u128) -> Vec<u128> {
 fn the_lowest_priority_goes_first_then_who_is_furthest_over() {
     let always = RestartPolicy::Always;
     let mut world = runs([
-        service("a", 5, 100, always.clone()),
-        service("b", 0, 100, always.clone()),
-        service("c", 0, 100, always.clone()),
+        service("a", 5, 100, always),
+        service("b", 0, 100, always),
+        service("c", 0, 100, always),
         service("job", -9, 0, RestartPolicy::Never),
     ]);
     assert_eq!(world.running(), 4);
