@@ -230,6 +230,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         &stop,
         Monitor {
             node: identity.node,
+            images: Arc::clone(&images),
             roots: Roots::here(),
             home: paths.dir().to_owned(),
             runtime: Arc::clone(&runtime),

@@ -10,6 +10,7 @@ use crate::{
     error::chain,
     event::Event,
     facts::Machine,
+    images::Images,
     machine::{Readings, Roots, gpu_ids, space},
     session::{LinkState, LinkStatus},
 };
@@ -18,8 +19,9 @@ use lattice_converge::{
     Pressure,
     health::{
         Assessor, ClockSample, CpuSample, DiskErrors, DiskSample, DockerSample, GpuSample, MemorySample,
-        NetworkSample, Sample, TemperatureSample,
+        NetworkSample, Sample, TemperatureSample, enough_disk,
     },
+    images::Want,
 };
 use lattice_model::{
     AllocationId, Bytes, Duration, NodeId, Timestamp,
@@ -43,6 +45,8 @@ use tracing::{info, warn};
 
 /// Between two looks, and between an answer of the engine and the next question.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(5);
+/// Between two collections of images while the disk is full.
+const COLLECTIONS: std::time::Duration = std::time::Duration::from_secs(120);
 /// Between two evictions.
 const EVICTIONS: std::time::Duration = std::time::Duration::from_secs(20);
 /// How long the engine has to answer.
@@ -95,6 +99,7 @@ pub(crate) struct Monitor {
     pub(crate) roots: Roots,
     pub(crate) home: PathBuf,
     pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) images: Arc<Images>,
     pub(crate) machine: watch::Receiver<Machine>,
     pub(crate) link: watch::Receiver<LinkStatus>,
     pub(crate) clock: ServerClock,
@@ -112,6 +117,7 @@ impl Monitor {
         // Ticks at the last look, and every GPU that was ever seen.
         let (mut last, mut gpus) = (None, BTreeSet::new());
         let (mut pressed, mut next_eviction) = (Pressure::default(), Instant::now());
+        let mut next_collection = Instant::now();
         loop {
             let sample = tokio::select! {
                 docker = &mut asked => {
@@ -135,6 +141,10 @@ impl Monitor {
                 }
             }
             let mut pressure = pressure_of(&assessor);
+            if pressure.disk.is_some() && Instant::now() >= next_collection {
+                next_collection = Instant::now() + COLLECTIONS;
+                self.collect();
+            }
             // One at a time: what it leaves behind has to be seen before another one goes.
             let evicts = pressure.memory.is_some() && Instant::now() >= next_eviction;
             if !evicts && pressure == pressed {
@@ -150,6 +160,27 @@ impl Monitor {
                 return;
             }
         }
+    }
+
+    /// Removes images that Lattice brought and nothing uses, beside everything else.
+    fn collect(&self) {
+        let missing = {
+            let health = self.health.borrow();
+            let (free, total) = (health.disk_free.unwrap_or_default(), health.disk_total.unwrap_or_default());
+            Bytes(enough_disk(total).0.saturating_sub(free.0))
+        };
+        let images = Arc::clone(&self.images);
+        // It ends with its last removal, or when the agent takes no events any more.
+        tokio::spawn(async move {
+            match images.collect(Want::pressure(missing)).await {
+                Ok(collected) => {
+                    info!(images = collected.removed.len(), bytes = %collected.bytes, "the disk is nearly full; what nothing uses went");
+                }
+                Err(error) => {
+                    warn!(error = chain(&error), "the disk is nearly full, and nothing could be removed")
+                }
+            }
+        });
     }
 
     /// What each container of this node uses of memory, as far as the engine tells soon.

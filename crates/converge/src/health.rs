@@ -540,6 +540,11 @@ fn judge_disk(held: State, DiskSample { free, total, inodes_free_permille }: Dis
     fine(text("there is enough"))
 }
 
+/// How much has to be free of a disk that was nearly full for it not to be so any more.
+pub fn enough_disk(total: Bytes) -> Bytes {
+    Bytes((total.0 / 100).saturating_mul(8).min(8 << 30))
+}
+
 fn judge_clock(held: State, ClockSample { ahead_ms, uncertain_ms }: ClockSample) -> (State, String) {
     let off = ahead_ms.unsigned_abs().saturating_sub(uncertain_ms);
     let (worst, least) = match held.0 {
