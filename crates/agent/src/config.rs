@@ -198,6 +198,15 @@ impl AgentConfig {
         if config.heartbeat_seconds.is_some_and(|s| !(1..=60).contains(&s)) {
             return Err("heartbeat_seconds: write a number from 1 to 60".into());
         }
+        if let Some(host) = &config.docker_host {
+            let path = host.strip_prefix("unix://").unwrap_or(host);
+            if path.is_empty() || path.contains("://") || path.contains(char::is_control) {
+                return Err(
+                    "docker_host: write the path of a socket on this machine, e.g. /var/run/docker.sock"
+                        .into(),
+                );
+            }
+        }
         if let Some(proxy) = &config.proxy {
             proxy.parse::<lattice_link::client::Proxy>().map_err(|error| format!("proxy: {error}"))?;
         }

@@ -176,7 +176,8 @@ pub(crate) fn nearest<'c>(text: &str, candidates: impl IntoIterator<Item = &'c s
         .into_iter()
         // Enough for every honest file.
         .take(500)
-        .filter(|c| c.len().abs_diff(text.len()) <= 4)
+        // A name that nobody can read is refused where it stands, and no help here.
+        .filter(|c| c.len().abs_diff(text.len()) <= 4 && !c.contains(char::is_control))
         .map(|c| (distance(&text, &c.to_ascii_lowercase().replace('-', "_")), c))
         .filter(|(d, _)| *d <= allowed)
         .min_by_key(|(d, _)| *d)

@@ -143,9 +143,11 @@ impl TryFrom<proto::Report> for Reported {
 
 /// A report from its parts, known or not.
 pub(crate) fn reported(seq: u64, at: Timestamp, kind: &[u8]) -> Reported {
-    match serde_json::from_slice::<ReportKind>(kind) {
+    // What is kept is what was read: bytes that are no text would else be unknown now, and known when read again.
+    let kind = String::from_utf8_lossy(kind);
+    match serde_json::from_str::<ReportKind>(&kind) {
         Ok(kind) => Reported::Known(Report { seq, at, kind }),
-        Err(_) => Reported::Unknown { seq, at, kind: String::from_utf8_lossy(kind).into_owned() },
+        Err(_) => Reported::Unknown { seq, at, kind: kind.into_owned() },
     }
 }
 

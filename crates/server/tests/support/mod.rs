@@ -360,6 +360,7 @@ impl Agent {
         NodeFacts {
             hostname: self.name.clone(),
             os: "linux".into(),
+            arch: "x86_64".into(),
             agent_version: self.version.clone(),
             ..NodeFacts::default()
         }
