@@ -1,0 +1,213 @@
+//! Computers: how they join, where they belong, and how they go.
+
+use crate::parse;
+use clap::{Args, Subcommand};
+use lattice_model::{Duration, NodeName, OwnerName, PoolName, ProjectName};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a join token; it is shown this once, on stdout.
+    Create(TokenCreateArgs),
+    /// List join tokens without their secrets.
+    Ls,
+    /// Make join tokens useless. Nodes that have joined stay.
+    Rm(IdsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreateArgs {
+    /// The pool that nodes join [default: default].
+    #[arg(long)]
+    pub(crate) pool: Option<PoolName>,
+    /// How long it works: 30m, 1h, 7d.
+    #[arg(long, value_parser = parse::duration, default_value = "1h", value_name = "SPAN")]
+    pub(crate) ttl: Duration,
+    /// How many nodes may join with it.
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) uses: u32,
+    /// Approve whoever joins with it without asking. Keep such a token as you keep a key.
+    #[arg(long)]
+    pub(crate) auto_approve: bool,
+    /// Who lends the computers that join with it [default: you].
+    #[arg(long, value_name = "USER")]
+    pub(crate) owner: Option<OwnerName>,
+    /// What it is for.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) description: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdsArgs {
+    /// Ids, as the listing shows them; the first characters are enough.
+    #[arg(required = true)]
+    pub(crate) ids: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List nodes.
+    Ls,
+    /// Show one node with all that is known of it.
+    Show(NodeArgs),
+    /// Take nodes into the cluster that ask to join; shows what the decision rests on first.
+    Approve(ApproveArgs),
+    /// Turn away nodes that ask to join.
+    Reject(ReasonArgs),
+    /// Throw nodes out: their link is cut and their certificates are worth nothing.
+    Revoke(ReasonArgs),
+    /// Give nodes no new work; what runs stays.
+    Cordon(NodesArgs),
+    /// Give nodes new work again; ends a drain too.
+    Uncordon(NodesArgs),
+    /// Change the pool and the labels of nodes.
+    Set(NodeSetArgs),
+    /// Empty nodes: they get no new work, and what can run elsewhere moves there.
+    Drain(DrainArgs),
+    /// Forget nodes that are emptied, lost, rejected or revoked.
+    Rm(NodeRmArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// A name, an id, or an id's first characters.
+    pub(crate) node: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodesArgs {
+    /// Names, ids, or first characters of ids.
+    #[arg(required = true)]
+    pub(crate) nodes: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeSetArgs {
+    /// Names, ids, or first characters of ids.
+    #[arg(required = true)]
+    pub(crate) nodes: Vec<String>,
+    /// The pool that they belong to from now on; what may not run there moves away.
+    #[arg(long)]
+    pub(crate) pool: Option<PoolName>,
+    /// A label to set, KEY=VALUE, or to take away, KEY.
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) label: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PoolCommand {
+    /// List pools.
+    Ls,
+    /// Make a pool.
+    Create(PoolCreateArgs),
+    /// Change a pool.
+    Set(PoolSetArgs),
+    /// Remove pools that nothing uses.
+    Rm(PoolRmArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolCreateArgs {
+    /// Its name.
+    pub(crate) name: PoolName,
+    /// Let volumes and secrets go to its nodes, whose owners can read them.
+    #[arg(long)]
+    pub(crate) trusted: bool,
+    /// A project that may use it; all where none is named. May be given several times.
+    #[arg(long = "allow-project", value_name = "NAME")]
+    pub(crate) projects: Vec<ProjectName>,
+    /// What it is for.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) description: String,
+    /// A label: KEY=VALUE.
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolSetArgs {
+    /// Its name.
+    pub(crate) name: PoolName,
+    /// Whether volumes and secrets may go to its nodes. What is there stays.
+    #[arg(long, value_name = "YES|NO", value_parser = clap::builder::BoolishValueParser::new())]
+    pub(crate) trusted: Option<bool>,
+    /// The projects that may use it from now on. May be given several times.
+    #[arg(long = "allow-project", value_name = "NAME")]
+    pub(crate) projects: Vec<ProjectName>,
+    /// Let all projects use it.
+    #[arg(long, conflicts_with = "projects")]
+    pub(crate) all_projects: bool,
+    /// What it is for.
+    #[arg(long)]
+    pub(crate) description: Option<String>,
+    /// A label to set, KEY=VALUE, or to take away, KEY.
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) label: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolRmArgs {
+    /// Their names.
+    #[arg(required = true)]
+    pub(crate) names: Vec<PoolName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// Names, ids, or first characters of ids.
+    #[arg(required = true)]
+    pub(crate) nodes: Vec<String>,
+    /// After this, nothing waits for its turn or until its successor serves: 5m, 1h.
+    #[arg(long, value_parser = parse::duration, value_name = "SPAN")]
+    pub(crate) deadline: Option<Duration>,
+    /// Follow until all has moved that can.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// How long to follow at the most; the drain itself goes on.
+    #[arg(long, value_parser = parse::duration, default_value = "10m", value_name = "SPAN", requires = "wait")]
+    pub(crate) timeout: Duration,
+    /// Only say what would move where, what would stay, and why.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeRmArgs {
+    /// Names, ids, or first characters of ids.
+    #[arg(required = true)]
+    pub(crate) nodes: Vec<String>,
+    /// Give up the volumes whose data is only there, for ever; asks for the node's name.
+    #[arg(long)]
+    pub(crate) lose_volumes: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    /// Names, ids, or first characters of ids.
+    #[arg(required = true)]
+    pub(crate) nodes: Vec<String>,
+    /// Another name than the node proposed.
+    #[arg(long)]
+    pub(crate) name: Option<NodeName>,
+    /// Another pool than its token says.
+    #[arg(long)]
+    pub(crate) pool: Option<PoolName>,
+    /// The key's fingerprint as the owner reads it out; refused where the node has another.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) fingerprint: Option<String>,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReasonArgs {
+    /// Names, ids, or first characters of ids.
+    #[arg(required = true)]
+    pub(crate) nodes: Vec<String>,
+    /// Why; the owner sees it.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) reason: String,
+}
