@@ -8,12 +8,12 @@ use clap::Args;
 use lattice_agent_core::Login;
 use lattice_agent_core::{
     AgentError, AgentParts, Ended, JoinOptions, JoinToken, NodeName, PendingJoin, ServerAddress, Sleep,
-    System,
+    System, note_elsewhere,
 };
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -64,7 +64,16 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         }
         cancel.cancel();
     });
+    let paths = context.paths();
+    if paths.identity()?.is_none() && !paths.joining() && !args.join_token_stdin {
+        // Without a trace: one that a service manager starts again after a reset makes no folder.
+        return Err(AgentError::NotJoined.into());
+    }
     let (home, config) = (context.open()?, context.config()?);
+    let engine = config.docker_host(context.docker_host.as_deref());
+    if let Err(error) = note_elsewhere(&home, &engine, args.log_file.as_deref()) {
+        warn!(%error, "where engine and log are cannot be noted for a later reset");
+    }
     let runtime = context.runtime(&config)?;
     if home.identity()?.is_none() {
         let join = match home.pending_join()? {

@@ -1,5 +1,5 @@
-//! `lattice-agent leave` and `lattice-agent reset`: taking Lattice off again. Only what carries this
-//! node's label is touched, and it is shown before.
+//! `lattice-agent leave`: this machine forgets its cluster. `lattice-agent reset`, in `reset`, takes everything
+//! away.
 
 use crate::{Context, note, say};
 use anyhow::{Context as _, Result, bail};
@@ -15,13 +15,6 @@ pub(crate) struct LeaveArgs {
     /// Stop and remove this node's containers and networks too; volumes stay
     #[arg(long)]
     remove: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct ResetArgs {
-    /// Do it; without this flag it is only shown
-    #[arg(long)]
-    yes: bool,
 }
 
 fn show(belongings: &Belongings) {
@@ -99,25 +92,4 @@ async fn open_soon(context: &Context) -> Result<Home> {
             Ok(home) => return Ok(home),
         }
     }
-}
-
-pub(crate) async fn reset(context: &Context, args: ResetArgs) -> Result<ExitCode> {
-    let home = context.open()?;
-    let mut nodes = home.former_nodes()?;
-    nodes.extend(home.identity()?.map(|identity| identity.node));
-    let runtime = context.runtime(&context.config().unwrap_or_default())?;
-    for node in &nodes {
-        show(&belongings(&*runtime, *node).await?);
-    }
-    say(format_args!("folder     {}", home.dir().display()));
-    if !args.yes {
-        note("this is what would be removed; add --yes to do it");
-        return Ok(ExitCode::SUCCESS);
-    }
-    for node in nodes {
-        remove_belongings(&home, &*runtime, node, true).await?;
-    }
-    home.erase()?;
-    note("nothing of Lattice's agent is left on this machine");
-    Ok(ExitCode::SUCCESS)
 }

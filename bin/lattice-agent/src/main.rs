@@ -7,7 +7,8 @@
 //! | `daemon` | `run` |
 //! | `look` | `status`, `doctor`, `logs` |
 //! | `owner` | `pause`, `finish`, `resume`, `rules` |
-//! | `farewell` | `leave`, `reset` |
+//! | `farewell` | `leave` |
+//! | `reset` | `reset` |
 //!
 //! One thread serves everything (`current_thread`): the agent waits for the engine and the network,
 //! and a thread less is memory that the owner keeps. Only the disk is waited for elsewhere.
@@ -17,6 +18,7 @@ mod enrol;
 mod farewell;
 mod look;
 mod owner;
+mod reset;
 
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
@@ -87,7 +89,7 @@ enum Command {
     /// Forget the cluster; what runs stays unless told otherwise
     Leave(farewell::LeaveArgs),
     /// Remove everything of Lattice's agent from this machine, data included
-    Reset(farewell::ResetArgs),
+    Reset(reset::ResetArgs),
     /// Print a completion script for a shell
     Completion {
         /// Which shell
@@ -221,7 +223,7 @@ async fn command(cli: Cli, log: LogRing) -> Result<ExitCode> {
         Command::Resume(args) => owner::resume(&context, args).await,
         Command::Rules(command) => owner::rules(&context, command).await,
         Command::Leave(args) => farewell::leave(&context, args).await,
-        Command::Reset(args) => farewell::reset(&context, args).await,
+        Command::Reset(args) => reset::run(&context, args).await,
         // It was answered above: it needs no folder.
         Command::Completion { .. } => Ok(ExitCode::SUCCESS),
     }

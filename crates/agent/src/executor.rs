@@ -84,10 +84,17 @@ impl Executor {
         let done = |this: &Self| Ok((Outcome::Done, None, this.tickets.take()));
         match operation {
             Operation::Pull { image, platform, login } => {
-                let before = self.images.before(&image).await;
+                let before = self.images.coming(&image).await.map_err(|error| match error {
+                    AgentError::Runtime(error) => failure(error),
+                    error => Failure::Other(chain(&error)),
+                })?;
                 let (progress, far) = watch::channel(PullProgress::default());
                 let pull = self.runtime.pull(&image, platform.as_deref(), login.as_deref(), progress);
-                match self.telling(id, far, pull).await {
+                let pulled = self.telling(id, far, pull).await;
+                if pulled.is_err() {
+                    self.images.failed(&image).await;
+                }
+                match pulled {
                     // An image that the registry lacks is not helped by another pull at once.
                     Err(error @ RuntimeError::ImageMissing { .. }) => Err(Failure::Other(chain(&error))),
                     other => {

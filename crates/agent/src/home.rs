@@ -9,7 +9,9 @@
 //! | `ratchet` | what the next session presents | replaced whole |
 //! | `join.sealed` | a join that waits for approval: token and name, sealed | replaced whole |
 //! | `agent.db`, `outbox.db` | see [`crate::disk`] | SQLite |
-//! | `former-nodes` | the nodes that this machine was and left, for `reset` to clean up after | replaced whole |
+//! | `former-nodes` | the nodes that this machine is or was, for `reset` to clean up after | replaced whole |
+//! | `elsewhere.json` | the engines that it used, its logs: for `reset`, see [`crate::reset()`] | replaced whole |
+//! | `made` | the uppermost folder that was made for this one | written once |
 //! | `trees/` | files that travelled with deployments, see [`crate::trees`] | renamed when whole |
 //! | `images/` | layers on their way to the engine, and the list of images that were brought, see [`crate::images`] | appended; the list replaced |
 //! | `agent.toml` | the owner's word, see [`crate::AgentConfig`] | written by people |
@@ -17,7 +19,7 @@
 //! | `pause.json` | the owner's pause, while there is one | replaced whole |
 //! | `data-use.json` | what the machine sent and received this month | replaced whole |
 //! | `agent.sock` | the local API | socket, 0600 |
-//! | `lock` | held while an agent, `join`, `leave` or `reset` runs | `flock` |
+//! | `lock` | held while an agent, `join`, `leave` or `reset` runs; names the process | `flock` |
 //!
 //! The folder is 0700. Rejected: one file for all (a certificate is replaced twice a day, a key never).
 
@@ -136,11 +138,19 @@ impl HomePaths {
         self.dir.join("seal.key")
     }
 
-    fn former_file(&self) -> PathBuf {
+    pub(crate) fn elsewhere(&self) -> PathBuf {
+        self.dir.join("elsewhere.json")
+    }
+
+    pub(crate) fn made(&self) -> PathBuf {
+        self.dir.join("made")
+    }
+
+    pub(crate) fn former_file(&self) -> PathBuf {
         self.dir.join("former-nodes")
     }
 
-    /// The nodes that this machine was and left: what they have in the engine may still be there.
+    /// The nodes that this machine is or was: what they have in the engine may still be there.
     ///
     /// # Errors
     /// [`AgentError::Damaged`], or what the file system says.
@@ -282,7 +292,11 @@ impl Home {
     /// [`AgentError::HomeInUse`], [`AgentError::File`], or a damaged key.
     pub fn open(base: &Path) -> Result<Self> {
         let paths = HomePaths::new(base);
+        let uppermost = first_missing(&paths.dir);
         make_private(&paths.dir)?;
+        if let Some(uppermost) = uppermost {
+            crate::reset::note_made(&paths, &uppermost)?;
+        }
         let lock = lock(&paths)?;
         let seal = MasterKey::load_or_create(&paths.seal_key())?;
         let key = NodeKey::load_or_create(&paths.node_key())?;
@@ -361,6 +375,8 @@ impl Home {
             None => remove_if_there(&self.ratchet_file())?,
         }
         self.save_certificate(chain)?;
+        // Said twice, so that a damaged file does not let the machine forget what it has to clean up.
+        crate::reset::remember(&self.paths, &[identity.node].into())?;
         self.save_identity(identity)?;
         self.end_join()
     }
@@ -399,16 +415,13 @@ impl Home {
     pub fn forget(self) -> Result<()> {
         let paths = &self.paths;
         if let Some(identity) = self.identity()? {
-            let mut former = self.former_nodes()?;
-            former.retain(|node| *node != identity.node);
-            former.push(identity.node);
-            let text: String = former.iter().map(|node| format!("{node}\n")).collect();
-            keyfile::replace(&paths.former_file(), text.as_bytes())?;
+            crate::reset::remember(paths, &[identity.node].into())?;
         }
         // It alone says *joined*, so it goes before what a member needs.
         remove_if_there(&paths.identity_file())?;
         lattice_tree::remove(&paths.trees())?;
-        lattice_tree::remove(&paths.images())?;
+        // Which images were brought is still to be known: they stay where nobody removed them.
+        crate::images::clear(&paths.images());
         for path in [paths.database(), paths.outbox()] {
             remove_database(&path)?;
         }
@@ -421,15 +434,79 @@ impl Home {
         ];
         files.iter().try_for_each(|path| remove_if_there(path))
     }
+}
 
-    /// Removes the folder with everything in it.
+/// The lock of a folder alone, for who cleans up: nothing else of it has to be readable.
+#[derive(Debug)]
+pub struct Hold {
+    paths: HomePaths,
+    _lock: fs::File,
+}
+
+impl Hold {
+    /// Takes the lock below `base`; `None` where there is no folder.
     ///
     /// # Errors
-    /// [`AgentError::File`].
-    pub fn erase(self) -> Result<()> {
-        let dir = self.paths.dir.clone();
-        fs::remove_dir_all(&dir).map_err(AgentError::file("remove", &dir))
+    /// [`AgentError::HomeInUse`], [`AgentError::File`].
+    pub fn take(base: &Path) -> Result<Option<Self>> {
+        let paths = HomePaths::new(base);
+        if !paths.dir.exists() {
+            return Ok(None);
+        }
+        let lock = lock(&paths)?;
+        Ok(Some(Self { paths, _lock: lock }))
     }
+
+    /// The paths.
+    pub const fn paths(&self) -> &HomePaths {
+        &self.paths
+    }
+
+    /// Removes everything but what the next reset needs to know. What cannot be removed stays.
+    pub fn strip(self) {
+        let paths = &self.paths;
+        crate::images::clear(&paths.images());
+        let needed = [
+            paths.former_file(),
+            paths.elsewhere(),
+            paths.made(),
+            paths.images(),
+            paths.config(),
+            paths.lock_file(),
+        ];
+        for entry in fs::read_dir(&paths.dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if !needed.contains(&path) {
+                let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            }
+        }
+    }
+
+    /// Removes the folder with everything in it, and those above it that were made for it and are empty,
+    /// up to `uppermost`.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn erase(self, uppermost: Option<&Path>) -> io::Result<()> {
+        let dir = &self.paths.dir;
+        fs::remove_dir_all(dir)?;
+        let Some(uppermost) = uppermost else { return Ok(()) };
+        for above in dir.ancestors().skip(1).take_while(|above| above.starts_with(uppermost)) {
+            // What somebody else put there keeps it.
+            if fs::remove_dir(above).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The uppermost of the folders of a path that is not there yet.
+fn first_missing(dir: &Path) -> Option<PathBuf> {
+    dir.ancestors()
+        .take_while(|above| !above.as_os_str().is_empty() && !above.exists())
+        .last()
+        .map(Path::to_owned)
 }
 
 /// Makes a folder that only this user may enter.
@@ -514,8 +591,17 @@ mod tests {
         let home = Home::open(folder.path()).unwrap();
         assert!(home.identity().unwrap().is_none());
         assert_eq!(home.former_nodes().unwrap(), [8, 7].map(NodeId::from_random));
-        let dir = home.dir().to_owned();
-        home.erase().unwrap();
-        assert!(!dir.exists());
+        drop(home);
+        // Nothing is left, not even of the folders that were made for it, and what was there stays.
+        let base = folder.path().join("a/b");
+        drop(Home::open(&base).unwrap());
+        let made = crate::reset::made(&HomePaths::new(&base));
+        assert_eq!(made.as_deref(), Some(&*folder.path().join("a")));
+        Hold::take(&base).unwrap().unwrap().erase(made.as_deref()).unwrap();
+        assert!(!folder.path().join("a").exists() && folder.path().join("agent").exists());
+        assert!(Hold::take(&base).unwrap().is_none());
+        let kept = Home::open(folder.path()).unwrap();
+        assert!(Hold::take(folder.path()).is_err(), "an agent has it");
+        drop(kept);
     }
 }

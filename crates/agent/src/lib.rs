@@ -5,7 +5,8 @@
 //! Where to enter:
 //! - [`join()`] makes this machine a node, [`run`] is the agent;
 //! - [`Home`] is its folder, [`HomePaths`] the way to look at it without holding it;
-//! - [`ask_status`], [`doctor()`], [`belongings`] and [`remove_belongings`] serve the command line.
+//! - [`ask_status`], [`doctor()`], [`belongings`] and [`remove_belongings`] serve the command line;
+//! - [`survey`] and [`reset()`] take everything away again.
 //!
 //! For Unix alone at present: the local API is a Unix socket and secrets live on a tmpfs.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -33,6 +34,7 @@ mod log_file;
 mod machine;
 mod owner;
 mod power;
+mod reset;
 mod secrets;
 mod session;
 mod sockets;
@@ -49,10 +51,10 @@ pub use enrol::{JoinOptions, JoinProgress, join};
 pub use error::{AgentError, Result, chain};
 pub use facts::{Machine, measure};
 pub use health::Health;
-pub use home::{Home, HomePaths, Identity, PendingJoin, default_home};
+pub use home::{Hold, Home, HomePaths, Identity, PendingJoin, default_home};
 pub use lattice_identity::{JoinToken, ServerAddress};
-pub use lattice_model::NodeName;
 pub use lattice_model::{Duration, Timestamp};
+pub use lattice_model::{NodeId, NodeName};
 pub use lattice_rules::{PauseKind, Preset, Reading, Rules, RulesError, Span, Verdict};
 pub use lattice_runtime::{Runtime, docker::Docker};
 #[cfg(target_os = "linux")]
@@ -65,6 +67,10 @@ pub use log_file::LogFile;
 pub use owner::{
     OwnerStatus, PauseStatus, RulesFile, Stopped, pause_offline, resume_offline, rules_of, save_rules,
     text_of,
+};
+pub use reset::{
+    Engine, Item, ItemKind, Left, Outcome, Problem, ResetOptions, Survey, Tell, engines, note_elsewhere,
+    reset, survey,
 };
 pub use session::{LinkState, LinkStatus};
 

@@ -13,16 +13,16 @@ use crate::{
     event::Event,
     health::Health,
     home::{HomePaths, Identity},
-    leave::{Belongings, belongings},
     log::LogRing,
     owner::{Order, OwnerStatus, RulesFile, rules_of},
+    reset::{Survey, survey},
     session::LinkStatus,
 };
 use lattice_model::{AllocationId, ClusterId, NodeId, Timestamp, WorkloadKey, report::AllocationStatus};
 use lattice_rules::{PauseKind, Rules};
 use lattice_runtime::Runtime;
 use serde::{Deserialize, Serialize};
-use std::{io, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
@@ -73,6 +73,8 @@ pub enum Request {
         #[serde(default)]
         remove: bool,
     },
+    /// End, and leave everything as it is: [`Reply::Leaving`].
+    End {},
     /// Whether this machine is fit: [`Reply::Doctor`].
     Doctor {},
     /// The last lines of its log: [`Reply::Logs`].
@@ -101,19 +103,14 @@ pub enum Reply {
         /// Why it is not.
         problem: Option<String>,
     },
-    /// It ends and forgets its cluster.
+    /// It ends; asked to leave, it forgets its cluster.
     Leaving {},
     /// The checks, as [`crate::doctor()`] makes them.
     Doctor(serde_json::Value),
     /// Lines, the oldest first.
     Logs(Vec<String>),
     /// What would be removed.
-    Preview {
-        /// The agent's folder.
-        folder: String,
-        /// What it has in the engine.
-        belongings: Belongings,
-    },
+    Preview(Box<Survey>),
     /// It was not done.
     Error {
         /// For programs.
@@ -291,6 +288,10 @@ async fn reply(desk: &Desk, slow: &Semaphore, request: Request) -> Reply {
             desk.leave.send_replace(Some(remove));
             Reply::Leaving {}
         }
+        Request::End {} => {
+            info!("the owner wants the agent to end");
+            Reply::Leaving {}
+        }
         Request::Doctor {} => {
             let Ok(_place) = slow.try_acquire() else { return busy() };
             let checks = Box::pin(crate::doctor(&desk.paths, None)).await;
@@ -299,12 +300,12 @@ async fn reply(desk: &Desk, slow: &Semaphore, request: Request) -> Reply {
         Request::Logs { lines } => Reply::Logs(desk.log.last(lines)),
         Request::ResetPreview {} => {
             let Ok(_place) = slow.try_acquire() else { return busy() };
-            match belongings(&*desk.runtime, desk.identity.node).await {
-                Ok(belongings) => {
-                    Reply::Preview { folder: desk.paths.dir().display().to_string(), belongings }
-                }
-                Err(error) => refused("engine", chain(&error)),
+            let mut engines = crate::reset::engines(&desk.paths, None);
+            // The first is the one that this agent uses.
+            if let Some(engine) = engines.first_mut() {
+                engine.runtime = Ok(Arc::clone(&desk.runtime));
             }
+            Reply::Preview(Box::new(survey(&desk.paths, &engines, &BTreeSet::new()).await))
         }
     }
 }

@@ -71,6 +71,17 @@ impl SecretsDir {
         }
     }
 
+    /// Everything that is there of a node, wherever an agent of this user may have put it.
+    pub(crate) fn left(node: NodeId) -> Vec<PathBuf> {
+        let mut bases = candidates();
+        bases.push(PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw())));
+        bases.dedup();
+        let there = bases.into_iter().map(|base| base.join(format!("lattice-agent-{node}")));
+        let mut there: Vec<_> = there.filter(|folder| folder.is_dir()).collect();
+        there.dedup();
+        there
+    }
+
     pub(crate) fn path(&self) -> String {
         self.dir.display().to_string()
     }

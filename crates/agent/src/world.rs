@@ -79,7 +79,7 @@ fn process(engine: &Simulated, records: BTreeMap<AllocationId, AllocationRecord>
         // A machine without a memory file system.
         secrets: Arc::new(Err(AgentError::NoMemoryFolder { tried: "/run, /dev/shm".into() })),
         trees: Arc::clone(&trees),
-        images: Arc::new(Images::open("/nowhere".into(), Arc::clone(&runtime), events.clone())),
+        images: Arc::new(Images::open("/dev/null/nowhere".into(), Arc::clone(&runtime), events.clone())),
         tickets: tickets.clone(),
         events: events.clone(),
         relist: Arc::clone(&relist),

@@ -5,7 +5,7 @@
 mod support;
 
 use lattice_agent_core::{
-    AgentStatus, HomePaths, OwnerStatus, PauseKind, Reply, Request, ask, pause_offline,
+    AgentStatus, HomePaths, ItemKind, OwnerStatus, PauseKind, Reply, Request, ask, pause_offline,
 };
 use lattice_link::message::{BulkEnd, BulkFrame, ExecRequest, StreamRequest};
 use lattice_model::{
@@ -299,12 +299,12 @@ async fn consent_and_caps_are_kept_on_the_node() {
     assert!(status.reason.as_deref().unwrap().contains("consent.images"), "{status:?}");
     rules(&node, "[consent]\nimages = [\"docker.io/lattice-test/*\"]").await.unwrap();
     server.state(web, AllocationState::Running).await;
-    let Some(Reply::Preview { belongings, .. }) =
+    let Some(Reply::Preview(survey)) =
         ask(&HomePaths::new(node.folder.path()), &Request::ResetPreview {}).await.unwrap()
     else {
         panic!("a preview")
     };
-    assert_eq!(belongings.containers.len(), 1);
+    assert_eq!(survey.of(ItemKind::Container).count(), 1);
     node.stop().await;
     node.clear().await;
 }

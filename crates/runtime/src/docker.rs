@@ -13,6 +13,7 @@
 //! | `image` | what images there are, archives of images, what registries say |
 //! | `files`, `porter` | files of containers, and whole volumes, as archives |
 //! | `projects` | what a person has on an engine by Docker Compose, for `lattice import` |
+//! | `census` | which nodes have something here, and how large volumes are |
 //! | `words` | Docker's words into the model's |
 //! | `fault` | Docker's messages into [`RuntimeError`](crate::RuntimeError) |
 //!
@@ -25,6 +26,7 @@
 
 mod body;
 mod cache;
+mod census;
 mod client;
 mod create;
 mod exec;

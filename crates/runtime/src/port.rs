@@ -127,6 +127,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// used a `Conflict`, one of somebody else `Refused`.
     async fn remove_volume(&self, node: NodeId, name: &str) -> Result<()>;
 
+    /// Every node that has containers, networks or volumes here, whosever they are: for who cleans up
+    /// and does not know any more which node this machine was.
+    async fn nodes(&self) -> Result<BTreeSet<NodeId>>;
+
+    /// How much this node's volumes take on disk, as far as the engine says it soon.
+    async fn volume_sizes(&self, node: NodeId) -> Result<BTreeMap<String, lattice_model::Bytes>>;
+
     /// What happens to this node's containers from the moment of this call on, so that a listing
     /// that begins after it returned leaves no gap. The stream ends with an error when the engine
     /// goes away; an engine may drop events of a reader that is too slow, so list now and then.

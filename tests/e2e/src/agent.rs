@@ -118,9 +118,39 @@ impl Agent {
     /// # Panics
     /// When it runs already or cannot be started.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts the agent with more arguments.
+    ///
+    /// # Panics
+    /// When it runs already or cannot be started.
+    pub fn start_with(&mut self, more: &[&str]) {
         assert!(self.process.is_none(), "it runs already");
-        let mut command = self.command_of(tied(program("lattice-agent")), &["run"]);
+        let mut command = self.command_of(tied(program("lattice-agent")), &[&["run"], more].concat());
         self.process = Some(Process::start("the agent", command.stdin(Stdio::null()), &self.log_file()));
+    }
+
+    /// Starts another command of this machine's agent, in the background.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn begin(&self, args: &[&str]) -> Process {
+        let mut command = self.command_of(tied(program("lattice-agent")), args);
+        Process::start(args[0], command.stdin(Stdio::null()), &self.home.join(&format!("{}.log", args[0])))
+    }
+
+    /// The folder in which the agent's is.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The running agent.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn process(&self) -> &Process {
+        self.process.as_ref().expect("it runs")
     }
 
     /// kill -9.

@@ -75,6 +75,14 @@ impl Engine {
         self.own().kill().unwrap_or_else(|error| panic!("{error}"));
     }
 
+    /// A command on a private engine's machine, where its loopback is.
+    ///
+    /// # Panics
+    /// When the machine is off.
+    pub fn command_inside(&self, program: &str) -> Command {
+        self.own().machine().command(program).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// The socket's path.
     pub fn socket(&self) -> &str {
         &self.socket

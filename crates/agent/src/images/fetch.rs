@@ -66,21 +66,38 @@ impl Images {
         let chains: Vec<_> = self.runtime.images().await?.into_iter().map(|image| image.layers).collect();
         let known = known_layers(&config.layers, &chains);
         info!(%image, name, layers = config.layers.len(), known, "fetches an image from the server");
-        match self.bring(image, &name, &json, &config, known, &progress).await {
+        self.note(&name, &image.to_string(), lattice_model::Bytes(0));
+        let came = self.take_in(image, &name, &json, &config, known, progress).await;
+        if came.is_err() {
+            self.failed(&name).await;
+        }
+        came
+    }
+
+    async fn take_in(
+        &self,
+        image: ImageDigest,
+        name: &str,
+        json: &[u8],
+        config: &Config,
+        known: usize,
+        progress: watch::Sender<PullProgress>,
+    ) -> Result<()> {
+        match self.bring(image, name, json, config, known, &progress).await {
             // An engine that keeps images in containerd wants all layers.
             Err(AgentError::Runtime(RuntimeError::Refused { what, message })) if known > 0 => {
                 warn!(%image, what, message, "the engine wants all layers of an image");
-                self.bring(image, &name, &json, &config, 0, &progress)
+                self.bring(image, name, json, config, 0, &progress)
                     .await
-                    .inspect_err(|error| self.doubt(error, &config))?;
+                    .inspect_err(|error| self.doubt(error, config))?;
             }
-            other => other.inspect_err(|error| self.doubt(error, &config))?,
+            other => other.inspect_err(|error| self.doubt(error, config))?,
         }
-        if !self.loaded(image, &name, &config).await? {
+        if !self.loaded(image, name, config).await? {
             return Err(AgentError::Misfit { problem: "the engine took in an image and has another one" });
         }
-        let size = self.runtime.image(&name).await?.map_or(lattice_model::Bytes(0), |seen| seen.size);
-        self.note(&name, &image.to_string(), size);
+        let size = self.runtime.image(name).await?.map_or(lattice_model::Bytes(0), |seen| seen.size);
+        self.note(name, &image.to_string(), size);
         for layer in &config.layers {
             let _ = fs::remove_file(self.place(*layer));
         }

@@ -2,12 +2,13 @@
 //! is removed again when nothing uses it.
 //!
 //! - [`Images::fetch`] brings an uploaded image (`fetch`);
-//! - [`Images::pulled`] notes what a pull brought;
+//! - [`Images::coming`], [`Images::pulled`] and [`Images::failed`] note what a pull brings;
 //! - [`Images::collect`] removes what nothing uses: every now and then by [`Images::tend`], and by
 //!   whoever sees the disk run full, as `collect(Want::pressure(bytes)).await`, which says what it freed.
 //!
 //! What was brought is in `images/brought.json` of the agent's folder, by name. An image that was on the
-//! engine before, or that somebody else brings, is not in it and is never removed.
+//! engine before, or that somebody else brings, is not in it and is never removed. It is noted before it is
+//! asked for, with no bytes yet, so that an agent that is killed meanwhile leaves nothing that nobody knows of.
 
 mod fetch;
 mod part;
@@ -82,11 +83,7 @@ impl Images {
 
     /// Removes what fetches of an earlier agent left.
     pub(crate) fn clear_leftovers(&self) {
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
-            if entry.file_name() != LIST {
-                let _ = fs::remove_file(entry.path());
-            }
-        }
+        clear(&self.folder);
     }
 
     /// What the engine calls an image that a container is to be made of.
@@ -95,14 +92,39 @@ impl Images {
         id.unwrap_or_else(|| image.to_owned())
     }
 
-    /// Whether an image is there, to be asked before it is pulled.
-    pub(crate) async fn before(&self, image: &str) -> Option<ImageSeen> {
+    async fn seen(&self, image: &str) -> Option<ImageSeen> {
         self.runtime.image(image).await.ok().flatten()
+    }
+
+    /// An image is about to be pulled. Gives what is there under its name; where that is nothing, what
+    /// comes is Lattice's.
+    ///
+    /// # Errors
+    /// [`AgentError::Runtime`]: an engine that does not answer says nothing about whose an image is.
+    pub(crate) async fn coming(&self, image: &str) -> Result<Option<ImageSeen>> {
+        let before = self.runtime.image(image).await?;
+        if before.is_none() {
+            self.note(image, image, Bytes(0));
+        }
+        Ok(before)
+    }
+
+    /// It did not come. What an engine may still finish stays noted.
+    pub(crate) async fn failed(&self, image: &str) {
+        if let Ok(None) = self.runtime.image(image).await {
+            self.forget(image);
+        }
+    }
+
+    fn forget(&self, name: &str) {
+        let mut brought = self.brought.lock();
+        brought.retain(|image| image.name != name);
+        self.save(&brought);
     }
 
     /// Notes what a pull brought.
     pub(crate) async fn pulled(&self, image: &str, before: Option<ImageSeen>) {
-        let Some(after) = self.before(image).await else { return };
+        let Some(after) = self.seen(image).await else { return };
         match before {
             None => self.note(image, image, after.size),
             Some(before) if before.id != after.id && self.knows(image) => {
@@ -154,6 +176,7 @@ impl Images {
     /// [`AgentError`] when the engine does not answer, or the agent ends.
     pub(crate) async fn collect(&self, want: Want) -> Result<Collected> {
         let _one = self.collecting.lock().await;
+        self.weigh().await?;
         let used = self.in_use().await?;
         let gone = {
             let mut brought = self.brought.lock();
@@ -169,15 +192,31 @@ impl Images {
             if !remove(&*self.runtime, &name).await? {
                 continue;
             }
-            let mut brought = self.brought.lock();
-            let bytes = brought.iter().find(|image| image.name == name).map_or(Bytes(0), |image| image.bytes);
-            brought.retain(|image| image.name != name);
-            self.save(&brought);
+            let bytes = {
+                let brought = self.brought.lock();
+                brought.iter().find(|image| image.name == name).map_or(Bytes(0), |image| image.bytes)
+            };
+            self.forget(&name);
             info!(image = name, %bytes, "an image that nothing uses is removed");
             collected.bytes = Bytes(collected.bytes.0 + bytes.0);
             collected.removed.push(name);
         }
         Ok(collected)
+    }
+
+    /// Of what an agent that was killed had asked for, nobody knows yet how large it is.
+    async fn weigh(&self) -> Result<()> {
+        let unknown = |image: &&Brought| image.bytes == Bytes(0);
+        let names: Vec<_> = self.brought.lock().iter().filter(unknown).map(|i| i.name.clone()).collect();
+        for name in names {
+            let Some(seen) = self.runtime.image(&name).await? else { continue };
+            let mut brought = self.brought.lock();
+            for image in brought.iter_mut().filter(|image| image.name == name) {
+                image.bytes = seen.size;
+            }
+            self.save(&brought);
+        }
+        Ok(())
     }
 
     /// The images that allocations ask for.
@@ -190,19 +229,47 @@ impl Images {
 }
 
 /// Removes everything that was brought and that nothing uses, for who leaves; nobody else has the list open.
+/// What something uses stays in the list.
 pub(crate) async fn remove_brought(folder: &Path, runtime: &dyn Runtime) -> Result<()> {
-    for image in read_list(folder) {
-        remove(runtime, &image.name).await?;
+    for image in brought(folder) {
+        if remove(runtime, &image.name).await? {
+            strike(folder, &image.name)?;
+        }
     }
     Ok(())
 }
 
-/// Removes one; whether it is gone.
-async fn remove(runtime: &dyn Runtime, name: &str) -> Result<bool> {
-    // Without a name of its own it may have got somebody else's, which is not ours to take.
-    if name.parse::<ImageDigest>().is_ok()
-        && let Some(seen) = runtime.image(name).await?
-        && !seen.tags.is_empty()
+/// What was brought, for who looks while no agent has the list open, or does not change it.
+pub(crate) fn brought(folder: &Path) -> Vec<Brought> {
+    read_list(folder)
+}
+
+/// Takes one that is gone from the list.
+pub(crate) fn strike(folder: &Path, name: &str) -> Result<()> {
+    let mut brought = read_list(folder);
+    brought.retain(|image| image.name != name);
+    let json = serde_json::to_vec(&brought).unwrap_or_default();
+    Ok(keyfile::replace(&folder.join(LIST), &json)?)
+}
+
+/// Removes what is no list: layers on their way.
+pub(crate) fn clear(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_name() != LIST {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Without a name of its own an image may have got somebody else's, and is not Lattice's to take then.
+pub(crate) fn is_ours(name: &str, seen: &ImageSeen) -> bool {
+    name.parse::<ImageDigest>().is_err() || seen.tags.is_empty()
+}
+
+/// Removes one; whether it is gone, or nothing of Lattice's any more.
+pub(crate) async fn remove(runtime: &dyn Runtime, name: &str) -> Result<bool> {
+    if let Some(seen) = runtime.image(name).await?
+        && !is_ours(name, &seen)
     {
         return Ok(true);
     }
@@ -257,7 +324,7 @@ mod tests {
         let open = || Images::open(home.path().join("images"), Arc::clone(&engine), events.clone());
         let images = open();
         for name in ["web:1", "db:1", "own:1"] {
-            let before = images.before(name).await;
+            let before = images.coming(name).await.unwrap();
             engine.pull(name, None, None, watch::channel(PullProgress::default()).0).await.unwrap();
             images.pulled(name, before).await;
         }
@@ -268,6 +335,16 @@ mod tests {
         for (name, there) in [("web:1", true), ("db:1", false), ("own:1", true)] {
             assert_eq!(engine.has_image(name).await.unwrap(), there, "{name}");
         }
+        // What does not come is not noted; what an agent asked for and did not live to see is.
+        assert!(images.coming("none:1").await.unwrap().is_none() && images.knows("none:1"));
+        images.failed("none:1").await;
+        assert!(!images.knows("none:1"));
+        assert!(images.coming("late:1").await.unwrap().is_none());
+        engine.pull("late:1", None, None, watch::channel(PullProgress::default()).0).await.unwrap();
+        drop(images);
+        let images = open();
+        let late = images.collect(Want::pressure(Bytes(u64::MAX))).await.unwrap();
+        assert_eq!((late.removed, late.bytes), (vec!["late:1".to_owned()], Bytes::from_mib(1)));
         // The next agent knows what the former one brought.
         drop(images);
         let images = open();
@@ -275,5 +352,6 @@ mod tests {
         assert!(images.knows("web:1") && !images.knows("db:1") && !images.knows("own:1"));
         remove_brought(&home.path().join("images"), &*engine).await.unwrap();
         assert!(!engine.has_image("web:1").await.unwrap() && engine.has_image("own:1").await.unwrap());
+        assert_eq!(brought(&home.path().join("images")), []);
     }
 }

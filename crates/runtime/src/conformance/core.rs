@@ -128,6 +128,11 @@ pub async fn what_is_not_ours_stays_untouched(runtime: Arc<dyn Runtime>, image: 
         assert_eq!(runtime.list_volumes(stage.node).await.unwrap(), []);
         assert_eq!(runtime.list_networks(stage.other).await.unwrap().len(), 1);
         assert_eq!(runtime.list_volumes(stage.other).await.unwrap().len(), 1);
+        let nodes = runtime.nodes().await.unwrap();
+        assert!(nodes.contains(&stage.other) && !nodes.contains(&stage.node));
+        let sizes = runtime.volume_sizes(stage.other).await.unwrap();
+        assert!(sizes.keys().all(|name| *name == volume), "{sizes:?}");
+        assert!(runtime.volume_sizes(stage.node).await.unwrap().is_empty());
         assert_eq!(runtime.inspect(&id).await.unwrap().unwrap().state, ContainerState::Running);
     })
     .await;

@@ -4,7 +4,7 @@
 use super::{
     body,
     cache::{Cache, Summary},
-    create,
+    census, create,
     exec::DockerExec,
     fault::fault,
     files, image,
@@ -44,7 +44,7 @@ use lattice_model::{
 use serde::Deserialize;
 use serde_json::json;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     future::Future,
     sync::Arc,
     time::Instant,
@@ -529,6 +529,14 @@ impl Runtime for Docker {
         porter::forget_idle(self, name).await?;
         let call = self.api().remove_volume(name, None::<query::RemoveVolumeOptions>);
         gone_is_fine(self.within(SLOW, || format!("volume {name}"), call).await)
+    }
+
+    async fn nodes(&self) -> Result<BTreeSet<NodeId>> {
+        census::nodes(self).await
+    }
+
+    async fn volume_sizes(&self, node: NodeId) -> Result<BTreeMap<String, lattice_model::Bytes>> {
+        census::volume_sizes(self, node).await
     }
 
     async fn events(&self, node: NodeId) -> Result<BoxStream<'static, Result<EngineEvent>>> {

@@ -46,6 +46,8 @@ const PLACE: &str = "/volume";
 const FILLING: Duration = Duration::from_secs(24 * 3600);
 /// How long one waits for another porter of the same volume.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the removal of a left porter's image is waited for.
+const IMAGE_PATIENCE: Duration = Duration::from_secs(5);
 /// An archive without an entry, which is an image without a file.
 const EMPTY: [u8; 1024] = [0; 1024];
 /// The most of the engine's answer about a new image that is read.
@@ -155,12 +157,12 @@ async fn remove(docker: &Docker, left: Left) {
     {
         tracing::warn!(container = %container.0, %error, "a container that carried a volume was not removed; the next copy of that volume, or its removal, does that");
     }
-    remove_image(docker, &left.image);
+    drop(remove_image(docker, &left.image));
 }
 
 /// In the background: to remove an image the engine asks every container, and one whose volume is
 /// being carried answers only when that is done. Its carrier may wait for us.
-fn remove_image(docker: &Docker, image: &str) {
+fn remove_image(docker: &Docker, image: &str) -> tokio::task::JoinHandle<()> {
     let (docker, image) = (docker.clone(), image.to_owned());
     tokio::spawn(async move {
         let path = format!("/images/{}", query_value(&image));
@@ -168,7 +170,7 @@ fn remove_image(docker: &Docker, image: &str) {
         if let Err(error) = docker.within(FILLING, || format!("image {image}"), call).await {
             tracing::debug!(image, %error, "an empty image stays");
         }
-    });
+    })
 }
 
 /// A volume, without what an image may have for it.
@@ -183,24 +185,27 @@ fn name_of(volume: &str) -> Result<String> {
     Ok(format!("lattice_porter_{}", checked("volume", volume)?))
 }
 
-/// Removes a porter of this volume that somebody left.
-pub(super) async fn forget(docker: &Docker, volume: &str) -> Result<()> {
+/// Removes a porter of this volume that somebody left; gives the removal of its image.
+pub(super) async fn forget(docker: &Docker, volume: &str) -> Result<Option<tokio::task::JoinHandle<()>>> {
     match look(docker, &name_of(volume)?).await? {
         Some((labels, id, image)) if labels.get(LABEL_PORTER).is_some_and(|label| label == volume) => {
             docker.remove(&ContainerId(id), true).await?;
-            remove_image(docker, &image);
-            Ok(())
+            Ok(Some(remove_image(docker, &image)))
         }
         // Somebody else's; making one of the same name says so.
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }
 
-/// The same, unless it carries now: then it is not waited for.
+/// The same, unless it carries now: then it is not waited for. Who takes everything away and ends finds no image
+/// of it left, where the engine is not busy with another one.
 pub(super) async fn forget_idle(docker: &Docker, volume: &str) -> Result<()> {
     let lock = docker.porters().of(volume);
     let Ok(_alone) = lock.try_lock() else { return Err(is_carried(volume)) };
-    forget(docker, volume).await
+    if let Some(image) = forget(docker, volume).await? {
+        let _ = tokio::time::timeout(IMAGE_PATIENCE.as_std(), image).await;
+    }
+    Ok(())
 }
 
 fn is_carried(volume: &str) -> RuntimeError {
@@ -214,7 +219,7 @@ fn is_carried(volume: &str) -> RuntimeError {
 pub(super) async fn clear(docker: &Docker, id: String) -> Result<()> {
     if let Some((_, id, image)) = look(docker, &id).await? {
         docker.remove(&ContainerId(id), true).await?;
-        remove_image(docker, &image);
+        drop(remove_image(docker, &image));
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use lattice_model::{
 };
 use parking_lot::Mutex;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak},
 };
 use tokio::{
@@ -367,6 +367,18 @@ impl Runtime for Simulated {
     async fn remove_volume(&self, node: NodeId, name: &str) -> Result<()> {
         let what = format!("volume {name}");
         self.call(&what, Kind::Change, |state, _| state.remove_volume(node, name)).await
+    }
+
+    async fn nodes(&self) -> Result<BTreeSet<NodeId>> {
+        self.call("list of nodes", Kind::Look, |state, _| Ok(state.nodes())).await
+    }
+
+    async fn volume_sizes(&self, node: NodeId) -> Result<BTreeMap<String, lattice_model::Bytes>> {
+        let sized = |volume: VolumeSeen| (volume.name, lattice_model::Bytes::from_mib(1));
+        self.call("sizes of volumes", Kind::Look, |state, _| {
+            Ok(state.volumes(node).into_iter().map(sized).collect())
+        })
+        .await
     }
 
     async fn events(&self, node: NodeId) -> Result<BoxStream<'static, Result<EngineEvent>>> {

@@ -461,6 +461,12 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn nodes(&self) -> BTreeSet<NodeId> {
+        let containers = self.containers.values().map(|c| &c.seen.labels);
+        let labels = containers.chain(self.networks.values()).chain(self.volumes.values());
+        labels.filter_map(|labels| labels.get(LABEL_NODE)?.parse().ok()).collect()
+    }
+
     pub(super) fn networks(&self, node: NodeId) -> Vec<NetworkSeen> {
         let ours = ours(&self.networks, node);
         ours.map(|(name, labels)| NetworkSeen { name, labels }).collect()

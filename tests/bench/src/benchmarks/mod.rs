@@ -5,6 +5,7 @@ mod api_rates;
 mod deploy_latency;
 mod direct;
 mod image_share;
+mod reset_time;
 mod restart_latency;
 mod rolling;
 mod scale;
@@ -26,4 +27,5 @@ pub(crate) const ALL: &[&dyn Benchmark] = &[
     &agent_footprint::AgentFootprint,
     &server_footprint::ServerFootprint,
     &image_share::ImageShare,
+    &reset_time::ResetTime,
 ];

@@ -18,6 +18,7 @@ mod node_loss;
 mod nodes;
 mod project;
 mod replicas;
+mod reset;
 mod rollouts;
 mod secrets;
 mod service;
