@@ -376,7 +376,13 @@ pub async fn ask_status(paths: &HomePaths) -> io::Result<Option<AgentStatus>> {
 pub async fn ask(paths: &HomePaths, request: &Request) -> io::Result<Option<Reply>> {
     let stream = match UnixStream::connect(paths.socket()).await {
         Ok(stream) => stream,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+        // Reset: it ended while the connection waited to be taken.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+            ) =>
+        {
             return Ok(None);
         }
         Err(error) => return Err(error),
