@@ -223,6 +223,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         spawn(&tasks, &stop, Keeper { manager, sensors, felt, owner, orders, events, disk }.run());
     }
     let (machines, machine_seen) = watch::channel(machine.clone());
+    let (lent_for_images, machines_for_images) = (lent.clone(), machine_seen.clone());
     let (health, health_seen) = watch::channel(Health::default());
     let (told, server_clock) = (Told::default(), ServerClock::default());
     spawn(
@@ -282,7 +283,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     // Before anything is fetched.
     trees.reach(session.bulk());
     images.reach(session.bulk());
-    spawn(&tasks, &stop, Arc::clone(&images).tend(|| None));
+    spawn(&tasks, &stop, Arc::clone(&images).tend(lent_for_images, machines_for_images));
     spawn(&tasks, &stop, watcher.run());
     let certificate = session.certificate();
     spawn(&tasks, &stop, session.run());

@@ -2,7 +2,10 @@
 
 use lattice_model::{
     Bytes, Cpu, GoalAllocation, ProjectName,
-    spec::{DEFAULT_CAPABILITIES, GpuCount, GpuRequest, SandboxSpec, ULIMITS, Ulimit},
+    spec::{
+        DEFAULT_CAPABILITIES, GpuCount, GpuRequest, ImagePin, ImageSource, SandboxSpec, ULIMITS, Ulimit,
+        WorkloadSpec,
+    },
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -103,11 +106,10 @@ impl NodePolicy {
         }
         let spec = &allocation.spec;
         if let Some(images) = &self.images
-            && !images.iter().any(|pattern| is_image(pattern, &spec.image))
+            && let Some(name) = refuse_image(images, spec)
         {
             return Some(format!(
-                "the owner of this machine does not run the image {} (consent.images in rules.toml)",
-                whole_name(&spec.image)
+                "the owner of this machine does not run the image {name} (consent.images in rules.toml)"
             ));
         }
         if let Some(limit) = spec.resources.memory_limit.filter(|limit| *limit > self.memory) {
@@ -208,6 +210,24 @@ impl NodePolicy {
         }
         request
     }
+}
+
+/// The image's name in the owner's eyes, unless he runs it. What an uploaded image is called proves nothing, as whoever
+/// uploads it chooses that: it counts as `uploaded/NAME`, or by its id. Neither does a name that the engine would
+/// take for the id of any image that it has.
+fn refuse_image(images: &BTreeSet<String>, spec: &WorkloadSpec) -> Option<String> {
+    if let Some(ImagePin { from: ImageSource::Server, digest, .. }) = &spec.pin {
+        let names = [format!("uploaded/{}", spec.image), digest.to_string()];
+        let runs = images.iter().any(|pattern| names.iter().any(|name| matches(pattern, name)));
+        let [name, _] = names;
+        return (!runs).then_some(name);
+    }
+    let id = spec.image.strip_prefix("sha256:").unwrap_or(&spec.image);
+    if spec.pin.is_none() && !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Some(format!("{}, which may be an id: with a tag it is a name", spec.image));
+    }
+    let runs = images.iter().any(|pattern| is_image(pattern, &spec.image));
+    (!runs).then(|| whole_name(&spec.image))
 }
 
 /// The whole name of an image, as Docker completes it: `nginx` is `docker.io/library/nginx`.

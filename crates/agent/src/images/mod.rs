@@ -13,7 +13,9 @@
 mod fetch;
 mod part;
 
-use crate::{AgentError, clock, error::Result, event::Event, home::make_private};
+use crate::{
+    AgentError, clock, error::Result, event::Event, facts::Machine, home::make_private, owner::Lent,
+};
 use lattice_converge::images::{Brought, Want, note_use, surplus};
 use lattice_identity::keyfile;
 use lattice_link::client::BulkDialer;
@@ -27,11 +29,13 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{info, warn};
 
 /// How often what nothing uses is looked for.
 const TEND: Duration = Duration::from_secs(600);
+/// How long after an image came the owner's cap is looked at: what is to use it has begun to by then.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// What a collection removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub(crate) struct Images {
     engine_ids: Mutex<BTreeMap<ImageDigest, String>>,
     /// One collection at a time.
     collecting: tokio::sync::Mutex<()>,
+    /// Something was brought.
+    grown: Notify,
 }
 
 impl std::fmt::Debug for Images {
@@ -73,6 +79,7 @@ impl Images {
             brought: Mutex::new(brought),
             engine_ids: Mutex::default(),
             collecting: tokio::sync::Mutex::default(),
+            grown: Notify::new(),
         }
     }
 
@@ -146,6 +153,7 @@ impl Images {
         brought.retain(|known| known.name != image.name);
         brought.push(image);
         self.save(&brought);
+        self.grown.notify_one();
     }
 
     fn save(&self, brought: &[Brought]) {
@@ -159,11 +167,35 @@ impl Images {
         }
     }
 
-    /// Removes images every now and then, within what the owner lends for them.
-    pub(crate) async fn tend(self: Arc<Self>, cap: impl Fn() -> Option<Bytes>) {
+    /// Removes images every now and then; at once where they take more than the owner lends for them, since one
+    /// came or since he lends less.
+    pub(crate) async fn tend(
+        self: Arc<Self>,
+        mut lent: watch::Receiver<Arc<Lent>>,
+        machine: watch::Receiver<Machine>,
+    ) {
         loop {
-            tokio::time::sleep(TEND).await;
-            if let Err(error) = self.collect(Want::routine(cap())).await {
+            tokio::select! {
+                () = tokio::time::sleep(TEND) => {}
+                // Many come together, and the last one of them has to be in use before it is judged.
+                () = self.grown.notified() => {
+                    tokio::time::sleep(SETTLE).await;
+                    if !over(lent.borrow().disk(&machine.borrow()), &self.brought.lock()) {
+                        continue;
+                    }
+                }
+                changed = lent.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let cap = lent.borrow().disk(&machine.borrow());
+                    if !over(cap, &self.brought.lock()) {
+                        continue;
+                    }
+                }
+            }
+            let cap = lent.borrow().disk(&machine.borrow());
+            if let Err(error) = self.collect(Want::routine(cap)).await {
                 warn!(error = crate::error::chain(&error), "images that nothing uses were not removed");
             }
         }
@@ -280,6 +312,11 @@ pub(crate) async fn remove(runtime: &dyn Runtime, name: &str) -> Result<bool> {
     }
 }
 
+/// Whether images take more than the owner lends.
+fn over(cap: Option<Bytes>, images: &[Brought]) -> bool {
+    cap.is_some_and(|cap| images.iter().map(|image| image.bytes.0).sum::<u64>() > cap.0)
+}
+
 /// The list of what was brought.
 const LIST: &str = "brought.json";
 
@@ -307,7 +344,6 @@ mod tests {
         PullProgress,
         simulated::{Program, Settings, Simulated},
     };
-    use tokio::sync::watch;
 
     #[tokio::test]
     async fn what_was_brought_goes_when_nothing_uses_it_and_nothing_else_does() {
@@ -353,5 +389,42 @@ mod tests {
         remove_brought(&home.path().join("images"), &*engine).await.unwrap();
         assert!(!engine.has_image("web:1").await.unwrap() && engine.has_image("own:1").await.unwrap());
         assert_eq!(brought(&home.path().join("images")), []);
+    }
+
+    #[tokio::test]
+    async fn what_takes_more_than_the_owner_lends_goes_at_once_and_what_is_used_stays() {
+        let mut settings = Settings::new(1, Timestamp(0));
+        settings.any_image = Some(Arc::new(Program::deaf()));
+        let engine: Arc<dyn Runtime> = Arc::new(Simulated::new(settings));
+        let (events, mut inbox) = mpsc::channel(4);
+        tokio::spawn(async move {
+            while let Some(Event::ImagesInUse(answer)) = inbox.recv().await {
+                let _ = answer.send(["web:1".to_owned()].into());
+            }
+        });
+        let home = tempfile::tempdir().unwrap();
+        let images = Arc::new(Images::open(home.path().join("images"), Arc::clone(&engine), events));
+        for name in ["web:1", "db:1"] {
+            let before = images.coming(name).await.unwrap();
+            engine.pull(name, None, None, watch::channel(PullProgress::default()).0).await.unwrap();
+            images.pulled(name, before).await;
+        }
+        let lent = |text: &str| {
+            let rules = lattice_rules::Rules::parse(text).unwrap().check(None).unwrap();
+            let word = lattice_rules::Word::Rules(Box::new(rules));
+            Arc::new(Lent::new(crate::AgentConfig::default(), &word))
+        };
+        let (lends, lent_now) = watch::channel(lent(""));
+        let (_machine, machine) = watch::channel(Machine::default());
+        let tending = tokio::spawn(Arc::clone(&images).tend(lent_now, machine));
+        lends.send_replace(lent("[caps]\ndisk = \"1m\""));
+        let gone = async {
+            while engine.has_image("db:1").await.unwrap() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+        assert!(engine.has_image("web:1").await.unwrap() && images.knows("web:1"));
+        tending.abort();
     }
 }

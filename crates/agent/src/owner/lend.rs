@@ -33,6 +33,11 @@ impl Lent {
         self.consent.exec.unwrap_or(true)
     }
 
+    /// The most that images may take on disk, where the owner says how much disk is lent.
+    pub(crate) fn disk(&self, machine: &Machine) -> Option<Bytes> {
+        self.caps.disk.map(|share| Bytes(share.of(machine.disk_free.0)))
+    }
+
     /// What is told to the server.
     pub(crate) fn capacity(&self, machine: &Machine) -> Capacity {
         let Capacity { cpu, memory, disk } = self.config.lent(machine);
@@ -96,6 +101,8 @@ mod tests {
             (quarter.cpu, quarter.memory, quarter.disk),
             (Cpu(2000), Bytes::from_mib(2500), Bytes(10 << 30))
         );
+        assert_eq!(lent("", "[caps]\ndisk = \"10g\"").disk(&machine), Some(Bytes(10 << 30)));
+        assert_eq!(lent("", "").disk(&machine), None);
         let cores = lent("cpu = 3", "[caps]\ncpu = 2.5").capacity(&machine);
         assert_eq!((cores.cpu, cores.memory), (Cpu(2500), Bytes::from_mib(8000)));
         assert_eq!(lent("cpu = 1", "[caps]\ncpu = 2.5").policy(&machine).cpu, Cpu(1000));

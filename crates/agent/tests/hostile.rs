@@ -1,0 +1,378 @@
+//! A server that means harm, over the real link, to a real agent on a real engine: what it asks for is refused with
+//! a reason, and what is not Lattice's stays as it was. Goals are written here byte by byte, since the types of the
+//! project cannot say most of this.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+use lattice_agent_core::{HomePaths, Reply, Request, ask};
+use lattice_link::message::{
+    BulkEnd, BulkFrame, Copying, ExecRequest, FilesRequest, LogsRequest, StreamRequest, VolumeRequest,
+};
+use lattice_model::{
+    AllocationId, Goal, GoalId, GoalVolume, NodeId, SealedGoal, VolumeId,
+    container::{LABEL_ALLOCATION, LABEL_NODE},
+    report::{AllocationState, ReportKind},
+    spec::{MountSpec, TreeDigest, TreeMount},
+};
+use lattice_tree::Packer;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use std::{path::Path, process::Command};
+use support::{IMAGE, Node, Server, goal, id, random, socket};
+
+const SLEEP: &str = "sleep 3600";
+
+fn docker(args: &[&str]) -> String {
+    let host = format!("unix://{}", socket());
+    let output = Command::new("docker").arg("-H").arg(host).args(args).output().unwrap();
+    assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Sends any bytes as a goal.
+fn give(server: &Server, revision: u64, body: &Value) -> GoalId {
+    let (id, body) = (GoalId { incarnation: 1, revision }, serde_json::to_vec(body).unwrap());
+    let sealed = SealedGoal::from_parts(id, Sha256::digest(&body).into(), body.into()).unwrap();
+    server.fake.goal.send_replace(Some(sealed));
+    id
+}
+
+async fn refusal(server: &Server, what: &str, goal: GoalId) -> String {
+    server
+        .until(&format!("{what} is refused"), |seen| {
+            seen.reports.iter().find_map(|(_, kind)| match kind {
+                ReportKind::GoalRefused { goal: refused, reason } if *refused == goal => Some(reason.clone()),
+                _ => None,
+            })
+        })
+        .await
+}
+
+/// The goal as a value, and the way to the one allocation's specification.
+fn written(goal: &Goal) -> Value {
+    serde_json::to_value(goal).unwrap()
+}
+
+fn spec(goal: &mut Value) -> &mut Value {
+    let allocations = goal["allocations"].as_object_mut().unwrap();
+    &mut allocations.values_mut().next().unwrap()["spec"]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_must_never_run_cannot_be_asked_for() {
+    let server = Server::start().await;
+    let mut node = Node::running(&server).await;
+    let web = id();
+    server.give(1, &goal([(web, SLEEP)]));
+    server.state(web, AllocationState::Running).await;
+    let before = node.container(web).await.unwrap();
+    let plain = goal([(web, SLEEP)]);
+    let mut revision = 1;
+    // 1. What a container must not have, wherever a specification has room for it.
+    for (place, key, value) in [
+        ("", "privileged", json!(true)),
+        ("", "network_mode", json!("host")),
+        ("", "pid", json!("host")),
+        ("", "ipc", json!("host")),
+        ("", "userns_mode", json!("host")),
+        ("", "uts", json!("host")),
+        ("", "cgroup_parent", json!("/")),
+        ("", "devices", json!(["/dev/sda:/dev/sda"])),
+        ("", "device_cgroup_rules", json!(["a *:* rwm"])),
+        ("", "binds", json!(["/:/host"])),
+        ("", "volumes_from", json!(["precious"])),
+        ("", "runtime", json!("io.containerd.runc.v2")),
+        ("", "restart_engine", json!("always")),
+        ("sandbox", "privileged", json!(true)),
+        ("sandbox", "security_opt", json!(["seccomp=unconfined"])),
+        ("sandbox", "apparmor", json!("unconfined")),
+        ("sandbox", "no_new_privileges", json!(false)),
+        ("process", "privileged", json!(true)),
+        ("process", "pid", json!("host")),
+        ("resources", "devices", json!(["/dev/kvm"])),
+        ("naming", "network_mode", json!("host")),
+        ("logs", "path", json!("/etc/cron.d/x")),
+    ] {
+        revision += 1;
+        let mut body = written(&plain);
+        let mut at = spec(&mut body);
+        if !place.is_empty() {
+            if at[place].is_null() {
+                at[place] = json!({});
+            }
+            at = &mut at[place];
+        }
+        at[key] = value;
+        let sent = give(&server, revision, &body);
+        let reason = refusal(&server, key, sent).await;
+        assert!(reason.contains(key), "{key}: {reason}");
+    }
+    // 2. Mounts of the host, the engine's socket among them, and names that lead elsewhere.
+    for (what, part, value) in [
+        ("a host path", "mounts", json!([{"source": "/", "target": "/host"}])),
+        ("the engine's socket", "mounts", json!([{"volume": "/var/run/docker.sock", "target": "/s"}])),
+        ("a path for a volume", "mounts", json!([{"volume": "../../etc", "target": "/etc"}])),
+        ("a bind of a tree", "trees", json!([{"tree": "../../../../etc", "target": "/e"}])),
+        ("a secret's name", "secrets", json!([{"secret": "../../node.key", "target": "/k"}])),
+        ("a memory that is no number", "resources", json!({"memory_limit": "-1"})),
+        ("a digest that is none", "pin", json!({"from": "server", "digest": "latest"})),
+    ] {
+        revision += 1;
+        let mut body = written(&plain);
+        spec(&mut body)[part] = value;
+        let sent = give(&server, revision, &body);
+        assert!(!refusal(&server, what, sent).await.is_empty());
+    }
+    // 3. Beside the specification.
+    for (what, change) in [
+        ("an unknown part", json!({"hooks": ["rm -rf /"]})),
+        ("foreign containers to stop", json!({"stop": ["precious"]})),
+        ("a removal by name", json!({"remove": ["precious"]})),
+        ("another node", json!({"node": NodeId::from_random(random())})),
+    ] {
+        revision += 1;
+        let mut body = written(&plain);
+        body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let sent = give(&server, revision, &body);
+        assert!(!refusal(&server, what, sent).await.is_empty());
+    }
+    // 4. Something that is no goal at all, and one that is older than what the node has seen.
+    let sent = give(&server, 9000, &json!([{"deep": vec![[[[0]]]; 5000]}]));
+    assert!(!refusal(&server, "a list", sent).await.is_empty());
+    let newer = server.give(9001, &plain);
+    server.until("the newer goal", |seen| seen.accepted.contains(&newer).then_some(())).await;
+    let old = server.give(8999, &goal([]));
+    assert!(refusal(&server, "an older goal", old).await.contains("newer"));
+    // Through all of it what ran goes on, and nothing else came.
+    let after = node.container(web).await.unwrap();
+    assert_eq!((before.id, before.started_at), (after.id, after.started_at));
+    assert_eq!(node.runtime.list(node.node).await.unwrap().len(), 1);
+    node.clear().await;
+}
+
+/// What the words of a goal can say and the owner does not allow: the allocation is refused, by name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_owner_does_not_allow_is_refused() {
+    let server = Server::start().await;
+    let mut node = Node::running(&server).await;
+    let rules =
+        "[consent]\nprojects = [\"default\"]\nimages = [\"docker.io/lattice-test/*\"]\nexec = false\n";
+    let paths = HomePaths::new(node.folder.path());
+    node.says("it listens", |_| true).await;
+    let set = ask(&paths, &Request::SetRules { text: rules.into() }).await.unwrap();
+    assert!(matches!(set, Some(Reply::Owner(_))), "{set:?}");
+    let image = docker(&["image", "inspect", "--format", "{{.Id}}", IMAGE]);
+    let (hex, short) = (image.strip_prefix("sha256:").unwrap(), &image[7..19]);
+    let server_pin = json!({"from": "server", "digest": image});
+    for (n, (part, value, word)) in [
+        ("sandbox", json!({"cap_add": ["SYS_ADMIN"]}), "capability SYS_ADMIN"),
+        ("sandbox", json!({"cap_add": ["NET_ADMIN"]}), "capability NET_ADMIN"),
+        ("sandbox", json!({"sysctls": {"kernel.core_pattern": "|/x"}}), "kernel.core_pattern"),
+        ("sandbox", json!({"sysctls": {"vm.overcommit_memory": "1"}}), "vm.overcommit_memory"),
+        ("sandbox", json!({"ulimits": {"nofile": {"soft": -1, "hard": -1}}}), "ulimit nofile"),
+        ("gpus", json!({"count": "all"}), "lends no GPU"),
+        ("process", json!({"oom_score_adj": -1000}), "oom_score_adj"),
+        ("resources", json!({"memory_limit": 1u64 << 50}), "owner lends"),
+        ("resources", json!({"cpu_limit": 4_000_000}), "owner lends"),
+        ("logs", json!({"max_size": 1u64 << 40, "max_files": 1000}), "max_log"),
+        (
+            "ports",
+            json!([{"target": {"port": 80, "protocol": "tcp"}, "host_ip": "0.0.0.0", "published": 7}]),
+            "beyond loopback",
+        ),
+        // The owner's list of images cannot be slipped by: not by a name, an id, or what an upload calls itself.
+        ("image", json!("docker.io/library/postgres:15"), "consent.images"),
+        ("image", json!("evil.example/docker.io/lattice-test/busybox:1"), "consent.images"),
+        ("image", json!(image), "consent.images"),
+        ("image", json!(hex), "consent.images"),
+        ("image", json!(short), "consent.images"),
+        ("pin", server_pin, "uploaded/lattice-test/busybox:1"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (bad, revision) = (id(), n as u64 + 1);
+        let mut body = written(&goal([(bad, SLEEP)]));
+        spec(&mut body)[part] = value;
+        give(&server, revision, &body);
+        let status = server.state(bad, AllocationState::Failed).await;
+        let reason = status.reason.unwrap_or_default();
+        assert!(reason.contains(word), "{part}: {reason}");
+        assert!(node.container(bad).await.is_none(), "{part}");
+    }
+    // Another project's work.
+    let foreign = id();
+    let mut other = goal([(foreign, SLEEP)]);
+    other.allocations.get_mut(&foreign).unwrap().workload = "other/agent-test/web".parse().unwrap();
+    server.give(100, &other);
+    let status = server.state(foreign, AllocationState::Failed).await;
+    assert!(status.reason.unwrap_or_default().contains("project other"));
+    // A volume of more than a node has is no container, nor is one with labels of somebody else's: ours win.
+    let web = id();
+    let mut body = written(&goal([(web, SLEEP)]));
+    let stranger = NodeId::from_random(random());
+    spec(&mut body)["labels"] =
+        json!({LABEL_NODE: stranger, LABEL_ALLOCATION: id(), "com.docker.compose.project": "x"});
+    give(&server, 101, &body);
+    server.state(web, AllocationState::Running).await;
+    assert!(node.container(web).await.is_some());
+    assert!(node.runtime.list(stranger).await.unwrap().is_empty());
+    assert!(!fails(&server, exec(web), "owner_forbids").await.is_empty());
+    node.clear().await;
+}
+
+fn exec(allocation: AllocationId) -> StreamRequest {
+    StreamRequest::Exec(ExecRequest {
+        allocation,
+        command: vec!["true".into()],
+        tty: false,
+        stdin: false,
+        size: None,
+        user: None,
+        workdir: None,
+        env: Default::default(),
+    })
+}
+
+/// Asks for a stream, which is to be refused; gives the message.
+async fn fails(server: &Server, request: StreamRequest, code: &str) -> String {
+    let mut stream = server.open(request).await;
+    loop {
+        match tokio::time::timeout(support::LIMIT, stream.recv.recv()).await.unwrap().unwrap() {
+            Some(BulkFrame::Close(BulkEnd::Failed(refusal))) if refusal.code == code => {
+                return refusal.message;
+            }
+            Some(BulkFrame::Close(end)) => panic!("{end:?} and not {code}"),
+            Some(BulkFrame::Data { bytes, .. }) => panic!("{bytes:?} and not {code}"),
+            Some(_) => {}
+            None => panic!("no end"),
+        }
+    }
+}
+
+/// Foreign things that have the very names and labels that Lattice would give them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_lattices_is_neither_reached_nor_taken() {
+    let server = Server::start().await;
+    let mut node = Node::running(&server).await;
+    let (web, other) = (id(), NodeId::from_random(random()));
+    let volume = VolumeId::from_random(random());
+    let mut wanted = goal([(web, SLEEP)]);
+    let given = GoalVolume {
+        key: "default/agent-test/data".parse().unwrap(),
+        exists: false,
+        epoch: 1,
+        delete: false,
+        missing: false,
+    };
+    let name = given.engine_name(volume);
+    wanted.volumes.insert(volume, given.clone());
+    {
+        let allocation = wanted.allocations.get_mut(&web).unwrap();
+        let mut spec = (*allocation.spec).clone();
+        spec.mounts =
+            vec![MountSpec { volume: "data".parse().unwrap(), target: "/d".into(), read_only: false }];
+        allocation.volumes.insert("data".parse().unwrap(), volume);
+        allocation.spec = spec.into();
+    }
+    // 1. A volume of that name that somebody else made, and a container of another node with an allocation's label.
+    docker(&["volume", "create", &name]);
+    let foreign = id();
+    let container = format!("lattice_hostile_{}", other.short());
+    let labels = [format!("--label={LABEL_NODE}={other}"), format!("--label={LABEL_ALLOCATION}={foreign}")];
+    let mount = format!("{name}:/d");
+    docker(&[
+        "run",
+        "-d",
+        "--name",
+        &container,
+        &labels[0],
+        &labels[1],
+        "-v",
+        &mount,
+        IMAGE,
+        "sh",
+        "-c",
+        "echo precious >/d/word; sleep 3600",
+    ]);
+    let before = docker(&["inspect", &container]);
+    server.give(1, &wanted);
+    let refused = |seen: &mut support::Seen| {
+        let status = seen.status(web)?;
+        let reason = status.reason.clone().unwrap_or_default();
+        (status.state != AllocationState::Running && reason.contains("is not this node's")).then_some(())
+    };
+    server.until("the volume is not taken", refused).await;
+    // 2. Nor is it deleted, nor the container removed, whoever is named.
+    let mut remove = Goal { remove: [foreign, web].into(), ..Goal::default() };
+    remove.volumes.insert(volume, GoalVolume { delete: true, ..given });
+    let sent = server.give(2, &remove);
+    server.until("it is taken", |seen| seen.accepted.contains(&sent).then_some(())).await;
+    let gone = |wanted: AllocationId| {
+        move |seen: &mut support::Seen| {
+            let told = |(_, kind): &(u64, ReportKind)| matches!(kind, ReportKind::AllocationGone { id } if *id == wanted);
+            seen.reports.iter().any(told).then_some(())
+        }
+    };
+    server.until("the foreign allocation is not here", gone(foreign)).await;
+    server.until("the own one is gone", gone(web)).await;
+    // 3. No stream reaches it.
+    let logs = LogsRequest { allocation: foreign, follow: false, tail: None, since: None, timestamps: false };
+    let files = FilesRequest { allocation: foreign, path: "/etc/passwd".into(), copy: Copying::Out };
+    let carried = VolumeRequest { allocation: foreign, volume: "data".parse().unwrap(), copy: Copying::Out };
+    for request in [StreamRequest::Logs(logs), exec(foreign), StreamRequest::Files(files)] {
+        assert!(!fails(&server, request, "no_container").await.is_empty());
+    }
+    assert!(!fails(&server, StreamRequest::Volume(carried), "no_volume").await.is_empty());
+    assert_eq!(docker(&["inspect", &container]), before);
+    assert_eq!(docker(&["exec", &container, "cat", "/d/word"]), "precious");
+    docker(&["rm", "--force", &container]);
+    docker(&["volume", "rm", &name]);
+    node.clear().await;
+}
+
+/// Files of a deployment do not lead out of their own folder: not by dots, not by links.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_a_deployment_lead_nowhere_else() {
+    let server = Server::start().await;
+    let mut node = Node::running(&server).await;
+    let mut packer = Packer::new();
+    packer.file(Path::new("word"), 0o444, (0, 0), b"inside").unwrap();
+    let packed = packer.finish().unwrap();
+    server.fake.seen.lock().trees.insert(packed.digest, (packed.archive.clone(), 1));
+    for (n, path) in ["../../identity.json", "../../../../../etc/passwd", "..", "word/../../../node.key"]
+        .iter()
+        .enumerate()
+    {
+        let web = id();
+        let mut wanted = goal([(web, SLEEP)]);
+        let allocation = wanted.allocations.get_mut(&web).unwrap();
+        let mut spec = (*allocation.spec).clone();
+        spec.trees = vec![TreeMount { tree: packed.digest, path: (*path).into(), target: "/x".into() }];
+        allocation.spec = spec.into();
+        server.give(n as u64 + 1, &wanted);
+        let said = |seen: &mut support::Seen| {
+            let reason = seen.status(web)?.reason.clone()?;
+            reason.contains("travelled with the deployment have no").then_some(())
+        };
+        server.until(&format!("{path} is refused"), said).await;
+        assert!(node.container(web).await.is_none(), "{path}");
+    }
+    // An archive that is another one than the goal names.
+    let web = id();
+    let mut wanted = goal([(web, SLEEP)]);
+    let named = TreeDigest::of(b"another");
+    server.fake.seen.lock().trees.insert(named, (packed.archive, 1));
+    let allocation = wanted.allocations.get_mut(&web).unwrap();
+    let mut spec = (*allocation.spec).clone();
+    spec.trees = vec![TreeMount { tree: named, path: String::new(), target: "/x".into() }];
+    allocation.spec = spec.into();
+    server.give(50, &wanted);
+    let said = |seen: &mut support::Seen| {
+        seen.status(web)?.reason.clone()?.contains("another digest than the goal names").then_some(())
+    };
+    server.until("another archive is refused", said).await;
+    node.clear().await;
+}
