@@ -7,6 +7,7 @@
 //! | monitor ([`crate::health`]), census ([`crate::census`]) | in which condition the machine is, and what it is | the agent |
 //! | session ([`crate::session`]) | the link to the server | the agent |
 //! | warden ([`crate::owner`]) | decides by the owner's rules whether work may run | the agent |
+//! | prober ([`crate::way`]) | measures what passes between this machine and the server | the agent |
 //! | keeper ([`crate::power`]) | keeps the machine awake, and tells of its sleep | the agent |
 //! | local API ([`crate::local_api`]) | answers the owner's programs | the agent |
 //! | operations ([`crate::executor`]) | one each, at most 16 | themselves, or the agent |
@@ -38,12 +39,14 @@ use crate::{
     secrets::SecretsDir,
     session::{LinkStatus, Session},
     trees::Trees,
+    way::{Prober, Way},
 };
 use lattice_converge::{
     Admission, AllocationRecord, Effect, Folders, Input, Operation, OperationId, Outcome, Reconciler,
 };
 use lattice_model::{
     AllocationId, GoalId, SealedGoal, WorkloadKey,
+    health::Condition,
     report::{AllocationState, AllocationStatus, ReportKind},
 };
 use lattice_runtime::Runtime;
@@ -64,6 +67,8 @@ use tracing::{error, info, warn};
 const BATCH: usize = 64;
 /// Between two attempts to write what the disk did not take.
 const DISK_RETRY: Duration = Duration::from_secs(2);
+/// Between two words in the log about it.
+const COMPLAINTS: Duration = Duration::from_secs(60);
 /// How many reports are held in memory while the disk takes none; then the oldest go.
 const MAX_UNWRITTEN: usize = 4096;
 /// How many of the owner's orders wait for the warden; whoever has one more waits with it.
@@ -197,6 +202,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     let calm = Arc::new(Notify::new());
     info!(node = %identity.node, cluster = %identity.cluster, version = crate::VERSION, cpu = %policy.cpu, memory = %policy.memory, remembered = records.len(), "the agent begins");
     let reconciler = Reconciler::new(identity.node, policy, folders, records);
+    let (untold, untold_seen) = watch::channel(Vec::new());
     let mut core = Core {
         reconciler,
         disk: Arc::clone(&disk),
@@ -207,6 +213,8 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         workloads: BTreeMap::new(),
         batch: Batch::default(),
         health: None,
+        untold,
+        complained: None,
         wake: None,
         retry: None,
         finishing: false,
@@ -216,6 +224,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     core.admit(warden.judgement().admission);
     core.resume().await?;
     let owner = warden.status();
+    let (felt_by, sensors_too) = (manager.clone(), Arc::clone(&sensors));
     spawn(&tasks, &stop, warden.run(ordered, calm, events.clone()));
     if let Some(manager) = manager {
         let (owner, orders, events) = (owner.clone(), orders.clone(), events.clone());
@@ -225,7 +234,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     let (machines, machine_seen) = watch::channel(machine.clone());
     let (lent_for_images, machines_for_images) = (lent.clone(), machine_seen.clone());
     let (health, health_seen) = watch::channel(Health::default());
-    let (told, server_clock) = (Told::default(), ServerClock::default());
+    let (told, server_clock, way) = (Told::default(), ServerClock::default(), Way::default());
     spawn(
         &tasks,
         &stop,
@@ -238,6 +247,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
             machine: machine_seen,
             link: link_seen.clone(),
             clock: server_clock.clone(),
+            way: way.clone(),
             events: events.clone(),
             health,
         }
@@ -252,6 +262,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
             lent: lent.clone(),
             machine: machines.clone(),
             told: told.clone(),
+            way: way.clone(),
             engine: engine_seen.clone(),
             events: events.clone(),
         }
@@ -269,12 +280,14 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     let session = Session::new(
         Arc::clone(&disk),
         identity.clone(),
-        lent,
+        lent.clone(),
         owner.clone(),
         Arc::clone(&runtime),
         machines,
         told,
         server_clock,
+        way.clone(),
+        untold_seen,
         events.clone(),
         reports_ready,
         link_status,
@@ -285,6 +298,19 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     images.reach(session.bulk());
     spawn(&tasks, &stop, Arc::clone(&images).tend(lent_for_images, machines_for_images));
     spawn(&tasks, &stop, watcher.run());
+    let prober = Prober {
+        way,
+        file: paths.links(),
+        roots: Roots::here(),
+        link: link_seen.clone(),
+        owner: owner.clone(),
+        lent,
+        manager: felt_by,
+        sensors: sensors_too,
+        bulk: session.bulk(),
+    };
+    prober.recall();
+    spawn(&tasks, &stop, prober.run());
     let certificate = session.certificate();
     spawn(&tasks, &stop, session.run());
     let (leave, leaving) = watch::channel(None);
@@ -349,6 +375,10 @@ struct Core {
     batch: Batch,
     /// As it was told last.
     health: Option<ReportKind>,
+    /// The conditions of the machine while the disk takes no reports, which heartbeats say instead.
+    untold: watch::Sender<Vec<Condition>>,
+    /// When the log last said that the disk takes nothing.
+    complained: Option<Instant>,
     wake: Option<Instant>,
     retry: Option<Instant>,
     /// Nothing new is begun, and the warden waits to hear that no job is under way.
@@ -546,10 +576,12 @@ impl Core {
             match result {
                 Ok(()) => self.goal = goal.map(|goal| (goal.id(), *goal.hash())).or(self.goal),
                 Err(error) => {
-                    error!(
-                        error = chain(&error),
-                        "the disk does not take what is to be remembered; trying again"
-                    );
+                    if self.complains() {
+                        error!(
+                            error = chain(&error),
+                            "the disk does not take what is to be remembered; trying again"
+                        );
+                    }
                     failed = true;
                     self.batch.goal = goal;
                     self.batch.saves = saves;
@@ -569,9 +601,22 @@ impl Core {
             let _ = answer.send(self.goal.is_some_and(|(kept, _)| kept == id));
         }
         self.retry = failed.then(|| Instant::now() + DISK_RETRY);
+        if !failed {
+            self.complained = None;
+        }
         if self.finishing && !self.reconciler.jobs_under_way() {
             self.calm.notify_one();
         }
+    }
+
+    /// Whether the log is to say that the disk takes nothing: once in a while, as it is tried all the time.
+    fn complains(&mut self) -> bool {
+        let now = Instant::now();
+        let says = self.complained.is_none_or(|at| now.duration_since(at) >= COMPLAINTS);
+        if says {
+            self.complained = Some(now);
+        }
+        says
     }
 
     /// What became of the reports; whether they have to be tried again.
@@ -597,11 +642,17 @@ impl Core {
                     self.reconciler.tell_again();
                     self.wake = Some(Instant::now());
                 }
+                self.untold.send_if_modified(|untold| !std::mem::take(untold).is_empty());
                 self.reports_ready.notify_one();
                 pushed.dropped > 0
             }
             Err(error) => {
-                error!(error = chain(&error), "the disk does not take reports; trying again");
+                if self.complains() {
+                    error!(error = chain(&error), "the disk does not take reports; trying again");
+                }
+                if let Some(ReportKind::Health { conditions }) = &self.health {
+                    self.untold.send_replace(conditions.clone());
+                }
                 self.batch.reports.extend(reports);
                 let extra = self.batch.reports.len().saturating_sub(MAX_UNWRITTEN);
                 self.batch.reports.drain(..extra);

@@ -6,6 +6,7 @@ use crate::{
     event::Event,
     facts::{self, Machine},
     owner::Lent,
+    way::Way,
 };
 use lattice_model::{
     Bytes, Cpu,
@@ -70,6 +71,7 @@ pub(crate) struct Census {
     pub(crate) lent: watch::Receiver<Arc<Lent>>,
     pub(crate) machine: watch::Sender<Machine>,
     pub(crate) told: Told,
+    pub(crate) way: Way,
     pub(crate) engine: watch::Receiver<EngineStatus>,
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -89,11 +91,14 @@ impl Census {
                 }
                 // The owner lends more or less than before.
                 changed = self.lent.changed() => if changed.is_err() { return },
+                // The link was measured.
+                () = self.way.changed() => {}
                 () = sleep(LOOK) => self.measure(&mut measured).await,
             }
             let machine = measured.borrow_and_update().clone();
             let lent = Arc::clone(&self.lent.borrow_and_update());
-            let (facts, capacity) = (machine.told(lent.config()), lent.capacity(&machine));
+            let (mut facts, capacity) = (machine.told(lent.config()), lent.capacity(&machine));
+            facts.machine.network = self.way.facts();
             if self.told.is_news(&facts, &capacity) {
                 info!("the machine is another than the server knows; it is told");
                 let report = ReportKind::Facts { facts: Box::new(facts), capacity };

@@ -16,6 +16,8 @@
 //! region = "eu-central"            # where this machine is: placement can ask for it as the label region
 //! site = "attic"                   # where in the region, as the label site
 //! labels = { disk = "fast" }       # more labels; those that an operator gives outrank them
+//! metered = true                   # whether its network is paid by volume: the link is not measured then;
+//!                                  # as NetworkManager says unless said
 //! heartbeat_seconds = 5            # at least so often; the server may want it more often
 //! ```
 
@@ -72,6 +74,8 @@ pub struct AgentConfig {
     proxy: Option<String>,
     /// The longest time between two heartbeats.
     heartbeat_seconds: Option<u32>,
+    /// Whether its network is paid by volume.
+    metered: Option<bool>,
     /// Where this machine is.
     region: Option<String>,
     /// Where in the region it is.
@@ -95,6 +99,7 @@ impl std::fmt::Debug for AgentConfig {
             docker_host,
             proxy,
             heartbeat_seconds,
+            metered,
             region,
             site,
             labels,
@@ -112,6 +117,7 @@ impl std::fmt::Debug for AgentConfig {
             // A proxy's address may have a password in it.
             .field("proxy", &proxy.is_some())
             .field("heartbeat_seconds", heartbeat_seconds)
+            .field("metered", metered)
             .field("region", region)
             .field("site", site)
             .field("labels", labels)
@@ -234,6 +240,11 @@ impl AgentConfig {
         let own = self.heartbeat_seconds.map(|s| std::time::Duration::from_secs(s.into()));
         let wanted = server.as_std().max(std::time::Duration::from_millis(200));
         own.map_or(wanted, |own| own.min(wanted))
+    }
+
+    /// Whether the network is paid by volume, by the owner's word.
+    pub(crate) const fn metered(&self) -> Option<bool> {
+        self.metered
     }
 
     /// What the owner lends of a machine.

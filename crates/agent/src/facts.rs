@@ -113,7 +113,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn sample(&mut self, machine: &Machine, home: &Path, running: u32) -> Heartbeat {
+    pub(crate) fn sample(&mut self, machine: &Machine, home: &Path, running: u32, ping: u64) -> Heartbeat {
         let (busy, total) = jiffies(&read("/proc/stat")).unwrap_or_default();
         let (last_busy, last_total) = self.last.replace((busy, total)).unwrap_or((busy, total));
         let span = total.saturating_sub(last_total).max(1);
@@ -129,6 +129,8 @@ impl Load {
             memory_bytes: used,
             disk_free_bytes: free(disk).or_else(|| free(home)).unwrap_or_default().0,
             running,
+            ping,
+            conditions: Vec::new(),
         }
     }
 }
@@ -144,8 +146,8 @@ mod tests {
         assert!(here.cpus > 0 && here.memory > Bytes::MIB && here.disk_free > Bytes::MIB, "{here:?}");
         assert!(!boot_id().is_empty());
         let mut load = Load::default();
-        load.sample(&here, Path::new("/"), 0);
-        let beat = load.sample(&here, Path::new("/"), 3);
+        load.sample(&here, Path::new("/"), 0, 0);
+        let beat = load.sample(&here, Path::new("/"), 3, 0);
         assert!(beat.memory_bytes > 0 && beat.running == 3, "{beat:?}");
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     images::Images,
     machine::{Readings, Roots, gpu_ids, space},
     session::{LinkState, LinkStatus},
+    way::Way,
 };
 use futures::{StreamExt as _, stream};
 use lattice_converge::{
@@ -73,6 +74,9 @@ pub struct Health {
     pub clock_ahead_ms: Option<i64>,
     /// The hottest part, in degrees Celsius.
     pub celsius: Option<i32>,
+    /// How long the server takes to answer, in milliseconds.
+    #[serde(default)]
+    pub round_trip_ms: Option<u64>,
 }
 
 impl Health {
@@ -103,6 +107,7 @@ pub(crate) struct Monitor {
     pub(crate) machine: watch::Receiver<Machine>,
     pub(crate) link: watch::Receiver<LinkStatus>,
     pub(crate) clock: ServerClock,
+    pub(crate) way: Way,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) health: watch::Sender<Health>,
 }
@@ -247,7 +252,7 @@ impl Monitor {
             network: Some(NetworkSample {
                 way_out: readings.way_out,
                 linked,
-                round_trip: None,
+                round_trip: self.way.round_trip(Instant::now()),
                 packets,
                 wrong,
             }),
@@ -269,6 +274,7 @@ impl Monitor {
                 disk_total: sample.disk.map(|disk| disk.total),
                 clock_ahead_ms: sample.clock.map(|clock| clock.ahead_ms),
                 celsius: look.celsius,
+                round_trip_ms: sample.network.and_then(|network| network.round_trip).map(|trip| trip.0),
             };
         });
     }

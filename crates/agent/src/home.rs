@@ -97,6 +97,11 @@ impl HomePaths {
         self.dir.join("data-use.json")
     }
 
+    /// What the links by several networks gave.
+    pub(crate) fn links(&self) -> PathBuf {
+        self.dir.join("links.json")
+    }
+
     pub(crate) fn identity_file(&self) -> PathBuf {
         self.dir.join("identity.json")
     }

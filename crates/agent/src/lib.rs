@@ -40,6 +40,7 @@ mod session;
 mod sockets;
 mod streams;
 mod trees;
+mod way;
 #[cfg(test)]
 mod world;
 

@@ -21,6 +21,7 @@ use crate::{
     home::Identity,
     owner::{Lent, OwnerStatus},
     streams::Streams,
+    way::Way,
 };
 use lattice_identity::{
     AgentRatchet, CertSlot, RatchetValue,
@@ -33,7 +34,7 @@ use lattice_link::{
     message::{AgentMessage, Hello, Notice, Secret, ServerMessage, Welcome},
     wire,
 };
-use lattice_model::Timestamp;
+use lattice_model::{Timestamp, health::Condition};
 use lattice_runtime::Runtime;
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
@@ -151,6 +152,9 @@ pub(crate) struct Session {
     machine: watch::Sender<Machine>,
     told: Told,
     clock: ServerClock,
+    way: Way,
+    /// What the disk does not take.
+    untold: watch::Receiver<Vec<Condition>>,
     events: mpsc::Sender<Event>,
     reports_ready: Arc<Notify>,
     status: watch::Sender<LinkStatus>,
@@ -178,6 +182,8 @@ impl Session {
         machine: watch::Sender<Machine>,
         told: Told,
         clock: ServerClock,
+        way: Way,
+        untold: watch::Receiver<Vec<Condition>>,
         events: mpsc::Sender<Event>,
         reports_ready: Arc<Notify>,
         status: watch::Sender<LinkStatus>,
@@ -207,6 +213,8 @@ impl Session {
             machine,
             told,
             clock,
+            way,
+            untold,
             events,
             reports_ready,
             status,
@@ -328,7 +336,8 @@ impl Session {
     async fn session(&mut self) -> Result<()> {
         let machine = facts::measure(&*self.runtime, self.disk.home().dir()).await;
         let lent = Arc::clone(&self.lent.borrow());
-        let (facts, capacity) = (machine.told(lent.config()), lent.capacity(&machine));
+        let (mut facts, capacity) = (machine.told(lent.config()), lent.capacity(&machine));
+        facts.machine.network = self.way.facts();
         let Some((number, value)) = self.ratchet.hello() else {
             return Err(LinkError::Closed(CloseReason::ShuttingDown).into());
         };
@@ -388,6 +397,7 @@ impl Session {
         }
         let since = Instant::now();
         let result = self.serve(&mut io, self.config().heartbeat(heartbeat), ack_up_to).await;
+        self.way.lost();
         io.connection.close();
         debug!(lived = ?since.elapsed(), "the session ended");
         result
@@ -443,11 +453,18 @@ impl Session {
                     }
                     ServerMessage::OpenStream(asked) => self.streams.answer(asked),
                     ServerMessage::Notice(notice) => self.notice(&notice),
+                    ServerMessage::Pong(ping) => self.way.heard(ping, Instant::now()),
                     ServerMessage::Welcome(_) | ServerMessage::Goodbye(_) => {}
                 },
                 _ = beat.tick() => {
+                    if io.connection.is_astray() {
+                        let why = "this machine's address is another one now".to_owned();
+                        return Err(LinkError::Closed(CloseReason::Transport(why)).into());
+                    }
                     let running = self.snapshot().await.running();
-                    let heartbeat = self.load.sample(&self.machine.borrow(), self.disk.home().dir(), running);
+                    let ping = self.way.ask(Instant::now());
+                    let mut heartbeat = self.load.sample(&self.machine.borrow(), self.disk.home().dir(), running, ping);
+                    heartbeat.conditions.clone_from(&self.untold.borrow());
                     send(io, AgentMessage::Heartbeat(heartbeat)).await?;
                 }
                 () = self.reports_ready.notified(), if may_send => {}

@@ -6,6 +6,7 @@ use lattice_model::{
     AllocationId, ClusterId, Duration, GoalId, NodeId, NodeName, SealedGoal, Standing, Timestamp, TokenId,
     VolumeName,
     goal::RegistryLogin,
+    health::Condition,
     report::{AllocationStatus, Report},
     resource::{Capacity, NodeFacts},
     spec::{ImageDigest, TreeDigest},
@@ -208,7 +209,7 @@ pub struct OutboxMark {
 }
 
 /// That an agent lives, and how busy its machine is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heartbeat {
     /// By the agent's clock.
     pub at: Timestamp,
@@ -220,6 +221,10 @@ pub struct Heartbeat {
     pub disk_free_bytes: u64,
     /// Allocations that run.
     pub running: u32,
+    /// To be said back in [`ServerMessage::Pong`]; 0 wants no answer.
+    pub ping: u64,
+    /// How the machine is, while its disk takes no reports; else empty.
+    pub conditions: Vec<Condition>,
 }
 
 /// What a server says in a session.
@@ -235,6 +240,8 @@ pub enum ServerMessage {
     OpenStream(OpenStream),
     /// Something for the log of the agent and its owner.
     Notice(Notice),
+    /// To a heartbeat with this [`Heartbeat::ping`].
+    Pong(u64),
     /// The last one.
     Goodbye(Refusal),
 }
@@ -403,6 +410,31 @@ pub struct ExecRequest {
     /// Additional environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+}
+
+/// The most bytes that a probe of the link sends in each direction.
+pub const PROBE_BYTES: u64 = 4 << 20;
+/// How long a probe of the link sends in each direction, at the most.
+pub const PROBE_TIME: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What came of a probe's data, after its first piece: so many bytes in so many microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// Bytes after the first piece.
+    pub bytes: u64,
+    /// Microseconds from the first piece to the last.
+    pub micros: u64,
+}
+
+impl Counted {
+    /// Bytes a second; `None` where too little came to say.
+    pub fn per_second(self) -> Option<u64> {
+        if self.bytes < 16 << 10 {
+            return None;
+        }
+        let rate = u128::from(self.bytes) * 1_000_000 / u128::from(self.micros.max(1000));
+        Some(u64::try_from(rate).unwrap_or(u64::MAX))
+    }
 }
 
 /// The channels of a stream.

@@ -256,6 +256,20 @@ impl Node {
         })
     }
 
+    /// It is on another network now: the old address is gone, and this last byte is that of the new one. Until the
+    /// machine is booted again.
+    ///
+    /// # Errors
+    /// When the node is off.
+    pub fn move_address(&self, last: u8) -> Result<Ipv4Addr> {
+        let [a, b, c, _] = self.address().octets();
+        let new = Ipv4Addr::new(a, b, c, last);
+        // Gone first, as when a laptop is carried away; with it goes every route over it.
+        let text = "ip address flush dev eth0 scope global; ip address add \"$1/24\" dev eth0";
+        self.machine.script("changing an address", text, &[new.to_string().as_ref()])?;
+        Ok(new)
+    }
+
     /// Fills its disk, but for `leave_mib`.
     ///
     /// # Errors

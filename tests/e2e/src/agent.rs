@@ -22,6 +22,7 @@ pub struct Agent {
     process: Option<Process>,
     engine: Arc<Engine>,
     log: &'static str,
+    environment: Vec<(&'static str, PathBuf)>,
     home: Home,
 }
 
@@ -32,7 +33,8 @@ impl Agent {
     /// When its home cannot be written.
     pub fn new(name: &str, engine: Arc<Engine>) -> Self {
         let home = Home::new();
-        let agent = Self { name: name.to_owned(), process: None, engine, log: "info", home };
+        let environment = Vec::new();
+        let agent = Self { name: name.to_owned(), process: None, engine, log: "info", environment, home };
         std::fs::create_dir_all(agent.folder()).expect("the agent's folder");
         let config = format!("docker_host = \"{}\"\n", agent.engine.socket());
         std::fs::write(agent.folder().join("agent.toml"), config).expect("the owner's word");
@@ -55,6 +57,7 @@ impl Agent {
             process: None,
             engine: Arc::clone(&self.engine),
             log: self.log,
+            environment: self.environment.clone(),
             home,
         }
     }
@@ -62,6 +65,11 @@ impl Agent {
     /// From its next start it logs this much.
     pub fn logs(&mut self, level: &'static str) {
         self.log = level;
+    }
+
+    /// From its next start this is its wall clock.
+    pub fn goes_by(&mut self, clock: &crate::Clock) {
+        self.environment = clock.environment().into();
     }
 
     /// The agent's folder.
@@ -128,6 +136,7 @@ impl Agent {
     pub fn start_with(&mut self, more: &[&str]) {
         assert!(self.process.is_none(), "it runs already");
         let mut command = self.command_of(tied(program("lattice-agent")), &[&["run"], more].concat());
+        command.envs(self.environment.iter().cloned());
         self.process = Some(Process::start("the agent", command.stdin(Stdio::null()), &self.log_file()));
     }
 

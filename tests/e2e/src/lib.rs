@@ -18,6 +18,7 @@
 
 mod agent;
 mod bed;
+mod clock;
 mod cluster;
 mod engine;
 mod home;
@@ -32,6 +33,7 @@ mod wait;
 
 pub use agent::Agent;
 pub use bed::{Bed, Found};
+pub use clock::Clock;
 pub use cluster::{Cluster, Options};
 pub use engine::{BUSYBOX, Engine, POSTGRES};
 pub use home::Home;

@@ -4,7 +4,7 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
     thread,
@@ -33,6 +33,8 @@ pub enum How {
 pub struct Link {
     address: SocketAddr,
     state: Arc<AtomicU8>,
+    /// Who answers.
+    target: Arc<Mutex<SocketAddr>>,
     /// Connections older than this number are to close.
     reset: Arc<AtomicU64>,
 }
@@ -47,6 +49,8 @@ impl Link {
         let address = listener.local_addr().expect("a port");
         let (state, reset) = (Arc::new(AtomicU8::new(OPEN)), Arc::new(AtomicU64::new(0)));
         let (its_state, its_reset) = (Arc::clone(&state), Arc::clone(&reset));
+        let target = Arc::new(Mutex::new(target));
+        let its_target = Arc::clone(&target);
         thread::spawn(move || {
             for near in listener.incoming() {
                 let Ok(near) = near else { continue };
@@ -54,11 +58,14 @@ impl Link {
                 match state.load(Ordering::SeqCst) {
                     GONE => return,
                     REFUSED => continue,
-                    _ => thread::spawn(move || forward(near, target, &state, &reset)),
+                    _ => {
+                        let target = *its_target.lock().unwrap_or_else(PoisonError::into_inner);
+                        thread::spawn(move || forward(near, target, &state, &reset))
+                    }
                 };
             }
         });
-        Self { address, state, reset }
+        Self { address, state, target, reset }
     }
 
     /// Where agents connect.
@@ -75,6 +82,14 @@ impl Link {
                 self.reset.fetch_add(1, Ordering::SeqCst);
             }
         }
+    }
+
+    /// Connections break, and new ones end somewhere else, as in a network with a sign-in page; gives who answered.
+    pub fn lead_to(&self, target: SocketAddr) -> SocketAddr {
+        let mut now = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *now, target);
+        self.reset.fetch_add(1, Ordering::SeqCst);
+        before
     }
 
     /// Everything passes again, also what was held back.

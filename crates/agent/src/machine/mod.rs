@@ -25,6 +25,7 @@ mod recorded;
 mod virt;
 
 pub(crate) use disks::{Space, space};
+pub(crate) use net::default_ways;
 pub(crate) use readings::{Readings, jiffies, meminfo_of};
 
 use lattice_model::machine::{EngineFacts, MachineFacts};

@@ -135,7 +135,7 @@ pub fn explain(error: &Error) -> Option<Explanation> {
         ) => (
             Trouble::NotLattice,
             format!("the other end is no Lattice server's agent port ({error})"),
-            "check address and port; agents connect to port 7443, people to 7400",
+            "check address and port; agents connect to port 7443, people to 7400. Where this network has a sign-in page (a captive portal), open a browser and sign in",
         ),
         _ => return None,
     };
@@ -207,7 +207,7 @@ fn explain_ours(refused: &TlsError) -> Explanation {
         ),
         TlsError::Intercepted { .. } => (
             Trouble::Intercepted,
-            "a proxy, firewall or virus scanner inspects TLS here, or another service has this address; exempt the server's address from inspection",
+            "a captive portal, proxy, firewall or virus scanner answers in the server's place: where this network has a sign-in page, open a browser and sign in; else exempt the server's address from inspection. It is not trusted, and the agent comes back by itself",
         ),
         TlsError::ForeignCluster { .. } | TlsError::NotANode => (
             Trouble::NotOurNode,

@@ -61,14 +61,31 @@ impl BulkDialer {
     /// # Errors
     /// [`LinkError`] when the connection cannot be made or the server does not want the stream.
     pub async fn open(&self, stream: StreamId) -> Result<BulkChannel, LinkError> {
+        self.channel(Some(stream)).await
+    }
+
+    /// A channel on which both sides learn how much passes in a moment; see `Probe` in the protocol.
+    ///
+    /// # Errors
+    /// [`LinkError`] when the connection cannot be made or the server does not know the call.
+    pub async fn probe(&self) -> Result<BulkChannel, LinkError> {
+        self.channel(None).await
+    }
+
+    /// A stream that the server asked for, or a probe.
+    async fn channel(&self, stream: Option<StreamId>) -> Result<BulkChannel, LinkError> {
         let (connection, guard) = self.connection().await?;
         let (sender, queue) = mpsc::channel(QUEUE);
-        sender.send(BulkFrame::Open(stream)).await.map_err(|_| CloseReason::ByPeer)?;
-        let reply = BulkClient::with_origin(connection.clone(), connection.origin.clone())
+        let mut client = BulkClient::with_origin(connection.clone(), connection.origin.clone())
             .max_decoding_message_size(wire::MAX_BULK_MESSAGE)
-            .max_encoding_message_size(wire::MAX_BULK_MESSAGE)
-            .stream(frames(queue))
-            .await;
+            .max_encoding_message_size(wire::MAX_BULK_MESSAGE);
+        let reply = match stream {
+            Some(stream) => {
+                sender.send(BulkFrame::Open(stream)).await.map_err(|_| CloseReason::ByPeer)?;
+                client.stream(frames(queue)).await
+            }
+            None => client.probe(frames(queue)).await,
+        };
         match reply {
             Ok(reply) => Ok(BulkChannel::new(
                 sender,

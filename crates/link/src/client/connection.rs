@@ -14,6 +14,7 @@ use std::{
     fmt,
     future::Future,
     io,
+    net::{SocketAddr, UdpSocket},
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -37,6 +38,7 @@ pub struct Connection {
     pub(super) ended: Ended,
     pub(super) origin: Uri,
     address: Arc<str>,
+    local: Option<SocketAddr>,
     server: Arc<[CertificateDer<'static>]>,
     cut: CancellationToken,
 }
@@ -50,6 +52,7 @@ impl fmt::Debug for Connection {
 impl Connection {
     pub(super) async fn start(
         stream: Watched,
+        local: Option<SocketAddr>,
         address: &Address,
         name: &ServerName<'static>,
         dialer: &Dialer,
@@ -86,12 +89,20 @@ impl Connection {
                 (None, Err(error)) => reason(&error),
             });
         });
-        Ok(Self { requests, ended, origin, address: address.to_string().into(), server, cut })
+        Ok(Self { requests, ended, origin, address: address.to_string().into(), local, server, cut })
     }
 
     /// The address that answered, as it was configured.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Whether this machine no longer has the address that the connection was made from: it went to another
+    /// network, and no packet of this connection will come any more. Pings would notice too, and later.
+    pub fn is_astray(&self) -> bool {
+        let gone = |error: &io::Error| error.kind() == io::ErrorKind::AddrNotAvailable;
+        // Binding is the one question about it that every system answers.
+        self.local.is_some_and(|local| UdpSocket::bind((local.ip(), 0)).is_err_and(|error| gone(&error)))
     }
 
     /// The certificates that the server showed, the leaf first.

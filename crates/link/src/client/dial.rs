@@ -151,6 +151,7 @@ impl Dialer {
             }
         };
         tcp.set_nodelay(true).map_err(|e| unreachable(e.to_string()))?;
+        let local = tcp.local_addr().ok();
         let name = match &self.server_name {
             Some(name) => name.clone(),
             None => ServerName::try_from(address.host.clone())
@@ -163,7 +164,7 @@ impl Dialer {
             Ok(Err(error)) => return Err(tls_error(address, error)),
             Err(_) => return Err(unreachable("the TLS handshake took too long".into())),
         };
-        Connection::start(Watched::new(stream), address, &name, self).await
+        Connection::start(Watched::new(stream), local, address, &name, self).await
     }
 
     async fn tcp(&self, host: &str, port: u16) -> io::Result<TcpStream> {

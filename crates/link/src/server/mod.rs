@@ -20,7 +20,8 @@ use crate::{
     bulk::BulkChannel,
     error::{Refusal, code},
     message::{
-        Certificate, Hello, ImagePartRequest, JoinRequest, JoinUpdate, RenewRequest, StreamId, TreeRequest,
+        BulkEnd, Certificate, Hello, ImagePartRequest, JoinRequest, JoinUpdate, RenewRequest, StreamId,
+        TreeRequest,
     },
 };
 use admission::Admission;
@@ -74,6 +75,12 @@ pub trait Gateway: Send + Sync + 'static {
 
     /// A node answers an [`crate::message::OpenStream`]; whether it may is to be checked.
     async fn bulk(&self, peer: CertifiedPeer, stream: StreamId, channel: BulkChannel);
+
+    /// A node wants to know how much passes in a moment; see `Probe` in the protocol.
+    async fn probe(&self, _peer: CertifiedPeer, channel: BulkChannel) {
+        let refusal = Refusal::new(code::BUSY, "this server measures no links", "update the server");
+        let _ = channel.send.close(BulkEnd::Failed(refusal)).await;
+    }
 
     /// A node wants the archive of a tree; whether its goal names it is to be checked.
     async fn tree(&self, _peer: CertifiedPeer, _request: TreeRequest) -> Result<TreeBytes, Refusal> {

@@ -203,6 +203,23 @@ impl bulk_server::Bulk for Context {
         Ok(Response::new(self.parts(part.await)))
     }
 
+    type ProbeStream = BoxStream<'static, Result<proto::BulkFrame, Status>>;
+
+    async fn probe(
+        &self,
+        request: Request<Streaming<proto::BulkFrame>>,
+    ) -> Result<Response<Self::ProbeStream>, Status> {
+        let peer = self.certified()?;
+        let (shared, ended, incoming) = (self.shared.clone(), self.ended.clone(), request.into_inner());
+        let (sender, queue) = mpsc::channel(bulk::QUEUE);
+        self.shared.tasks.spawn(async move {
+            let channel = BulkChannel::new(sender, incoming, ended, None);
+            let closing = shared.closing.clone();
+            closing.run_until_cancelled(shared.gateway.probe(peer, channel)).await
+        });
+        Ok(Response::new(bulk::frames(queue).map(Ok).boxed()))
+    }
+
     async fn stream(
         &self,
         request: Request<Streaming<proto::BulkFrame>>,

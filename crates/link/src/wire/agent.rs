@@ -158,15 +158,23 @@ impl From<AgentMessage> for proto::AgentMessage {
             AgentMessage::Reports(reports) => {
                 Kind::Reports(proto::Reports { reports: reports.into_iter().map(Into::into).collect() })
             }
-            AgentMessage::Heartbeat(Heartbeat { at, cpu_millis, memory_bytes, disk_free_bytes, running }) => {
-                Kind::Heartbeat(proto::Heartbeat {
-                    at_ms: at.0,
-                    cpu_millis,
-                    memory_bytes,
-                    disk_free_bytes,
-                    running,
-                })
-            }
+            AgentMessage::Heartbeat(Heartbeat {
+                at,
+                cpu_millis,
+                memory_bytes,
+                disk_free_bytes,
+                running,
+                ping,
+                conditions,
+            }) => Kind::Heartbeat(proto::Heartbeat {
+                at_ms: at.0,
+                cpu_millis,
+                memory_bytes,
+                disk_free_bytes,
+                running,
+                ping,
+                conditions_json: if conditions.is_empty() { Bytes::new() } else { to_json(&conditions) },
+            }),
             AgentMessage::GoalAccepted(id) => Kind::GoalAccepted(id.into()),
             AgentMessage::RatchetStored => Kind::RatchetStored(proto::RatchetStored {}),
         };
@@ -208,12 +216,23 @@ impl TryFrom<proto::AgentMessage> for AgentMessage {
                 memory_bytes,
                 disk_free_bytes,
                 running,
+                ping,
+                conditions_json,
             }) => Self::Heartbeat(Heartbeat {
                 at: Timestamp(at_ms),
                 cpu_millis,
                 memory_bytes,
                 disk_free_bytes,
                 running,
+                ping,
+                conditions: match conditions_json.is_empty() {
+                    true => Vec::new(),
+                    // One of a kind that this version does not know is none of the others' fault.
+                    false => json::<Vec<serde_json::Value>>("conditions", &conditions_json, MAX_KIND)?
+                        .into_iter()
+                        .filter_map(|one| serde_json::from_value(one).ok())
+                        .collect(),
+                },
             }),
             Kind::GoalAccepted(id) => Self::GoalAccepted(id.into()),
             Kind::RatchetStored(proto::RatchetStored {}) => Self::RatchetStored,

@@ -68,6 +68,7 @@ pub fn server_kind(message: ServerMessage) -> Result<server_message::Kind, Seale
             Kind::OpenStream(proto::OpenStream { stream_id: stream.0, request_json: to_json(&request) })
         }
         ServerMessage::Notice(notice) => Kind::Notice(notice.into()),
+        ServerMessage::Pong(ping) => Kind::Pong(ping),
         ServerMessage::Goodbye(refusal) => Kind::Goodbye(refusal.into()),
     })
 }
@@ -147,6 +148,7 @@ pub fn server_message(
             })
         }
         Kind::Notice(notice) => ServerMessage::Notice(notice.try_into()?),
+        Kind::Pong(ping) => ServerMessage::Pong(ping),
         Kind::Goodbye(refusal) => ServerMessage::Goodbye(refusal.try_into()?),
     }))
 }

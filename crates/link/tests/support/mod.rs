@@ -215,7 +215,12 @@ impl Gateway for Recorder {
                     *self.dedup.lock() = Some(dedup);
                     send.send(ServerMessage::Ack(dedup.last)).await?;
                 }
-                Ok(AgentMessage::Heartbeat(_)) => drop(self.heartbeats.fetch_add(1, Ordering::SeqCst)),
+                Ok(AgentMessage::Heartbeat(beat)) => {
+                    self.heartbeats.fetch_add(1, Ordering::SeqCst);
+                    if beat.ping != 0 {
+                        send.send(ServerMessage::Pong(beat.ping)).await?;
+                    }
+                }
                 Ok(AgentMessage::GoalAccepted(id)) => self.goals.lock().push(id),
                 Ok(AgentMessage::RatchetStored) => {}
                 Err(error) => break error,
@@ -249,6 +254,19 @@ impl Gateway for Recorder {
             }
         }
         let _ = send.close(BulkEnd::Exit(code)).await;
+    }
+
+    async fn probe(&self, _: CertifiedPeer, channel: BulkChannel) {
+        let (send, mut recv) = channel.split();
+        let _ = send.data(channel::STDOUT, Bytes::from_static(&[0; 100_000])).await;
+        let _ = send.end(channel::STDOUT).await;
+        let mut bytes = 0;
+        while let Ok(Some(BulkFrame::Data { bytes: piece, .. })) = recv.recv().await {
+            bytes += piece.len() as u64;
+        }
+        let counted = serde_json::to_vec(&Counted { bytes, micros: 1_000_000 }).unwrap();
+        let _ = send.data(channel::CONTROL, counted.into()).await;
+        let _ = send.close(BulkEnd::Done).await;
     }
 
     async fn image_part(&self, _: CertifiedPeer, request: ImagePartRequest) -> Result<TreeBytes, Refusal> {

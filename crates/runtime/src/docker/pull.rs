@@ -8,13 +8,18 @@ use crate::{
 };
 use bollard::{auth::DockerCredentials, errors::Error, query_parameters as query};
 use futures::StreamExt as _;
-use lattice_model::{Duration, goal::RegistryLogin, spec::image_registry};
+use lattice_model::{Bytes, Duration, goal::RegistryLogin, spec::image_registry};
 use std::collections::HashMap;
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 /// The longest time without any news. An engine waits for a registry that accepts connections and
 /// says nothing as long as it lives; unpacking a layer is told as it goes.
 pub(super) const SILENCE: Duration = Duration::from_secs(120);
+/// What has to come in that time where nothing else happens: a registry that gives a byte a second gives none.
+const LEAST: u64 = 128 << 10;
 
 /// How a login is shown to the engine, which shows it to the registry alone.
 pub(super) fn credentials(image: &str, login: &RegistryLogin) -> Result<DockerCredentials> {
@@ -53,12 +58,17 @@ pub(super) async fn pull(
     );
     // Per layer: bytes fetched, bytes in all, whether it is there.
     let mut layers: HashMap<String, (u64, u64, bool)> = HashMap::new();
+    let silence = docker.pull_silence();
+    let given_up = |how: String| RuntimeError::RegistryUnreachable {
+        image: image.to_owned(),
+        message: format!("{how} in {silence}, so the pull was given up"),
+    };
+    // When something happened last that counts, and what had come until then.
+    let (mut since, mut had) = (Instant::now(), 0);
     loop {
-        let silence = docker.pull_silence();
-        let Ok(next) = tokio::time::timeout(silence.as_std(), news.next()).await else {
-            // Dropping the request ends the engine's pull.
-            let message = format!("it said nothing for {silence}, so the pull was given up");
-            return Err(RuntimeError::RegistryUnreachable { image: image.to_owned(), message });
+        // Dropping the request ends the engine's pull.
+        let Ok(next) = timeout(silence.as_std(), news.next()).await else {
+            return Err(given_up("its registry said nothing".to_owned()));
         };
         let Some(line) = next else { return Ok(()) };
         let line = line.map_err(|error| pull_fault(error, docker.wire().socket(), image))?;
@@ -70,6 +80,7 @@ pub(super) async fn pull(
         if layer == tag {
             continue;
         }
+        let downloads = status == "Downloading";
         let entry = layers.entry(layer).or_default();
         match (status.as_str(), line.progress_detail) {
             ("Downloading", Some(detail)) => {
@@ -80,10 +91,16 @@ pub(super) async fn pull(
             ("Pull complete" | "Already exists", _) => (entry.0, entry.2) = (entry.1, true),
             _ => {}
         }
+        let current = layers.values().map(|layer| layer.0).sum();
+        if !downloads || current >= had + LEAST {
+            (since, had) = (Instant::now(), current);
+        } else if since.elapsed() > silence.as_std() {
+            return Err(given_up(format!("its registry gave {}", Bytes(current.saturating_sub(had)))));
+        }
         progress.send_replace(PullProgress {
             layers: u32::try_from(layers.len()).unwrap_or(u32::MAX),
             layers_done: u32::try_from(layers.values().filter(|layer| layer.2).count()).unwrap_or(u32::MAX),
-            current: layers.values().map(|layer| layer.0).sum(),
+            current,
             total: layers.values().map(|layer| layer.1).sum(),
         });
     }

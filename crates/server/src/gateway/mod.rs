@@ -5,6 +5,7 @@
 //! - [`session`]: a node's session, from Hello to Goodbye;
 //! - [`reports`]: what nodes say happened, exactly once;
 //! - [`streams`]: logs and commands, asked for by the API and answered by the agent;
+//! - [`probe`]: how much passes between a node and this server in a moment;
 //! - [`trees`]: files that travelled with a deployment, for the nodes that mount them.
 //!
 //! An agent is believed about itself alone: a session is of the node that its certificate names,
@@ -12,6 +13,7 @@
 
 pub(crate) mod images;
 mod join;
+pub(crate) mod probe;
 mod renew;
 pub(crate) mod reports;
 pub(crate) mod session;
@@ -65,6 +67,15 @@ impl Gateway for AgentGateway {
     async fn image_part(&self, peer: CertifiedPeer, request: ImagePartRequest) -> Result<TreeBytes, Refusal> {
         let node = self.certified(&peer)?;
         images::give(&self.0, node, request).await
+    }
+
+    async fn probe(&self, peer: CertifiedPeer, channel: BulkChannel) {
+        match self.certified(&peer) {
+            Ok(node) => probe::serve(&self.0.live.probes, node, channel).await,
+            Err(refusal) => {
+                let _ = channel.send.close(BulkEnd::Failed(refusal)).await;
+            }
+        }
     }
 
     async fn bulk(&self, peer: CertifiedPeer, stream: StreamId, channel: BulkChannel) {

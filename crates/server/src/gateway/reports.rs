@@ -56,7 +56,12 @@ pub(super) async fn take(
                         Reported::Unknown { at, kind, .. } => {
                             let text =
                                 "its agent is newer and reported something that this server does not know";
-                            effects.tell_at(*at, "report.unknown", text.into(), Some(kind.clone()));
+                            effects.tell_at(
+                                (*at).min(crate::clock::now()),
+                                "report.unknown",
+                                text.into(),
+                                Some(kind.clone()),
+                            );
                         }
                     }
                 }
@@ -121,6 +126,36 @@ pub(super) async fn reconcile(
     Ok(())
 }
 
+/// How a machine is whose disk takes no reports: said by its heartbeats, and written down where it is news.
+pub(super) async fn untold(
+    core: &Core,
+    node: NodeId,
+    session: u64,
+    conditions: &[Condition],
+) -> Result<(), Refusal> {
+    let same = |known: &[Condition]| {
+        let plain = |one: &Condition| (one.kind, one.level, one.reason, one.message.clone());
+        let said = health::bounded(conditions);
+        known.iter().map(plain).eq(said.iter().map(plain))
+    };
+    if core.snapshot().cluster.nodes.get(&node).is_some_and(|row| same(&row.conditions)) {
+        return Ok(());
+    }
+    core.commit(|snapshot| {
+        let Some(row) = snapshot.cluster.nodes.get(&node) else { return Ok((Vec::new(), ())) };
+        let mut effects = Effects::new(snapshot, row);
+        effects.health(crate::clock::now(), conditions);
+        let mut ops = effects.operations();
+        if !ops.is_empty() {
+            ops.push(claim(core, snapshot, node, session)?);
+        }
+        Ok((ops, ()))
+    })
+    .await
+    .map(drop)
+    .map_err(unavailable)
+}
+
 /// A row as it was and as it is to be; `None` is gone.
 struct Edit<T> {
     revision: u64,
@@ -168,7 +203,8 @@ impl<'a> Effects<'a> {
     }
 
     fn report(&mut self, report: &Report) {
-        let at = report.at;
+        // Of a node whose clock is ahead nothing has happened later than now.
+        let at = report.at.min(crate::clock::now());
         match &report.kind {
             ReportKind::Allocation { id, status } => self.status(at, *id, status),
             ReportKind::AllocationGone { id } => self.gone(at, *id),

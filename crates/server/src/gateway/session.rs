@@ -380,7 +380,15 @@ async fn converse(
     loop {
         tokio::select! {
             message = recv.recv() => match message? {
-                AgentMessage::Heartbeat(beat) => heard(core, node, beat),
+                AgentMessage::Heartbeat(beat) => {
+                    heard(core, node, &beat);
+                    if beat.ping != 0 {
+                        handle.send(ServerMessage::Pong(beat.ping)).await?;
+                    }
+                    if !beat.conditions.is_empty() {
+                        reports::untold(core, node, handle.number, &beat.conditions).await?;
+                    }
+                }
                 AgentMessage::Reports(batch) => {
                     let up_to = reports::take(core, node, handle.number, &mut dedup, batch).await?;
                     handle.send(ServerMessage::Ack(up_to)).await?;
@@ -443,8 +451,9 @@ async fn too_large(core: &Core, node: &Node, bytes: usize) {
     let _ = core.store.apply(lattice_store::Transaction::new(rows::events([event]))).await;
 }
 
-fn heard(core: &Core, node: NodeId, beat: Heartbeat) {
-    let Heartbeat { at: _, cpu_millis, memory_bytes, disk_free_bytes, running } = beat;
+fn heard(core: &Core, node: NodeId, beat: &Heartbeat) {
+    let &Heartbeat { at: _, cpu_millis, memory_bytes, disk_free_bytes, running, ping: _, conditions: _ } =
+        beat;
     let load = NodeLoad {
         at: clock::now(),
         cpu: Cpu(cpu_millis),

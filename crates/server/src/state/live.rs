@@ -5,7 +5,7 @@ use super::{
     open::OpenStreams,
     snapshot::{PendingByStack, Touched},
 };
-use crate::gateway::{session::SessionHandle, streams::Streams};
+use crate::gateway::{probe::Probes, session::SessionHandle, streams::Streams};
 use lattice_api::NodeLoad;
 use lattice_model::{GoalId, NodeId, StackKey, Timestamp, TokenId};
 use parking_lot::Mutex;
@@ -36,6 +36,8 @@ pub(crate) struct Live {
     pub(crate) backups: crate::backups::schedule::Memory,
     /// Who waits for an agent's bulk connection.
     pub(crate) streams: Streams,
+    /// Places for nodes that measure their links.
+    pub(crate) probes: Probes,
     /// What stands before the passwords.
     pub(crate) gate: Gate,
     /// Streams of the API.

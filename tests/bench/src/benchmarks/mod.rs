@@ -1,6 +1,7 @@
 //! The registry. A new benchmark is a file here and a line in [`ALL`]; `docs/benchmarks.md` describes it.
 
 mod agent_footprint;
+mod agent_load;
 mod api_rates;
 mod deploy_latency;
 mod direct;
@@ -25,6 +26,7 @@ pub(crate) const ALL: &[&dyn Benchmark] = &[
     &scale::Scale50,
     &rolling::RollingUpdate,
     &agent_footprint::AgentFootprint,
+    &agent_load::AgentLoad,
     &server_footprint::ServerFootprint,
     &image_share::ImageShare,
     &reset_time::ResetTime,

@@ -7,6 +7,7 @@ mod cut;
 mod docker_restart;
 mod first_light;
 mod full_disk;
+mod hard;
 mod health;
 mod identity;
 mod images;
