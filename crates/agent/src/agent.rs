@@ -23,7 +23,7 @@ use crate::{
     AgentConfig, AgentError, LogRing,
     census::{Census, Told},
     clock::{self, ServerClock},
-    disk::{Disk, Saves},
+    disk::{Disk, Saves, has_room},
     engine::{EngineStatus, Watcher},
     error::{Result, chain},
     event::{Event, Freshness, QUEUE, Tickets},
@@ -150,6 +150,9 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     let AgentParts { home, config, runtime, sensors, manager, log } = parts;
     let identity = home.identity()?.ok_or(AgentError::NotJoined)?;
     let paths = home.paths().clone();
+    if !has_room(paths.dir(), &shutdown).await {
+        return Ok(Ended::Shutdown);
+    }
     let disk = Disk::open(home)?;
     // Cancelled with the token, and also when this future is dropped.
     let stop = shutdown.child_token();

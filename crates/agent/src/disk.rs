@@ -18,13 +18,19 @@ use lattice_link::{
 use lattice_model::{AllocationId, GoalId, SealedGoal, Timestamp, report::ReportKind};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, io::ErrorKind, path::Path, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
 /// The newest layout that this version knows.
 const SCHEMA: i64 = 1;
 const GOAL_CONTEXT: &str = "agent/goal";
+
+/// What has to fit for a beginning.
+const ROOM: usize = 256 << 10;
+/// Between two looks whether there is room.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Changes to the notes on allocations; `None` forgets one.
 pub(crate) type Saves = BTreeMap<AllocationId, Option<Box<AllocationRecord>>>;
@@ -213,6 +219,28 @@ impl Disk {
             Ok(_) => Ok(true),
             Err(OutboxError::NeverSent { .. }) => Ok(false),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Waits until the disk takes something: databases cannot even be opened before. `false` at shutdown. Tried and not
+/// read from the file system, which keeps a reserve for some users.
+pub(crate) async fn has_room(folder: &Path, shutdown: &CancellationToken) -> bool {
+    let file = folder.join(".room");
+    let mut told = false;
+    loop {
+        let written = tokio::fs::write(&file, &[1; ROOM][..]).await;
+        let _ = tokio::fs::remove_file(&file).await;
+        match written {
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {}
+            // What else is wrong is said by whoever needs it.
+            _ => return true,
+        }
+        if !std::mem::replace(&mut told, true) {
+            warn!(folder = %folder.display(), "the disk is full; the agent begins when there is room, and what runs, runs on");
+        }
+        if shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_none() {
+            return false;
         }
     }
 }

@@ -386,7 +386,7 @@ impl Session {
         if let Some(next) = ratchet_next.as_ref().map(ratchet_value).transpose()?.flatten() {
             self.move_ratchet(number, next, &io).await?;
         }
-        if !self.disk.run(move |disk| disk.ack(ack_up_to)).await? {
+        if !self.ack(ack_up_to).await {
             warn!(
                 ack_up_to,
                 last = outbox.next - 1,
@@ -401,6 +401,19 @@ impl Session {
         io.connection.close();
         debug!(lived = ?since.elapsed(), "the session ended");
         result
+    }
+
+    /// Forgets what took effect; `false` where that was never given. A disk that takes nothing keeps it a while
+    /// longer, which is no reason to lose the link: the server knows what it has seen.
+    async fn ack(&self, up_to: u64) -> bool {
+        let done = self.disk.run(move |disk| disk.ack(up_to)).await;
+        done.unwrap_or_else(|error| {
+            debug!(
+                error = chain(&error),
+                up_to, "what was acknowledged stays in the queue of reports for now"
+            );
+            true
+        })
     }
 
     async fn move_ratchet(&mut self, number: u64, next: RatchetValue, io: &SessionIo) -> Result<()> {
@@ -445,7 +458,7 @@ impl Session {
                         }
                     }
                     ServerMessage::Ack(up_to) => {
-                        if self.disk.run(move |disk| disk.ack(up_to)).await? {
+                        if self.ack(up_to).await {
                             acked = acked.max(up_to);
                         } else {
                             warn!(up_to, "the server acknowledged what was never sent");

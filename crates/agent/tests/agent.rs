@@ -69,7 +69,7 @@ async fn joins_waits_for_approval_runs_a_goal_and_reports_it() {
     assert_eq!(status.goal.as_deref(), Some("1.1"));
     assert!(status.engine.ok && status.certificate_until.is_some(), "{status:?}");
     let beat = server
-        .until("a heartbeat that counts", |seen| seen.heartbeats.iter().find(|b| b.running == 1).copied())
+        .until("a heartbeat that counts", |seen| seen.heartbeats.iter().find(|b| b.running == 1).cloned())
         .await;
     assert!(beat.memory_bytes > 0 && beat.disk_free_bytes > 0);
     let container = node.container(web).await.unwrap();
