@@ -432,6 +432,7 @@ impl Home {
         }
         let files = [
             paths.join_file(),
+            paths.links(),
             paths.ratchet_file(),
             paths.certificate_file(),
             paths.node_key(),
