@@ -409,3 +409,74 @@ async fn sleep_is_announced_and_held_off_while_work_runs() {
     node.stop().await;
     node.clear().await;
 }
+
+/// Each with its two thresholds, and what was counted is known to the next agent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn charge_fans_and_the_data_of_a_month_decide_too() {
+    let server = Server::start().await;
+    let mut node = Node::running(&server).await;
+    let machine = |node: &Node, path: &str, text: &str| Machine(node).put(path, text);
+    let charge = |node: &Node, percent: u32| {
+        machine(node, "sys/class/power_supply/BAT0/capacity", &format!("{percent}\n"));
+    };
+    let fan = |node: &Node, turns: u32| {
+        machine(node, "sys/class/hwmon/hwmon0/fan1_input", &format!("{turns}\n"));
+    };
+    let sent = |node: &Node, mebibytes: u64| {
+        let bytes = format!("{}\n", mebibytes << 20);
+        machine(node, "sys/class/net/eth0/statistics/tx_bytes", &bytes);
+    };
+    Machine(&node).mains(false);
+    machine(&node, "sys/class/power_supply/BAT0/status", "Discharging\n");
+    charge(&node, 80);
+    fan(&node, 1000);
+    machine(&node, "sys/class/net/eth0/device/vendor", "");
+    machine(&node, "sys/class/net/eth0/statistics/rx_bytes", "0\n");
+    sent(&node, 5);
+    let web = id();
+    server.give(1, &goal([(web, SLEEP)]));
+    server.state(web, AllocationState::Running).await;
+    let text = "[battery]\nrun = \"always\"\nstop_below = 30\nstart_above = 50\n\
+                [noise]\nstop_at = 3500\nstart_at = 2500\n[caps]\ndata_per_month = \"10m\"\n";
+    assert!(rules(&node, text).await.unwrap().verdict.allowed());
+    node.says("it runs", runs).await;
+    // 1. The battery: nothing changes between the thresholds.
+    charge(&node, 29);
+    node.says("low", |status| waits(status, "battery_low")).await;
+    told(&server, "the server knows", StandingState::Suspended, Some("battery_low")).await;
+    charge(&node, 45);
+    let look = node.says("seen", |status| status.owner.facts.charge.known() == Some(&45)).await;
+    assert_eq!(reason(&look.owner), Some("battery_low"));
+    charge(&node, 51);
+    node.says("charged", runs).await;
+    charge(&node, 45);
+    let look = node.says("seen", |status| status.owner.facts.charge.known() == Some(&45)).await;
+    assert!(look.owner.verdict.allowed());
+    // 2. The fans.
+    fan(&node, 3600);
+    node.says("loud", |status| waits(status, "loud")).await;
+    fan(&node, 3000);
+    let look = node.says("seen", |status| status.owner.facts.fan.known() == Some(&3000)).await;
+    assert_eq!(reason(&look.owner), Some("loud"));
+    fan(&node, 2400);
+    node.says("silent", runs).await;
+    // 3. The month's data: what was sent before anybody counted does not. The next agent begins with the thresholds
+    // from which work goes on.
+    charge(&node, 80);
+    sent(&node, 12);
+    let look =
+        node.says("counted", |s| s.owner.facts.data.known().is_some_and(|data| data.0 >= 7 << 20)).await;
+    assert!(look.owner.verdict.allowed());
+    node.stop().await;
+    node.start().await;
+    node.says("it runs on", runs).await;
+    sent(&node, 16);
+    node.says("used up", |status| waits(status, "data_used_up")).await;
+    node.stop().await;
+    node.start().await;
+    node.says("still used up", |status| waits(status, "data_used_up")).await;
+    assert!(rules(&node, "[caps]\ndata_per_month = \"1g\"").await.unwrap().verdict.allowed());
+    node.says("more is allowed", runs).await;
+    node.stop().await;
+    node.clear().await;
+}

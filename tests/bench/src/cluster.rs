@@ -70,6 +70,11 @@ impl Cluster {
         &self.engine
     }
 
+    /// The folder with all its state.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
     /// Where its API listens.
     pub(crate) const fn api(&self) -> SocketAddr {
         self.listen

@@ -2,6 +2,7 @@
 
 mod agent_footprint;
 mod agent_load;
+mod agent_wake;
 mod api_rates;
 mod deploy_latency;
 mod direct;
@@ -30,4 +31,5 @@ pub(crate) const ALL: &[&dyn Benchmark] = &[
     &server_footprint::ServerFootprint,
     &image_share::ImageShare,
     &reset_time::ResetTime,
+    &agent_wake::AgentWake,
 ];
