@@ -3,7 +3,7 @@
 # arguments)
 #
 # build  a C compiler (the bundled SQLite and ring), Rust by rustup
-# run    Docker's engine and command, and the right of this user to use it
+# run    Docker's engine and command, and the right of this user to use it; nft and ip, to close the network to containers
 # test   cargo-nextest, cargo-deny, rustfmt, clippy, what a testbed needs, PostgreSQL (its programs alone: the tests
 #        start instances of their own)
 # testbed  mmdebstrap (for the test images); ip, nft, unshare, mkfs.ext4 (for machines in namespaces)
@@ -60,10 +60,14 @@ if wants run && ! engine_answers; then
     reasons+=("your right to use Docker: membership of the group 'docker' (it is as powerful as root on this machine)")
   fi
 fi
+if wants run && [ "$(uname -s)" = Linux ]; then
+  have nft || [ -x /usr/sbin/nft ] || package nftables "nft: closes your network to containers"
+  have ip || [ -x /usr/sbin/ip ] || package iproute2 "ip: tells what your network is"
+fi
 if wants test || wants testbed; then
   have mmdebstrap || package mmdebstrap "unpacks Debian packages into the test images"
-  have ip || package iproute2 "ip: the network of a testbed"
-  have nft || package nftables "nft: packets that a testbed loses"
+  have ip || [[ " ${packages[*]} " == *" iproute2 "* ]] || package iproute2 "ip: the network of a testbed"
+  have nft || [[ " ${packages[*]} " == *" nftables "* ]] || package nftables "nft: packets that a testbed loses"
   have mkfs.ext4 || package e2fsprogs "mkfs.ext4: the disks of a testbed"
   have setpriv || package util-linux "unshare, nsenter, losetup: the machines of a testbed"
 fi

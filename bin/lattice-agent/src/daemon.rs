@@ -29,6 +29,9 @@ pub(crate) struct RunArgs {
     /// Write the log to this file, of at most 8 MiB with three older ones beside it, instead of standard error
     #[arg(long, value_name = "FILE")]
     pub(crate) log_file: Option<PathBuf>,
+    /// Whoever deploys is who owns this machine: work runs also where its network cannot be closed to containers
+    #[arg(long)]
+    own_machine: bool,
     /// Where the kernel's files about power, heat and network are; for tests
     #[arg(long, hide = true, value_name = "FOLDER")]
     machine_root: Option<PathBuf>,
@@ -94,7 +97,9 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
     home.move_servers(args.server)?;
     let sensors = Arc::new(args.machine_root.map_or_else(System::new, System::below));
     let manager = session_manager().await;
-    let parts = AgentParts { home, config, runtime, sensors, manager, log: context.log.clone() };
+    let (firewall, log) = (Some(context.firewall(&config)), context.log.clone());
+    let own_machine = args.own_machine;
+    let parts = AgentParts { home, config, runtime, sensors, manager, log, firewall, own_machine };
     match lattice_agent_core::run(parts, shutdown).await? {
         Ended::Shutdown => Ok(ExitCode::SUCCESS),
         Ended::Leave { remove } => farewell::leave_now(context, remove).await,

@@ -61,7 +61,8 @@ pub(crate) async fn leave_now(context: &Context, remove: bool) -> Result<ExitCod
         let runtime = context.runtime(&context.config()?)?;
         if remove {
             show(&belongings(&*runtime, identity.node).await?);
-            remove_belongings(&home, &*runtime, identity.node, false).await?;
+            remove_belongings(&home, &*runtime, &*context.firewall(&context.config()?), identity.node, false)
+                .await?;
         } else if let Ok(left) = belongings(&*runtime, identity.node).await
             && !left.is_empty()
         {

@@ -68,6 +68,12 @@ fn print(status: &AgentStatus) {
     for (n, text) in status.health.sentences().iter().enumerate() {
         say(format_args!("{:<12}{text}", if n == 0 { "health" } else { "" }));
     }
+    say(format_args!("lan         {}", status.lan.sentence()));
+    if let Some(table) = &status.lan.table {
+        say(format_args!(
+            "            by the table {table}; `nft list table {table}` shows its rules and what they refused"
+        ));
+    }
     crate::owner::lines(&status.owner).iter().for_each(say);
     say(format_args!("goal        {}", status.goal.as_deref().unwrap_or("none yet")));
     say(format_args!("reports     {} wait for the server", status.outbox));

@@ -23,7 +23,9 @@ mod reset;
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use lattice_agent_core::{AgentConfig, Docker, Home, HomePaths, LogFile, LogRing, PauseKind, Runtime};
+use lattice_agent_core::{
+    AgentConfig, Docker, Firewall, Home, HomePaths, LogFile, LogRing, PauseKind, Runtime,
+};
 use std::{
     io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
@@ -124,6 +126,19 @@ impl Context {
 
     fn config(&self) -> Result<AgentConfig> {
         Ok(AgentConfig::load(&self.paths().config())?)
+    }
+
+    /// What keeps containers of that engine out of the owner's network.
+    fn firewall(&self, config: &AgentConfig) -> Arc<dyn Firewall> {
+        #[cfg(target_os = "linux")]
+        return Arc::new(lattice_agent_core::Nftables::new(&config.docker_host(self.docker_host.as_deref())));
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = config;
+            let why = "on this system containers run in a virtual machine, whose packets this agent cannot tell from \
+                       its owner's yet";
+            Arc::new(lattice_agent_core::NoFirewall(why.into()))
+        }
     }
 
     fn runtime(&self, config: &AgentConfig) -> Result<Arc<dyn Runtime>> {

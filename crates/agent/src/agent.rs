@@ -6,6 +6,7 @@
 //! | watcher ([`crate::engine`]) | the engine's events and listings | the agent |
 //! | monitor ([`crate::health`]), census ([`crate::census`]) | in which condition the machine is, and what it is | the agent |
 //! | session ([`crate::session`]) | the link to the server | the agent |
+//! | fence ([`crate::lan`]) | keeps containers out of the owner's network | the agent |
 //! | warden ([`crate::owner`]) | decides by the owner's rules whether work may run | the agent |
 //! | prober ([`crate::way`]) | measures what passes between this machine and the server | the agent |
 //! | keeper ([`crate::power`]) | keeps the machine awake, and tells of its sleep | the agent |
@@ -32,9 +33,10 @@ use crate::{
     health::{Health, Monitor},
     home::Home,
     images::Images,
+    lan::{Fence, Firewall},
     local_api,
     machine::Roots,
-    owner::{Judgement, Warden},
+    owner::{self, Judgement, Warden},
     power::{Felt, Keeper},
     secrets::SecretsDir,
     session::{LinkStatus, Session},
@@ -90,6 +92,10 @@ pub struct AgentParts {
     pub manager: Option<Arc<dyn Sleep>>,
     /// The last lines of the log, for the local API.
     pub log: LogRing,
+    /// What keeps containers out of the owner's network; nothing where no packet leaves, as from an engine in memory.
+    pub firewall: Option<Arc<dyn Firewall>>,
+    /// Whether whoever deploys is who owns this machine. Then work runs also where that network cannot be closed.
+    pub own_machine: bool,
 }
 
 /// Why an agent ended.
@@ -114,6 +120,8 @@ impl AgentParts {
             sensors: Arc::new(System::new()),
             manager: None,
             log: LogRing::default(),
+            firewall: None,
+            own_machine: false,
         }
     }
 }
@@ -147,7 +155,7 @@ impl Snapshot {
 /// # Errors
 /// [`AgentError::NotJoined`] before enrolment; what cannot be read of its folder.
 pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended> {
-    let AgentParts { home, config, runtime, sensors, manager, log } = parts;
+    let AgentParts { home, config, runtime, sensors, manager, log, firewall, own_machine } = parts;
     let identity = home.identity()?.ok_or(AgentError::NotJoined)?;
     let paths = home.paths().clone();
     if !has_room(paths.dir(), &shutdown).await {
@@ -173,8 +181,11 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     trees.clear_leftovers();
     let images = Arc::new(Images::open(paths.images(), Arc::clone(&runtime), events.clone()));
     images.clear_leftovers();
+    let rule = owner::lan_rule(&paths);
+    let fence = Fence::begin(identity.node, Arc::clone(&runtime), firewall, own_machine, rule).await;
     let executor = Executor {
         node: identity.node,
+        fence: Arc::clone(&fence),
         runtime: Arc::clone(&runtime),
         secrets: Arc::clone(&secrets),
         trees: Arc::clone(&trees),
@@ -197,6 +208,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         Arc::clone(&sensors),
         manager.as_deref(),
         felt.clone(),
+        fence.status(),
     )
     .await;
     let lent = warden.lent();
@@ -237,7 +249,9 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     let (machines, machine_seen) = watch::channel(machine.clone());
     let (lent_for_images, machines_for_images) = (lent.clone(), machine_seen.clone());
     let (health, health_seen) = watch::channel(Health::default());
-    let (told, server_clock, way) = (Told::default(), ServerClock::default(), Way::default());
+    let (server_clock, way) = (ServerClock::default(), Way::default());
+    let told = Told::new(fence.status());
+    spawn(&tasks, &stop, Arc::clone(&fence).run(lent.clone(), engine_seen.clone()));
     spawn(
         &tasks,
         &stop,
@@ -266,6 +280,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
             machine: machines.clone(),
             told: told.clone(),
             way: way.clone(),
+            lan: fence.status(),
             engine: engine_seen.clone(),
             events: events.clone(),
         }
@@ -328,6 +343,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         certificate,
         owner,
         orders,
+        lan: fence.status(),
         log,
         runtime,
         leave,

@@ -5,6 +5,7 @@ use crate::{
     engine::EngineStatus,
     event::Event,
     facts::{self, Machine},
+    lan::LanStatus,
     owner::Lent,
     way::Way,
 };
@@ -26,8 +27,11 @@ use tracing::info;
 const LOOK: Duration = Duration::from_secs(600);
 
 /// What the server knows of the machine, without what changes all the time.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Told(Arc<Mutex<Option<Known>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    known: Arc<Mutex<Option<Known>>>,
+    lan: watch::Receiver<LanStatus>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Known {
@@ -44,20 +48,31 @@ impl Known {
 }
 
 impl Told {
+    pub(crate) fn new(lan: watch::Receiver<LanStatus>) -> Self {
+        Self { known: Arc::default(), lan }
+    }
+
+    /// What there is to tell of a machine.
+    pub(crate) fn facts(&self, machine: &Machine, lent: &Lent) -> NodeFacts {
+        let mut facts = machine.told(lent.config());
+        facts.machine.lan = self.lan.borrow().state;
+        facts
+    }
+
     /// The server was told so by a hello.
     pub(crate) fn by_hello(&self, facts: &NodeFacts, capacity: &Capacity) {
-        *self.0.lock() = Some(Known::of(facts, capacity));
+        *self.known.lock() = Some(Known::of(facts, capacity));
     }
 
     /// What waits to be told may say something older after the hello.
     pub(crate) fn is_doubtful(&self) {
-        *self.0.lock() = None;
+        *self.known.lock() = None;
     }
 
     /// Whether this is news; from now on it is told.
     fn is_news(&self, facts: &NodeFacts, capacity: &Capacity) -> bool {
         let known = Some(Known::of(facts, capacity));
-        let mut told = self.0.lock();
+        let mut told = self.known.lock();
         let news = *told != known;
         *told = known;
         news
@@ -72,6 +87,7 @@ pub(crate) struct Census {
     pub(crate) machine: watch::Sender<Machine>,
     pub(crate) told: Told,
     pub(crate) way: Way,
+    pub(crate) lan: watch::Receiver<LanStatus>,
     pub(crate) engine: watch::Receiver<EngineStatus>,
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -89,6 +105,8 @@ impl Census {
                     if !self.engine.borrow_and_update().ok { continue }
                     self.measure(&mut measured).await;
                 }
+                // The owner's network was closed, or opened.
+                changed = self.lan.changed() => if changed.is_err() { return },
                 // The owner lends more or less than before.
                 changed = self.lent.changed() => if changed.is_err() { return },
                 // The link was measured.
@@ -97,7 +115,7 @@ impl Census {
             }
             let machine = measured.borrow_and_update().clone();
             let lent = Arc::clone(&self.lent.borrow_and_update());
-            let (mut facts, capacity) = (machine.told(lent.config()), lent.capacity(&machine));
+            let (mut facts, capacity) = (self.told.facts(&machine, &lent), lent.capacity(&machine));
             facts.machine.network = self.way.facts();
             if self.told.is_news(&facts, &capacity) {
                 info!("the machine is another than the server knows; it is told");
@@ -123,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_drifts_is_no_news_and_what_comes_is() {
-        let told = Told::default();
+        let told = Told::new(watch::channel(LanStatus::default()).1);
         let disk = |name: &str, free| DiskFacts {
             name: name.into(),
             free: Some(Bytes(free)),

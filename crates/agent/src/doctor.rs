@@ -6,6 +6,7 @@ use crate::{
     error::chain,
     facts,
     home::HomePaths,
+    lan::LanStatus,
     local_api,
     owner::{OwnerStatus, RulesFile, rules_of},
     secrets::SecretsDir,
@@ -16,7 +17,8 @@ use lattice_identity::{
     renewal::Renewal,
     tls::{Trust, explain_chain},
 };
-use lattice_model::NodeId;
+use lattice_model::{NodeId, machine::LanState};
+use lattice_rules::Reason;
 use lattice_runtime::{Runtime as _, docker::Docker};
 use serde::Serialize;
 use std::{os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
@@ -117,6 +119,7 @@ pub async fn doctor(paths: &HomePaths, docker_host: Option<&str>) -> Vec<Check> 
     };
     let answer = local_api::ask_status(paths).await;
     checks.extend(answer.iter().flatten().flat_map(|status| at_work(&status.owner)));
+    checks.extend(answer.iter().flatten().map(|status| lan(&status.lan)));
     checks.push(match answer {
         Ok(Some(status)) => check("agent", Good, format!("runs as process {}", status.pid), ""),
         Ok(None) => {
@@ -233,6 +236,19 @@ fn at_work(owner: &OwnerStatus) -> Vec<Check> {
         )
     }));
     checks
+}
+
+/// Whether containers are kept out of the owner's network.
+fn lan(status: &LanStatus) -> Check {
+    use CheckResult::{Failed, Ok as Good, Warning};
+    let (result, todo) = match status.state {
+        LanState::Closed | LanState::Unknown => (Good, ""),
+        LanState::Open => {
+            (Warning, "nothing, where all that runs here is yours; docs/lan.md says how to close it")
+        }
+        LanState::Unfenced => (Failed, Reason::LanNotClosed.todo()),
+    };
+    check("lan", result, format!("the owner's network: {}", status.sentence()), todo)
 }
 
 fn home(paths: &HomePaths) -> Check {

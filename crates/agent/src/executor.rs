@@ -7,6 +7,7 @@ use crate::{
     error::chain,
     event::{Event, Sight, Tickets},
     images::Images,
+    lan::Fence,
     secrets::SecretsDir,
     trees::Trees,
 };
@@ -28,6 +29,7 @@ use tracing::{debug, info, warn};
 #[derive(Clone)]
 pub(crate) struct Executor {
     pub(crate) node: NodeId,
+    pub(crate) fence: Arc<Fence>,
     pub(crate) runtime: Arc<dyn Runtime>,
     /// `Err` says why there is no place for secrets.
     pub(crate) secrets: Arc<Result<SecretsDir, AgentError>>,
@@ -114,7 +116,9 @@ impl Executor {
                 done(self)
             }
             Operation::CreateNetwork { name, internal, labels } => {
-                self.runtime.create_network(&name, internal, &labels).await.map_err(failure)?;
+                let made = self.runtime.create_network(&name, internal, &labels).await;
+                self.fence.network_made().await;
+                made.map_err(failure)?;
                 done(self)
             }
             Operation::RemoveNetwork { name } => {
@@ -152,6 +156,7 @@ impl Executor {
                 Ok((Outcome::Created(id.clone()), Some((id, Some(Box::new(seen)))), ticket))
             }
             Operation::Start { allocation: _, container, files } => {
+                self.fence.gate().await.map_err(Failure::Other)?;
                 self.write(&files)?;
                 self.runtime.start(&container).await.map_err(failure)?;
                 self.look(container).await

@@ -1,10 +1,16 @@
 //! Taking Lattice off a machine again: what is there that carries this node's label, and its
 //! removal. What lacks the label is not even listed.
 
-use crate::{error::Result, home::Home, secrets::SecretsDir};
+use crate::{
+    error::Result,
+    home::Home,
+    lan::{Firewall, remove_lan_table},
+    secrets::SecretsDir,
+};
 use lattice_model::{Duration, NodeId, container::ContainerState};
 use lattice_runtime::Runtime;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 /// What this node has in the engine.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -43,7 +49,13 @@ pub async fn belongings(runtime: &dyn Runtime, node: NodeId) -> Result<Belonging
 ///
 /// # Errors
 /// What the engine says; what was removed before stays removed.
-pub async fn remove_belongings(home: &Home, runtime: &dyn Runtime, node: NodeId, data: bool) -> Result<()> {
+pub async fn remove_belongings(
+    home: &Home,
+    runtime: &dyn Runtime,
+    firewall: &dyn Firewall,
+    node: NodeId,
+    data: bool,
+) -> Result<()> {
     let containers = runtime.list(node).await?;
     futures::future::try_join_all(containers.iter().map(|container| async move {
         runtime.stop(&container.id, Duration::from_secs(10)).await?;
@@ -52,6 +64,10 @@ pub async fn remove_belongings(home: &Home, runtime: &dyn Runtime, node: NodeId,
     .await?;
     for network in runtime.list_networks(node).await? {
         runtime.remove_network(node, &network.name).await?;
+    }
+    // After the last container: as long as one runs, the owner's network is closed to it.
+    if let Err(why) = remove_lan_table(firewall, node).await {
+        warn!(why, table = crate::lan::table_name(node), "a table of the firewall may be left");
     }
     crate::images::remove_brought(&home.paths().images(), runtime).await?;
     if data {

@@ -27,6 +27,7 @@ mod facts;
 mod health;
 mod home;
 mod images;
+mod lan;
 mod leave;
 mod local_api;
 mod log;
@@ -53,6 +54,9 @@ pub use error::{AgentError, Result, chain};
 pub use facts::{Machine, measure};
 pub use health::Health;
 pub use home::{Hold, Home, HomePaths, Identity, PendingJoin, default_home};
+#[cfg(target_os = "linux")]
+pub use lan::Nftables;
+pub use lan::{Firewall, LanStatus, NoFirewall, lan_table_present, remove_lan_table};
 pub use lattice_identity::{JoinToken, ServerAddress};
 pub use lattice_model::{Duration, Timestamp};
 pub use lattice_model::{NodeId, NodeName};

@@ -13,6 +13,7 @@ use crate::{
     event::Event,
     health::Health,
     home::{HomePaths, Identity},
+    lan::LanStatus,
     log::LogRing,
     owner::{Order, OwnerStatus, RulesFile, rules_of},
     reset::{Survey, survey},
@@ -152,6 +153,9 @@ pub struct AgentStatus {
     pub certificate_until: Option<Timestamp>,
     /// What the owner's rules make of this machine now.
     pub owner: OwnerStatus,
+    /// Whether containers reach the owner's network.
+    #[serde(default)]
+    pub lan: LanStatus,
 }
 
 /// One allocation of [`AgentStatus`].
@@ -177,6 +181,7 @@ pub(crate) struct Desk {
     pub(crate) certificate: watch::Receiver<Option<Validity>>,
     pub(crate) owner: watch::Receiver<OwnerStatus>,
     pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) lan: watch::Receiver<LanStatus>,
     pub(crate) log: LogRing,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) leave: watch::Sender<Option<bool>>,
@@ -346,6 +351,7 @@ async fn status(desk: &Desk) -> AgentStatus {
         outbox: desk.disk.waiting(),
         certificate_until: desk.certificate.borrow().map(|validity| validity.not_after),
         owner,
+        lan: desk.lan.borrow().clone(),
     }
 }
 

@@ -336,7 +336,7 @@ impl Session {
     async fn session(&mut self) -> Result<()> {
         let machine = facts::measure(&*self.runtime, self.disk.home().dir()).await;
         let lent = Arc::clone(&self.lent.borrow());
-        let (mut facts, capacity) = (machine.told(lent.config()), lent.capacity(&machine));
+        let (mut facts, capacity) = (self.told.facts(&machine, &lent), lent.capacity(&machine));
         facts.machine.network = self.way.facts();
         let Some((number, value)) = self.ratchet.hello() else {
             return Err(LinkError::Closed(CloseReason::ShuttingDown).into());

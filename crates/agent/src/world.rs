@@ -7,6 +7,7 @@ use crate::{
     event::{Event, Freshness, QUEUE, Tickets},
     executor::Executor,
     images::Images,
+    lan::Fence,
     trees::Trees,
 };
 use lattice_converge::{AllocationRecord, Effect, Folders, Input, NodePolicy, Outcome, Reconciler};
@@ -66,7 +67,7 @@ struct World {
     process: Process,
 }
 
-fn process(engine: &Simulated, records: BTreeMap<AllocationId, AllocationRecord>) -> Process {
+async fn process(engine: &Simulated, records: BTreeMap<AllocationId, AllocationRecord>) -> Process {
     let policy = NodePolicy::lending(Cpu::from_cores(4), Bytes::GIB);
     let folders = Folders { secrets: "/run/s".into(), trees: "/var/t".into() };
     let runtime: Arc<dyn Runtime> = Arc::new(engine.clone());
@@ -75,6 +76,7 @@ fn process(engine: &Simulated, records: BTreeMap<AllocationId, AllocationRecord>
     let trees = Arc::new(Trees::new("/nowhere".into()));
     let executor = Executor {
         node: node(),
+        fence: Fence::none(Arc::clone(&runtime)).await,
         runtime: Arc::clone(&runtime),
         // A machine without a memory file system.
         secrets: Arc::new(Err(AgentError::NoMemoryFolder { tried: "/run, /dev/shm".into() })),
@@ -99,8 +101,8 @@ fn process(engine: &Simulated, records: BTreeMap<AllocationId, AllocationRecord>
 }
 
 impl World {
-    fn new(engine: Simulated) -> Self {
-        let process = process(&engine, BTreeMap::new());
+    async fn new(engine: Simulated) -> Self {
+        let process = process(&engine, BTreeMap::new()).await;
         let (records, reports) = (BTreeMap::new(), Vec::new());
         Self { engine, begin: Instant::now(), records, goal: None, reports, random: 0, process }
     }
@@ -136,8 +138,8 @@ impl World {
     }
 
     /// kill -9 of the agent, and its next start.
-    fn crash(&mut self) {
-        self.process = process(&self.engine, self.records.clone());
+    async fn crash(&mut self) {
+        self.process = process(&self.engine, self.records.clone()).await;
         if let Some((id, goal)) = self.goal.clone() {
             self.input(Input::Goal(id, goal));
         }
@@ -309,7 +311,7 @@ async fn play(seed: u64, mishaps: Vec<(Mishap, u64)>) {
     settings.delays.pull = Span::millis(0, 10_000);
     let engine = Simulated::new(settings);
     let goals = goals();
-    let (mut world, mut current) = (World::new(engine.clone()), 0);
+    let (mut world, mut current) = (World::new(engine.clone()).await, 0);
     world.give(1, &goals[0]);
     for (mishap, millis) in mishaps {
         let nth = |n: usize, running: bool| {
@@ -319,7 +321,7 @@ async fn play(seed: u64, mishaps: Vec<(Mishap, u64)>) {
             all.get(n).map(|c: &ContainerSeen| c.id.clone())
         };
         match mishap {
-            Mishap::Crash => world.crash(),
+            Mishap::Crash => world.crash().await,
             Mishap::EngineRestart => engine.restart_engine(),
             Mishap::Faults(new) => engine.faults(|faults| *faults = new),
             Mishap::Die(n) => nth(n, true).iter().for_each(|id| engine.end(id, 1)),
@@ -355,7 +357,7 @@ async fn play(seed: u64, mishaps: Vec<(Mishap, u64)>) {
         all
     };
     let before = still(&engine);
-    world.crash();
+    world.crash().await;
     world.pass(Duration::from_secs(3600)).await;
     assert_eq!(still(&engine), before, "a met goal needs nothing, and the next agent takes over what runs");
 }
@@ -363,7 +365,7 @@ async fn play(seed: u64, mishaps: Vec<(Mishap, u64)>) {
 #[tokio::test(start_paused = true)]
 async fn secrets_wait_where_there_is_no_memory_for_them_and_say_so() {
     let engine = Simulated::new(Settings::new(1, EPOCH).with_image("web:1", Program::service()));
-    let mut world = World::new(engine.clone());
+    let mut world = World::new(engine.clone()).await;
     let (plain, secret) = (AllocationId::from_random(1), AllocationId::from_random(2));
     let mut goal = Goal::default();
     let network = GoalNetwork {

@@ -398,7 +398,8 @@ async fn containers_of_others_are_untouched() {
     }
     node.stop().await;
     let home = Home::open(node.folder.path()).unwrap();
-    lattice_agent_core::remove_belongings(&home, &*node.runtime, node.node, true).await.unwrap();
+    let none = lattice_agent_core::NoFirewall(String::new());
+    lattice_agent_core::remove_belongings(&home, &*node.runtime, &none, node.node, true).await.unwrap();
     assert_eq!(node.runtime.list(other).await.unwrap(), before);
     clear(&*node.runtime, other).await;
     node.clear().await;

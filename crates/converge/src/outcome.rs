@@ -65,7 +65,7 @@ impl Reconciler {
                 self.see(ContainerSeen::just_created(id, *config), now)
             }
             (Operation::CreateNetwork { name, labels, .. }, _) => {
-                let id = NetworkSeen { name: name.clone(), labels }.network();
+                let id = NetworkSeen { name: name.clone(), labels, bridge: None }.network();
                 if let (Some(view), Some(id)) = (&mut self.view, id) {
                     view.networks.insert(id, name.clone());
                     self.made_networks.insert(id, name);

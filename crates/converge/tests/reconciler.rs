@@ -587,7 +587,7 @@ fn networks_of_another_node_are_left_alone() {
         ("lattice.network", lattice_model::NetworkId::from_random(3).to_string()),
     ];
     let labels = labels.map(|(k, v)| (k.to_owned(), v)).into();
-    let network = lattice_model::container::NetworkSeen { name: "theirs".into(), labels };
+    let network = lattice_model::container::NetworkSeen { name: "theirs".into(), labels, bridge: None };
     let listing = lattice_converge::Listing { networks: vec![network], ..world.listing() };
     world.input(Input::Listed(listing));
     assert!(world.pending.is_empty(), "{:?}", world.pending);

@@ -255,6 +255,33 @@ pub struct NetworkSeen {
     pub name: String,
     /// All its labels.
     pub labels: BTreeMap<String, String>,
+    /// The interface of the host by which its containers' packets come, where the engine says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
+}
+
+/// Letters and digits that cannot be taken for each other, five bits each.
+const BRIDGE_DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+fn digits(bits: u128, count: u32) -> String {
+    let digit = |n: u32| char::from(BRIDGE_DIGITS[usize::try_from(bits >> (5 * n) & 31).unwrap_or(0)]);
+    (0..count).rev().map(digit).collect()
+}
+
+/// How the names of all bridges of a node begin. Rules of a firewall that match it hold for each network from its
+/// first moment on.
+pub fn bridge_prefix(node: NodeId) -> String {
+    format!("lt{}", digits(node.uuid().as_u128(), 5))
+}
+
+/// What the bridge of a node's network is called on its host: as long as the kernel allows, 15 characters.
+pub fn bridge_name(node: NodeId, network: NetworkId) -> String {
+    format!("{}{}", bridge_prefix(node), digits(network.uuid().as_u128(), 8))
+}
+
+/// The same, of a network with these labels; nothing where they do not say whose it is.
+pub fn labelled_bridge(labels: &BTreeMap<String, String>) -> Option<String> {
+    Some(bridge_name(labels.get(LABEL_NODE)?.parse().ok()?, labels.get(LABEL_NETWORK)?.parse().ok()?))
 }
 
 impl NetworkSeen {

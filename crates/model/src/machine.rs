@@ -48,6 +48,37 @@ pub struct MachineFacts {
     pub site: Option<String>,
     /// Labels by its owner. Those that an operator gives outrank them.
     pub labels: BTreeMap<String, String>,
+    /// Whether containers reach its owner's network.
+    pub lan: LanState,
+}
+
+/// Whether containers on a machine reach its owner's network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum LanState {
+    /// They do not, but for what the owner allows.
+    Closed,
+    /// They do, by the owner's word.
+    Open,
+    /// They would: it cannot be closed here, so nothing runs.
+    Unfenced,
+    /// Not known.
+    #[default]
+    #[serde(other)]
+    Unknown,
+}
+
+impl LanState {
+    /// As it is written in tables and JSON, and asked for as `node.lan`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Unfenced => "unfenced",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 /// A disk.
@@ -277,6 +308,7 @@ impl MachineFacts {
             region,
             site,
             labels,
+            lan: _,
         } = &mut self;
         let EngineFacts { rootless: _, cgroup: _, in_vm: _, storage, runtimes, default_runtime } = engine;
         [virtualization, storage, default_runtime].into_iter().for_each(fact);

@@ -1,7 +1,7 @@
 //! The one decision: may this machine work now, and if not, why.
 //!
 //! The gates, in order of precedence (see [`Reason::ALL`]): the owner's pause; rules that cannot be
-//! read; hours; then each policy on what was measured. The first that holds is the reason; the others
+//! read; a network of the owner that cannot be closed to containers; hours; then each policy on what was measured. The first that holds is the reason; the others
 //! that hold too are named beside it, so that nobody ends a pause in vain.
 //!
 //! Each measured policy has a latch with two thresholds. It closes at the stop threshold and opens at
@@ -10,12 +10,12 @@
 //! open at the beginning.
 
 use crate::{
-    facts::{Facts, Moment, PowerSource, Reading},
+    facts::{Facts, LanFact, Moment, PowerSource, Reading},
     pause::{Pause, PauseKind},
     reason::Reason,
     rules::{Band, Checked, OnMetered, RunOn},
 };
-use lattice_model::{Bytes, Duration, Timestamp};
+use lattice_model::{Bytes, Duration, Timestamp, machine::LanState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -159,7 +159,13 @@ pub fn decide(
             found.push((Reason::RulesBroken, format!("{}: {problem}", Reason::RulesBroken.says()), None));
         }
         Word::Rules(rules) => {
-            // 3. What the owner said about time.
+            // 3. The owner's network outranks whatever could run.
+            if let Reading::Known(LanFact { state: LanState::Unfenced, why }) = &facts.lan {
+                let detail = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+                let text = format!("{}{detail}", Reason::LanNotClosed.says());
+                found.push((Reason::LanNotClosed, text, None));
+            }
+            // 4. What the owner said about time.
             let (open, change) = rules.hours(now.wall);
             changes.extend(change);
             if open {
@@ -167,7 +173,7 @@ pub fn decide(
             } else {
                 found.push((Reason::OutsideHours, Reason::OutsideHours.says().into(), change));
             }
-            // 4. What was measured.
+            // 5. What was measured.
             for look in looks(rules, facts, now, &mut unsure) {
                 let Look { reason, signal, hold, until, why } = look;
                 let was = before.latches.get(&reason).copied();

@@ -1,6 +1,6 @@
 //! What is so now, as a shell measured it.
 
-use lattice_model::{Bytes, Duration, Timestamp};
+use lattice_model::{Bytes, Duration, Timestamp, machine::LanState};
 use serde::{Deserialize, Serialize};
 
 /// One measured fact. That it is not known is said, with why, and nothing is put in its place.
@@ -46,6 +46,16 @@ pub enum PowerSource {
     Battery,
 }
 
+/// Whether the owner's network is closed to containers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanFact {
+    /// Whether.
+    pub state: LanState,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
 /// Everything that rules may rest on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
@@ -63,6 +73,8 @@ pub struct Facts {
     pub metered: Reading<bool>,
     /// What this machine sent and received in the present month of the data plan.
     pub data: Reading<Bytes>,
+    /// Whether the owner's network is closed to containers.
+    pub lan: Reading<LanFact>,
 }
 
 impl Facts {
@@ -76,6 +88,7 @@ impl Facts {
             fan: Reading::unknown(why),
             metered: Reading::unknown(why),
             data: Reading::unknown(why),
+            lan: Reading::unknown(why),
         }
     }
 }

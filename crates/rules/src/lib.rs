@@ -27,12 +27,12 @@ mod rules;
 pub use amount::{Share, Span};
 pub use decide::{Latch, State, Suspension, Unsure, Verdict, Word, decide};
 pub use error::RulesError;
-pub use facts::{Facts, Moment, PowerSource, Reading};
+pub use facts::{Facts, LanFact, Moment, PowerSource, Reading};
 pub use hours::{Hours, Schedule, TimeRange};
 pub use pause::{Pause, PauseKind};
 pub use preset::Preset;
 pub use reason::Reason;
 pub use rules::{
-    Band, BatteryRule, Caps, Checked, Consent, Gpus, KeepAwake, NetworkRule, OnMetered, PowerRule, Rules,
-    RunOn, UserRule,
+    Access, Band, BatteryRule, Caps, Checked, Consent, Gpus, KeepAwake, LanRule, NetworkRule, OnMetered,
+    PowerRule, Rules, RunOn, UserRule,
 };

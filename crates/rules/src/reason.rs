@@ -12,6 +12,8 @@ pub enum Reason {
     Paused,
     /// The owner's rules cannot be read.
     RulesBroken,
+    /// The owner's network cannot be closed to containers.
+    LanNotClosed,
     /// Not in the owner's hours.
     OutsideHours,
     /// Too hot.
@@ -33,11 +35,12 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// In the order in which one outranks the other: what the owner says now, what the owner said
-    /// about time, what protects the machine, what protects the user.
-    pub const ALL: [Self; 11] = [
+    /// In the order in which one outranks the other: what the owner says now, what protects the owner's
+    /// network, what the owner said about time, what protects the machine, what protects the user.
+    pub const ALL: [Self; 12] = [
         Self::Paused,
         Self::RulesBroken,
+        Self::LanNotClosed,
         Self::OutsideHours,
         Self::Hot,
         Self::BatteryLow,
@@ -54,6 +57,7 @@ impl Reason {
         match self {
             Self::Paused => "paused",
             Self::RulesBroken => "rules_broken",
+            Self::LanNotClosed => "lan_not_closed",
             Self::OutsideHours => "outside_hours",
             Self::Hot => "hot",
             Self::BatteryLow => "battery_low",
@@ -71,6 +75,9 @@ impl Reason {
         match self {
             Self::Paused => "the owner paused it",
             Self::RulesBroken => "the owner's rules cannot be read, so nothing runs until they can",
+            Self::LanNotClosed => {
+                "the owner's network cannot be closed to containers, so nothing runs until it can"
+            }
             Self::OutsideHours => "it is outside of the owner's hours",
             Self::Hot => "the machine is too hot",
             Self::BatteryLow => "the battery is low",
@@ -88,6 +95,9 @@ impl Reason {
         match self {
             Self::Paused => "`lattice-agent resume` ends the pause",
             Self::RulesBroken => "correct rules.toml; `lattice-agent rules show` names the mistake",
+            Self::LanNotClosed => {
+                "run the agent as root with nft installed; or set lan.access = \"open\", and containers reach your network"
+            }
             Self::OutsideHours => "wait, or change [hours] in the rules",
             Self::Hot => "let it cool down; [temperature] in the rules has the limits",
             Self::BatteryLow => "charge it; [battery] in the rules has the limits",

@@ -42,6 +42,10 @@
 //!
 //! [power]
 //! keep_awake = "on_mains"              # "never", "always": while there is work
+//!
+//! [lan]
+//! access = "closed"                    # containers reach nothing of the owner's network; or "open"
+//! allow = ["192.168.1.20:5432/tcp", "host:11434"]   # but for these
 //! ```
 
 use crate::{
@@ -50,6 +54,7 @@ use crate::{
     hours::{Hours, Schedule, first_at, local_date, zone},
 };
 use jiff::tz::TimeZone;
+use lattice_lan::Allow;
 use lattice_model::{Bytes, ProjectName, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -58,6 +63,9 @@ use std::collections::BTreeSet;
 const MAINS_FOR: Span = Span::secs(10);
 /// When nobody touches the machine and nothing else is said.
 const IDLE_FOR: Span = Span::secs(300);
+
+/// More exceptions than anybody keeps in mind.
+const MAX_ALLOW: usize = 64;
 
 /// The owner's rules as they are written.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -93,6 +101,31 @@ pub struct Rules {
     /// Whether work keeps it awake.
     #[serde(skip_serializing_if = "is_default")]
     pub power: PowerRule,
+    /// What containers reach of the owner's network.
+    #[serde(skip_serializing_if = "is_default")]
+    pub lan: LanRule,
+}
+
+/// Whether containers reach the owner's network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// They do not, and none starts where that cannot be kept.
+    #[default]
+    Closed,
+    /// They do.
+    Open,
+}
+
+/// What containers reach of the owner's network, this machine included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LanRule {
+    /// All of it or nothing.
+    pub access: Access,
+    /// Exceptions, where it is closed.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub allow: BTreeSet<Allow>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -312,8 +345,19 @@ impl Rules {
     /// # Errors
     /// [`RulesError`] names the keys.
     pub fn check(self, system_zone: Option<&str>) -> Result<Checked, RulesError> {
-        let Self { time_zone, hours, consent, caps, battery, user, temperature, noise, network: _, power } =
-            &self;
+        let Self {
+            time_zone,
+            hours,
+            consent,
+            caps,
+            battery,
+            user,
+            temperature,
+            noise,
+            network: _,
+            power,
+            lan,
+        } = &self;
         let named = time_zone.as_deref().or(system_zone);
         let place = named.map(zone).transpose()?;
         let schedule = match (hours, named) {
@@ -346,9 +390,25 @@ impl Rules {
                 why: "on battery there is no work to stay awake for",
             });
         }
+        check_lan(lan)?;
         let zone = place.unwrap_or(TimeZone::UTC);
         Ok(Checked { rules: self, schedule, zone })
     }
+}
+
+fn check_lan(lan: &LanRule) -> Result<(), RulesError> {
+    if lan.access == Access::Open && !lan.allow.is_empty() {
+        return Err(RulesError::Contradiction {
+            one: "lan.access",
+            other: "lan.allow",
+            why: "where everything is open there are no exceptions",
+        });
+    }
+    if lan.allow.len() > MAX_ALLOW {
+        let problem = format!("write at most {MAX_ALLOW}; a range such as 192.168.1.0/24 is one");
+        return Err(RulesError::value("lan.allow", problem));
+    }
+    Ok(())
 }
 
 fn check_consent(consent: &Consent) -> Result<(), RulesError> {
@@ -516,4 +576,25 @@ impl Checked {
 
 fn last_month(date: jiff::civil::Date) -> jiff::civil::Date {
     date.first_of_month().yesterday().unwrap_or(date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_containers_may_reach_is_understood_and_mistakes_are_named() {
+        let text = "[lan]\naccess = \"closed\"\nallow = [\"192.168.1.20:5432/tcp\", \"host:11434\"]\n";
+        let rules = Rules::parse(text).unwrap();
+        assert_eq!(rules.lan.allow.len(), 2);
+        assert_eq!(Rules::parse(&rules.to_toml()).unwrap(), rules);
+        assert!(rules.check(None).is_ok());
+        let more = Rules::default().with("lan.allow", "[\"10.0.0.0/8\"]").unwrap();
+        assert_eq!(more.lan.allow.first().map(ToString::to_string).as_deref(), Some("10.0.0.0/8"));
+        let wrong = Rules::parse("[lan]\nallow = [\"printer.local\"]").unwrap_err().to_string();
+        assert!(wrong.contains("printer.local") && wrong.contains("line 2"), "{wrong}");
+        let both =
+            Rules::parse("[lan]\naccess = \"open\"\nallow = [\"host\"]").unwrap().check(None).unwrap_err();
+        assert!(both.to_string().contains("lan.allow"), "{both}");
+    }
 }

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use lattice_model::{Bytes, Duration, Timestamp};
+use lattice_model::{Bytes, Duration, Timestamp, machine::LanState};
 use lattice_rules::{
-    Facts, Moment, Pause, PauseKind, PowerSource, Reading, Reason, Rules, State, Verdict, Word, decide,
+    Facts, LanFact, Moment, Pause, PauseKind, PowerSource, Reading, Reason, Rules, State, Verdict, Word,
+    decide,
 };
 use proptest::prelude::*;
 
@@ -22,6 +23,10 @@ fn moment(hour: i64, seconds: i64) -> Moment {
     Moment { wall: Timestamp(wall), boot: Duration(u64::try_from(wall).unwrap()), boot_id: "a".into() }
 }
 
+fn lan(state: LanState) -> Reading<LanFact> {
+    Reading::Known(LanFact { state, why: None })
+}
+
 fn fine() -> Facts {
     Facts {
         power: Reading::Known(PowerSource::Mains),
@@ -31,6 +36,7 @@ fn fine() -> Facts {
         fan: Reading::Known(0),
         metered: Reading::Known(false),
         data: Reading::Known(Bytes(0)),
+        lan: lan(LanState::Closed),
     }
 }
 
@@ -52,6 +58,7 @@ fn one_reason_at_a_time_in_the_order_of_the_table() {
         fan: Reading::Known(6000),
         metered: Reading::Known(true),
         data: Reading::Known(Bytes(60 << 30)),
+        lan: lan(LanState::Unfenced),
     };
     let noon = moment(12, 0);
     let pause = Pause::new(PauseKind::Pause, Some(Duration::from_secs(60)), &noon);
@@ -61,7 +68,9 @@ fn one_reason_at_a_time_in_the_order_of_the_table() {
     let verdict = told(&noon, &facts, Some(&pause));
     assert_eq!(reason(&verdict), Some(Reason::Paused));
     assert_eq!(verdict.suspended.unwrap().until, Some(noon.wall + Duration::from_secs(60)));
-    assert_eq!(verdict.also.len(), 7, "{:?}", verdict.also);
+    assert_eq!(verdict.also.len(), 8, "{:?}", verdict.also);
+    assert_eq!(reason(&told(&noon, &facts, None)), Some(Reason::LanNotClosed));
+    facts.lan = fine().lan;
     let verdict = told(&noon, &facts, None);
     assert_eq!(reason(&verdict), Some(Reason::OutsideHours));
     assert_eq!(verdict.suspended.unwrap().until, Some(moment(18, 0).wall));
@@ -257,8 +266,9 @@ fn facts() -> impl Strategy<Value = Facts> {
         reading(0u32..6000),
         reading(any::<bool>()),
         reading((0u64..100).prop_map(|gib| Bytes(gib << 30))),
+        prop::sample::select(vec![LanState::Closed, LanState::Open, LanState::Unfenced, LanState::Unknown]),
     )
-        .prop_map(|(power, charge, idle, temperature, fan, metered, data)| Facts {
+        .prop_map(|(power, charge, idle, temperature, fan, metered, data, state)| Facts {
             power,
             charge,
             idle,
@@ -266,6 +276,7 @@ fn facts() -> impl Strategy<Value = Facts> {
             fan,
             metered,
             data,
+            lan: lan(state),
         })
 }
 
@@ -273,7 +284,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The same is decided from the same; there is one reason, the first of all that hold; a pause
-    /// outranks all, and hours all but a pause.
+    /// outranks all, a network that cannot be closed all but that, and hours the rest.
     #[test]
     fn total_deterministic_and_in_order(
         steps in prop::collection::vec((facts(), 0i64..48, 0i64..3600, 0u8..6), 1..12),
@@ -291,10 +302,12 @@ proptest! {
             prop_assert!(reasons.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", reasons);
             let hour = hour % 24;
             let outside = (6..18).contains(&hour);
+            let bare = facts.lan == lan(LanState::Unfenced);
             match reason(&verdict) {
                 Some(Reason::Paused) => prop_assert_eq!(act, 0),
-                Some(Reason::OutsideHours) => prop_assert!(act != 0 && outside),
-                _ => prop_assert!(act != 0 && !outside),
+                Some(Reason::LanNotClosed) => prop_assert!(act != 0 && bare),
+                Some(Reason::OutsideHours) => prop_assert!(act != 0 && !bare && outside),
+                _ => prop_assert!(act != 0 && !bare && !outside),
             }
             prop_assert_eq!(verdict.takes_new(), verdict.allowed() && act != 1);
             prop_assert!(verdict.next_change.is_none_or(|at| at > now.wall));

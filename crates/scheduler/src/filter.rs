@@ -103,6 +103,7 @@ pub(crate) fn attribute<'n>(node: &'n Node, attribute: &NodeAttribute) -> std::b
         NodeAttribute::Arch => node.facts.arch.as_str().into(),
         NodeAttribute::Pool => node.pool.as_str().into(),
         NodeAttribute::Owner => node.owner.as_str().into(),
+        NodeAttribute::Lan => node.facts.machine.lan.as_str().into(),
         NodeAttribute::Label(key) => node.label(key).unwrap_or_default().into(),
     }
 }

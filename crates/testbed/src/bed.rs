@@ -271,6 +271,16 @@ impl Testbed {
         })
     }
 
+    /// A machine that is no part of the cluster.
+    pub(crate) fn stranger(&self, name: &str) -> Machine {
+        // It ends with this process, and so does whoever reaches it.
+        Machine::new(name, self.folder.join(name), sweep::group(&self.name, name), None, Tie::Process)
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
     /// The machine in which the bridge is.
     pub fn hub(&self) -> &Machine {
         self.network.hub()

@@ -1,6 +1,6 @@
 //! What each command does.
 
-use crate::{Command, DirectionArgs, Format, Part, UpArgs, status, wire};
+use crate::{Command, DirectionArgs, Format, Part, UpArgs, answer, status, wire};
 use lattice_testbed::{
     Direction, Machine, Options, Testbed, TestbedError, Tie, folder, programs_folder, sweep,
 };
@@ -93,6 +93,12 @@ pub(crate) fn run(name: &str, command: Command) -> Result<ExitCode, TestbedError
             Err(error) => return Err(error),
         },
         Command::Ls => Testbed::names().iter().for_each(say),
+        Command::Answer(args) => {
+            if let Err(error) = answer::run(&args) {
+                note(format_args!("error: {error}"));
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Wire(args) => {
             if let Err(error) = wire::run(&args) {
                 note(format_args!("error: {error}"));

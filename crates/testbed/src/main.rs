@@ -6,8 +6,10 @@
 //! | `main` | flags, exit codes |
 //! | `commands` | what each command does |
 //! | `status` | the table |
+//! | `answer` | the process that answers as a neighbour would, started by the library |
 //! | `wire` | the process that holds packets back, started by the library |
 
+mod answer;
 mod commands;
 mod status;
 mod wire;
@@ -129,6 +131,9 @@ enum Command {
     /// Hold packets back between two interfaces that this makes.
     #[command(hide = true)]
     Wire(wire::WireArgs),
+    /// Answer on some ports.
+    #[command(hide = true)]
+    Answer(answer::AnswerArgs),
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use crate::{cluster::wants_postgres, engine::BUSYBOX, process::tail, view::View};
 use lattice_postgres_kit::Postgres;
-use lattice_testbed::{Node, Options, Power, Testbed};
+use lattice_testbed::{House, Node, Options, Power, Testbed};
 use serde_json::Value;
 use std::{collections::BTreeMap, ops::Deref};
 
@@ -54,6 +54,14 @@ impl Bed {
     /// When there is none of this name.
     pub fn node(&self, name: &str) -> &Node {
         self.testbed.node(name).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A router, a neighbour and the internet around the nodes, as long as what is given lives.
+    ///
+    /// # Panics
+    /// When it cannot be built.
+    pub fn house(&self) -> House {
+        self.testbed.house().unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The server's machine stands still.

@@ -9,7 +9,7 @@
 use lattice_house::root;
 use std::{fs, process::Command};
 
-const PURE: [&str; 7] = ["model", "compose", "scheduler", "planner", "converge", "api", "rules"];
+const PURE: [&str; 8] = ["model", "compose", "scheduler", "planner", "converge", "api", "rules", "lan"];
 
 // `rand_core` and seeded generators are allowed: they draw nothing by themselves, which takes `getrandom`.
 const FORBIDDEN: [&str; 16] = [

@@ -15,7 +15,7 @@ use lattice_api::{
 };
 use lattice_model::{
     StandingState,
-    machine::{MachineFacts, NetworkFacts},
+    machine::{LanState, MachineFacts, NetworkFacts},
     resource::{Approval, PresenceState},
 };
 use std::{fmt::Write, process::ExitCode, time::Duration};
@@ -163,6 +163,7 @@ fn machine(facts: &MachineFacts, line: &mut impl FnMut(&str, String)) {
         region,
         site,
         labels,
+        lan,
     } = facts;
     let words = |words: &std::collections::BTreeSet<String>| {
         words.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
@@ -195,6 +196,7 @@ fn machine(facts: &MachineFacts, line: &mut impl FnMut(&str, String)) {
             format!("{trip:.1} ms there and back{}{}{metered}", speed("down", down), speed("up", up)),
         );
     }
+    line("lan", if *lan == LanState::Unknown { String::new() } else { lan.as_str().to_owned() });
     line("power", if *battery { "has a battery".into() } else { String::new() });
     line("region", region.clone().unwrap_or_default());
     line("site", site.clone().unwrap_or_default());

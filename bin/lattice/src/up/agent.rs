@@ -59,6 +59,8 @@ impl Agent {
             .arg("run")
             .arg("--home")
             .arg(home)
+            // Whoever types `lattice up` owns this machine: without root's rights it works too.
+            .arg("--own-machine")
             .arg("--server")
             .arg(server.to_string())
             .arg("--log-file")

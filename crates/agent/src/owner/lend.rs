@@ -4,7 +4,7 @@
 use crate::{config::AgentConfig, facts::Machine};
 use lattice_converge::{LentGpus, NodePolicy};
 use lattice_model::{Bytes, Cpu, resource::Capacity};
-use lattice_rules::{Caps, Consent, Gpus, Rules, Share, Word};
+use lattice_rules::{Caps, Consent, Gpus, LanRule, Rules, Share, Word};
 
 /// Both files together.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +12,7 @@ pub(crate) struct Lent {
     config: AgentConfig,
     caps: Caps,
     consent: Consent,
+    lan: LanRule,
 }
 
 impl Lent {
@@ -21,11 +22,16 @@ impl Lent {
             Word::Rules(rules) => rules.rules().clone(),
             Word::Broken(_) => Rules::default(),
         };
-        Self { config, caps: rules.caps, consent: rules.consent }
+        Self { config, caps: rules.caps, consent: rules.consent, lan: rules.lan }
     }
 
     pub(crate) const fn config(&self) -> &AgentConfig {
         &self.config
+    }
+
+    /// What containers may reach of the owner's network; of rules that cannot be read, nothing.
+    pub(crate) const fn lan(&self) -> &LanRule {
+        &self.lan
     }
 
     /// Whether commands may be run in containers, and files copied.

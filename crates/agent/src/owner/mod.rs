@@ -16,6 +16,7 @@ mod lend;
 mod offline;
 mod warden;
 
+pub(crate) use files::lan_rule;
 pub use files::{RulesFile, rules_of, save_rules, text_of};
 pub(crate) use lend::Lent;
 pub use offline::{Stopped, pause_offline, resume_offline};

@@ -10,6 +10,7 @@ use crate::{
     event::Event,
     facts::Machine,
     home::HomePaths,
+    lan::LanStatus,
     power::{Felt, Wants},
 };
 use lattice_converge::Admission;
@@ -125,6 +126,7 @@ pub(crate) struct Warden {
     state: State,
     announced: Option<(StandingState, Timestamp)>,
     felt: Felt,
+    lan: watch::Receiver<LanStatus>,
     data: DataUse,
     data_kept: Instant,
     stamps: [Stamp; 3],
@@ -141,6 +143,7 @@ impl Warden {
         sensors: Arc<dyn Sensors>,
         manager: Option<&dyn Sleep>,
         felt: Felt,
+        lan: watch::Receiver<LanStatus>,
     ) -> Self {
         let stamps = stamps(&paths);
         let (word, pause) = (files::word(&paths), files::pause(&paths));
@@ -168,6 +171,7 @@ impl Warden {
             state: State::default(),
             announced: None,
             felt,
+            lan,
             data,
             data_kept: Instant::now(),
             stamps,
@@ -212,6 +216,7 @@ impl Warden {
                     None => return,
                 },
                 () = sleep_until(next) => None,
+                Ok(()) = self.lan.changed() => None,
                 () = calm.notified() => {
                     self.finish();
                     None
@@ -376,6 +381,7 @@ impl Warden {
     /// Measures what rules rest on, and nothing else.
     fn look(&mut self, now: &Moment) -> Facts {
         let mut facts = Facts::unknown("no rule asks for it");
+        facts.lan = self.lan.borrow_and_update().fact();
         let Word::Rules(rules) = &self.word else { return facts };
         let needs = Needs::of(rules.rules());
         if needs.power {

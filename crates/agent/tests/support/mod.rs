@@ -5,8 +5,9 @@
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
 use lattice_agent_core::{
-    AgentConfig, AgentError, AgentParts, AgentStatus, Docker, Ended, Home, HomePaths, Identity, JoinOptions,
-    JoinProgress, JoinToken, LogRing, PendingJoin, Runtime, Sleep, System, ask_status, join, measure, run,
+    AgentConfig, AgentError, AgentParts, AgentStatus, Docker, Ended, Firewall, Home, HomePaths, Identity,
+    JoinOptions, JoinProgress, JoinToken, LogRing, PendingJoin, Runtime, Sleep, System, ask_status, join,
+    measure, run,
 };
 use lattice_identity::{
     CertSlot, CertificateAuthority, Challenge, ChallengeKey, Fingerprint, RatchetValue, ServerNames,
@@ -390,6 +391,7 @@ pub struct Node {
     pub runtime: Arc<dyn Runtime>,
     pub node: NodeId,
     pub manager: Option<Arc<dyn Sleep>>,
+    pub firewall: Option<Arc<dyn Firewall>>,
     task: Option<(JoinHandle<Result<Ended, AgentError>>, CancellationToken)>,
 }
 
@@ -414,7 +416,7 @@ impl Node {
         }
         let folder = tempfile::tempdir().unwrap();
         let identity = enrol(server, folder.path()).await.unwrap();
-        Self { folder, runtime, node: identity.node, manager: None, task: None }
+        Self { folder, runtime, node: identity.node, manager: None, firewall: None, task: None }
     }
 
     pub async fn running(server: &Server) -> Self {
@@ -448,6 +450,8 @@ impl Node {
             sensors,
             manager: self.manager.clone(),
             log,
+            firewall: self.firewall.clone(),
+            own_machine: false,
         };
         self.task = Some((tokio::spawn(run(parts, stop.clone())), stop));
     }

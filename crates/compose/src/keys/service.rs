@@ -356,7 +356,7 @@ pub(crate) const PLACEMENT: Table = Table {
         (
             "constraints",
             Partly(
-                "node.id, node.hostname, node.platform.os, node.platform.arch, node.labels.*, and Lattice's node.pool and node.owner, with == or !=; `node.role == worker` is always so, `manager` is refused: the control plane runs no workloads",
+                "node.id, node.hostname, node.platform.os, node.platform.arch, node.labels.*, and Lattice's node.pool, node.owner and node.lan, with == or !=; `node.role == worker` is always so, `manager` is refused: the control plane runs no workloads",
             ),
         ),
         ("max_replicas_per_node", Honoured("the most replicas on one node")),

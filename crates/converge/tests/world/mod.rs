@@ -210,7 +210,7 @@ impl World {
             }
             Operation::FetchImage { image, .. } => self.images.push(image.to_string()),
             Operation::CreateNetwork { name, labels, .. } => {
-                self.networks.insert(name.clone(), NetworkSeen { name, labels });
+                self.networks.insert(name.clone(), NetworkSeen { name, labels, bridge: None });
             }
             Operation::RemoveNetwork { name } => drop(self.networks.remove(&name)),
             Operation::CreateVolume { name, labels } => {

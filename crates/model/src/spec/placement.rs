@@ -63,6 +63,8 @@ pub enum NodeAttribute {
     Pool,
     /// `node.owner`.
     Owner,
+    /// `node.lan`: `closed` where containers do not reach the network of the node's owner.
+    Lan,
     /// `node.labels.KEY`; absent is the empty text.
     Label(String),
 }
@@ -70,7 +72,7 @@ pub enum NodeAttribute {
 /// Why a text is no constraint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no constraint on nodes; write node.id, node.hostname, node.platform.os, node.platform.arch, node.pool, node.owner or node.labels.KEY, then == or !=, then a value"
+    "{0:?} is no constraint on nodes; write node.id, node.hostname, node.platform.os, node.platform.arch, node.pool, node.owner, node.lan or node.labels.KEY, then == or !=, then a value"
 )]
 pub struct InvalidConstraint(String);
 
@@ -91,6 +93,7 @@ impl FromStr for NodeAttribute {
             "node.platform.arch" => Self::Arch,
             "node.pool" => Self::Pool,
             "node.owner" => Self::Owner,
+            "node.lan" => Self::Lan,
             other => match other.strip_prefix("node.labels.") {
                 Some(key)
                     if !key.is_empty() && key.len() <= 256 && key.chars().all(|c| c.is_ascii_graphic()) =>
@@ -112,6 +115,7 @@ impl fmt::Display for NodeAttribute {
             Self::Arch => f.write_str("node.platform.arch"),
             Self::Pool => f.write_str("node.pool"),
             Self::Owner => f.write_str("node.owner"),
+            Self::Lan => f.write_str("node.lan"),
             Self::Label(key) => write!(f, "node.labels.{key}"),
         }
     }
@@ -174,7 +178,12 @@ mod tests {
 
     #[test]
     fn constraints_come_back_as_they_were() {
-        for text in ["node.labels.disk == ssd", "node.hostname != attic", "node.platform.arch == x86_64"] {
+        for text in [
+            "node.labels.disk == ssd",
+            "node.lan == closed",
+            "node.hostname != attic",
+            "node.platform.arch == x86_64",
+        ] {
             assert_eq!(text.parse::<Constraint>().unwrap().to_string(), text);
         }
         let odd: Constraint = "node.labels.a==b!=c".parse().unwrap();

@@ -442,7 +442,9 @@ impl Runtime for Docker {
         for network in found {
             let (Some(name), Some(id)) = (network.name, network.id) else { continue };
             let labels = network.labels.unwrap_or_default().into_iter().collect();
-            let seen = || (NetworkSeen { name: name.clone(), labels }, Vec::new());
+            let bridge =
+                words::bridge_of(network.driver.as_deref(), &network.options.unwrap_or_default(), &id);
+            let seen = || (NetworkSeen { name: name.clone(), labels, bridge }, Vec::new());
             networks.entry(name.clone()).or_insert_with(seen).1.push(id);
         }
         for (name, (_, ids)) in &networks {
@@ -462,6 +464,7 @@ impl Runtime for Docker {
             "Name": checked("network", name)?,
             "Driver": "bridge",
             "Internal": internal,
+            "Options": words::bridge_options(labels),
             "Labels": labels,
             // Engines before API 1.44 would otherwise make a second network of the same name.
             "CheckDuplicate": true,

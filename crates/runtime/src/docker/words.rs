@@ -6,11 +6,24 @@ use bollard::models::{
 };
 use lattice_model::{
     Bytes, Timestamp,
-    container::{ContainerId, ContainerSeen, ContainerState},
+    container::{ContainerId, ContainerSeen, ContainerState, labelled_bridge},
     report::{Health, PublishedPort},
     spec::{ContainerPort, Protocol},
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+
+const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+
+/// The name of its bridge, told by its labels: rules of the host's firewall hold for it from its first moment on.
+pub(super) fn bridge_options(labels: &BTreeMap<String, String>) -> BTreeMap<&'static str, String> {
+    labelled_bridge(labels).map(|name| (BRIDGE_NAME, name)).into_iter().collect()
+}
+
+/// The interface that a network has on the engine's host: as it was asked for, else as Docker names it by itself.
+pub(super) fn bridge_of(driver: Option<&str>, options: &HashMap<String, String>, id: &str) -> Option<String> {
+    let own = || id.get(..12).map(|id| format!("br-{id}"));
+    options.get(BRIDGE_NAME).cloned().or_else(own).filter(|_| driver.is_none_or(|driver| driver == "bridge"))
+}
 
 fn ports_of(map: PortMap) -> Vec<PublishedPort> {
     let mut ports: Vec<_> = map

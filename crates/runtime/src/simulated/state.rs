@@ -14,7 +14,7 @@ use lattice_model::{
     Bytes, Duration, NodeId, Timestamp,
     container::{
         ContainerConfig, ContainerId, ContainerSeen, ContainerState, LABEL_NODE, MountSource, NetworkSeen,
-        VolumeSeen,
+        VolumeSeen, labelled_bridge,
     },
     report::{Health, PublishedPort},
     spec::HealthCheck,
@@ -469,7 +469,7 @@ impl State {
 
     pub(super) fn networks(&self, node: NodeId) -> Vec<NetworkSeen> {
         let ours = ours(&self.networks, node);
-        ours.map(|(name, labels)| NetworkSeen { name, labels }).collect()
+        ours.map(|(name, labels)| NetworkSeen { name, bridge: labelled_bridge(&labels), labels }).collect()
     }
 
     pub(super) fn volumes(&self, node: NodeId) -> Vec<VolumeSeen> {

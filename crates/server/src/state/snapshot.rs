@@ -389,6 +389,8 @@ impl Snapshot {
                 && old.distress().map(|one| (one.kind, one.reason))
                     == new.distress().map(|one| (one.kind, one.reason))
                 && owners_labels(old) == owners_labels(new)
+                // What waited for its owner's rules to let it work goes on when they do.
+                && (old.standing.state, old.facts.machine.lan) == (new.standing.state, new.facts.machine.lan)
         });
         if !same_rights || !same_place {
             (touched.pending, touched.presence) = (true, true);

@@ -14,6 +14,7 @@ mod images;
 mod import;
 mod killed;
 mod kit;
+mod lan;
 mod local_api;
 mod node_loss;
 mod nodes;
