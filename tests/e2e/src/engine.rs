@@ -1,6 +1,8 @@
 //! The container engine: the machine's own, which is everybody's, or a private one that a test may kill.
 
 use crate::process::Output;
+use lattice_model::container::bridge_prefix;
+use lattice_testbed::rooted;
 use serde_json::Value;
 use std::process::Command;
 
@@ -153,8 +155,15 @@ impl Engine {
                 }
             }
             if left == 0 {
-                return;
+                break;
             }
+        }
+        // And the table by which it kept containers out of the network. One that is in the namespace of a private engine
+        // goes with it.
+        if let Ok(id) = node.parse() {
+            let tag = bridge_prefix(id);
+            let table = format!("lattice_{}", tag.trim_start_matches("lt"));
+            let _ = rooted("nft").args(["delete", "table", "inet", &table]).output();
         }
     }
 }

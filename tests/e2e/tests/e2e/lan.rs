@@ -14,7 +14,7 @@ fn house() -> String {
         "services:\n  probe:\n    image: {BUSYBOX}\n    stop_grace_period: 1s\n    \
          command: [sh, -c, \"trap 'exit 0' TERM; sleep 100000 & wait\"]\n  \
          web:\n    image: {BUSYBOX}\n    stop_grace_period: 1s\n    ports: [\"8080\"]\n    \
-         command: [sh, -c, \"mkdir /tmp/w && echo own >/tmp/w/index.html && exec httpd -f -p 8080 -h /tmp/w\"]\n"
+         command: [sh, -c, \"mkdir -p /tmp/w && echo own >/tmp/w/index.html && exec httpd -f -p 8080 -h /tmp/w\"]\n"
     )
 }
 
@@ -243,7 +243,14 @@ fn nothing_runs_where_the_network_cannot_be_closed() {
     let _ = bed.deploy("a", &sleepers(&[("a", "")]), &[]).ok();
     bed.serving("a", 1);
     let nft = on_node(&bed, "command -v nft");
-    on_node(&bed, &format!("{nft} flush ruleset; mount --bind /dev/null $(readlink -f {nft})"));
+    // The engine's own tables stay: without them it makes no network.
+    on_node(
+        &bed,
+        &format!(
+            "{nft} delete table inet $({nft} list tables | sed -n 's/.*inet \\(lattice_.*\\)/\\1/p')
+             mount --bind /dev/null $(readlink -f {nft})"
+        ),
+    );
     // What runs is stopped after a moment, and the server knows why.
     until("the node is suspended", PATIENCE, || {
         let shown = bed.lattice(&["node", "show", "n1"]).ok().stdout;
