@@ -200,6 +200,7 @@ pub(crate) mod tests {
             superseded: None,
             node_lost: false,
             status: AllocationStatus::new(AllocationState::Running),
+            gpus: Vec::new(),
             placed_at: Timestamp(i64::from(slot)),
             explanation: String::new(),
         }

@@ -145,6 +145,7 @@ fn allocation(key: &str, slot: u32, state: AllocationState) -> AllocationView {
         superseded: None,
         node_lost: false,
         status: AllocationStatus::new(state),
+        gpus: Vec::new(),
         placed_at: Timestamp(0),
         explanation: "most free memory".into(),
     }

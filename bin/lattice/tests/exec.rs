@@ -75,6 +75,7 @@ fn allocation() -> AllocationView {
         superseded: None,
         node_lost: false,
         status: AllocationStatus::new(AllocationState::Running),
+        gpus: Vec::new(),
         placed_at: Timestamp(0),
         explanation: String::new(),
     }

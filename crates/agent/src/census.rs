@@ -54,7 +54,7 @@ impl Told {
 
     /// What there is to tell of a machine.
     pub(crate) fn facts(&self, machine: &Machine, lent: &Lent) -> NodeFacts {
-        let mut facts = machine.told(lent.config());
+        let mut facts = machine.told(lent);
         facts.machine.lan = self.lan.borrow().state;
         facts
     }

@@ -26,7 +26,7 @@ use crate::{
     error::Result,
     facts::{self, Machine},
 };
-use lattice_converge::{LentGpus, NodePolicy};
+use lattice_converge::NodePolicy;
 use lattice_model::{
     Bytes, Cpu, ProjectName,
     machine::MachineFacts,
@@ -258,12 +258,14 @@ impl AgentConfig {
     pub(crate) fn describe(&self, facts: &mut MachineFacts) {
         (facts.region, facts.site, facts.labels) =
             (self.region.clone(), self.site.clone(), self.labels.clone());
-        for gpu in &mut facts.gpus {
-            gpu.lent = match self.gpus() {
-                Ok(LentGpus::All) => true,
-                Ok(LentGpus::Only(names)) => names.iter().any(|name| gpu.is_called(name)),
-                Ok(LentGpus::None) | Err(_) => false,
-            };
+    }
+
+    /// Whether the owner lends the GPU of this name, by this file.
+    pub(crate) fn lends_gpu(&self, name: &str) -> bool {
+        match &self.gpus {
+            None => false,
+            Some(Gpus::Word(word)) => word == "all",
+            Some(Gpus::Ids(ids)) => ids.iter().any(|id| id == name),
         }
     }
 
@@ -277,19 +279,18 @@ impl AgentConfig {
             projects: self.projects.clone(),
             capabilities: self.allow_capabilities.clone(),
             ulimits,
-            gpus: self.gpus().unwrap_or(LentGpus::None),
             oom_score_adj: facts::oom_score_adj(),
             logs: self.max_log().unwrap_or(NodePolicy::DEFAULT_LOGS),
             ..NodePolicy::lending(cpu, memory)
         }
     }
 
-    fn gpus(&self) -> Result<LentGpus, String> {
+    fn gpus(&self) -> Result<(), String> {
         match &self.gpus {
-            None => Ok(LentGpus::None),
-            Some(Gpus::Ids(ids)) => Ok(LentGpus::Only(ids.clone())),
-            Some(Gpus::Word(word)) if word == "all" => Ok(LentGpus::All),
-            Some(Gpus::Word(_)) => Err("gpus: write \"all\", or a list of names such as [\"0\"]".into()),
+            Some(Gpus::Word(word)) if !matches!(word.as_str(), "all" | "none") => {
+                Err("gpus: write \"all\", \"none\", or a list of names such as [\"0\"]".into())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -363,14 +364,16 @@ mod tests {
         }
         let policy = |text: &str| AgentConfig::parse(text).unwrap().policy(&machine);
         assert_eq!(policy("").capabilities, BTreeSet::new());
-        assert_eq!((policy("").gpus, policy("").logs), (LentGpus::None, Bytes::GIB));
+        assert_eq!(policy("").logs, Bytes::GIB);
+        let lends = |text: &str| AgentConfig::parse(text).unwrap().lends_gpu("1");
+        assert!(!lends("") && !lends("gpus = \"none\"") && !lends("gpus = [\"0\"]"));
+        assert!(lends("gpus = \"all\"") && lends("gpus = [\"1\"]"));
         let open = policy(
             "allow_capabilities = [\"NET_ADMIN\"]\ngpus = \"all\"\nmax_ulimits = { nofile = -1 }\nmax_log = \"2g\"",
         );
         assert!(open.capabilities.contains("NET_ADMIN"));
-        assert_eq!((open.gpus, open.ulimits["nofile"], open.logs), (LentGpus::All, -1, Bytes(2 << 30)));
+        assert_eq!((open.ulimits["nofile"], open.logs), (-1, Bytes(2 << 30)));
         assert_eq!(open.ulimits["rtprio"], 0, "what is not said stays as usual");
-        assert_eq!(policy("gpus = [\"1\"]").gpus, LentGpus::Only(vec!["1".into()]));
         let config = AgentConfig::parse("proxy = \"http://me:s3cret@proxy:1\"").unwrap();
         assert!(!format!("{config:?}").contains("s3cret"));
     }

@@ -7,6 +7,7 @@ use crate::{
     error::{Result, chain},
     facts::Machine,
     home::{Home, Identity, PendingJoin},
+    owner::{self, Lent},
 };
 use futures::StreamExt as _;
 use lattice_identity::{
@@ -93,6 +94,7 @@ pub async fn join(
     let fingerprint = home.key().fingerprint().evidence();
     let dialer =
         certificate::dialer(token.servers(), Trust::Fingerprint(token.root()), CertSlot::empty(), config)?;
+    let lent = Lent::new(config.clone(), &owner::word(home.paths()));
     let (began, mut heard, mut backoff) = (Instant::now(), false, Backoff::default());
     loop {
         progress(JoinProgress::Dialling { servers: servers.clone(), fingerprint: fingerprint.clone() });
@@ -108,7 +110,7 @@ pub async fn join(
                 csr_der: home.key().csr_der(&common_name)?,
                 public_key: home.key().public_key_der().to_vec(),
                 name: name.clone(),
-                facts: machine.told(config),
+                facts: machine.told(&lent),
                 capacity: machine.capacity(config),
             };
             let mut updates = std::pin::pin!(connection.join(request).await?);

@@ -5,6 +5,7 @@
 use crate::{
     config::AgentConfig,
     machine::{self, Roots, jiffies, meminfo_of},
+    owner::Lent,
 };
 use lattice_link::message::Heartbeat;
 use lattice_model::{
@@ -74,9 +75,10 @@ impl Machine {
     }
 
     /// What the server is told, with the owner's words.
-    pub fn told(&self, config: &AgentConfig) -> NodeFacts {
+    pub(crate) fn told(&self, lent: &Lent) -> NodeFacts {
         let mut facts = self.facts.clone();
-        config.describe(&mut facts.machine);
+        lent.config().describe(&mut facts.machine);
+        facts.machine.gpus = lent.gpus(self);
         facts
     }
 }

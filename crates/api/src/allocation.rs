@@ -50,6 +50,9 @@ pub struct AllocationView {
     pub node_lost: bool,
     /// What its node reported last, or `unknown` while the node is not heard of.
     pub status: AllocationStatus,
+    /// The GPUs that are its own, by the names that its node gives them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
     /// When it was placed.
     pub placed_at: Timestamp,
     /// Why it was placed there.
@@ -68,6 +71,8 @@ impl AllocationView {
             spec,
             intent,
             restart: _,
+            gpus,
+            world: _,
             replaces: _,
             status,
             superseded,
@@ -89,6 +94,7 @@ impl AllocationView {
             superseded,
             node_lost: false,
             status,
+            gpus,
             placed_at,
             explanation,
         }

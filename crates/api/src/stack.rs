@@ -650,6 +650,8 @@ mod tests {
             spec: workload.spec,
             intent: Intent::Run,
             restart: 0,
+            gpus: Vec::new(),
+            world: 0,
             replaces: None,
             status: AllocationStatus::new(state),
             superseded: None,

@@ -11,8 +11,8 @@ use crate::{
 use lattice_model::{
     Bytes, Cpu,
     spec::{
-        Constraint, GpuCount, GpuRequest, MAX_REPLICAS, Mode, NodeAttribute, RestartPolicy, UpdateFailure,
-        UpdateOrder, UpdatePolicy, WorkloadSpec,
+        Constraint, GpuCount, GpuRequest, MAX_REPLICAS, Mode, NodeAttribute, Rendezvous, RestartPolicy,
+        UpdateFailure, UpdateOrder, UpdatePolicy, WorkloadSpec,
     },
 };
 
@@ -337,12 +337,7 @@ impl Reader<'_> {
 
     fn gpus(&mut self, node: &Node, path: &Path<'_>) -> Option<GpuRequest> {
         match &*node.value {
-            Value::Scalar(text, _) if &**text == "all" => Some(GpuRequest {
-                count: GpuCount::All,
-                driver: None,
-                ids: Vec::new(),
-                capabilities: [].into(),
-            }),
+            Value::Scalar(text, _) if &**text == "all" => Some(GpuRequest::any(GpuCount::All)),
             Value::Sequence(_) => self.devices(node, path, &keys::GPU, false),
             _ => self.expected(node, path, "`all` or a list", "Write `gpus: all`"),
         }
@@ -371,12 +366,7 @@ impl Reader<'_> {
         let path = path.index(0);
         let map = self.mapping(item, &path)?;
         self.check_keys(map, &path, table);
-        let mut request = GpuRequest {
-            count: GpuCount::Exactly(1),
-            driver: None,
-            ids: Vec::new(),
-            capabilities: [].into(),
-        };
+        let mut request = GpuRequest::any(GpuCount::Exactly(1));
         let capabilities = match Self::said(map, "capabilities") {
             Some(entry) => self.text_or_list(&entry.value, &path.key("capabilities")),
             None => Vec::new(),
@@ -415,7 +405,42 @@ impl Reader<'_> {
             None if ids.is_none() => request.count = GpuCount::All,
             None => {}
         }
+        if let Some(entry) = Self::said(map, "options") {
+            self.gpu_options(&entry.value, &path.key("options"), &mut request);
+        }
         Some(request)
+    }
+
+    /// What a GPU has to have.
+    fn gpu_options(&mut self, node: &Node, path: &Path<'_>, request: &mut GpuRequest) {
+        let Some(map) = self.mapping(node, path) else { return };
+        for (name, entry) in map.iter() {
+            let at = path.key(name);
+            match &**name {
+                "model" => {
+                    request.model =
+                        self.text(&entry.value, &at).map(str::to_owned).filter(|model| !model.is_empty());
+                }
+                "memory" => request.memory = self.amount(Some(entry), &at, Bytes(0)),
+                _ => {
+                    let message = "not supported: options of the driver belong to the node's owner";
+                    let hint = "Write `model` or `memory`, or remove it";
+                    self.error(Code::NotSupported, entry.key, at, message, hint);
+                }
+            }
+        }
+    }
+
+    /// `x-lattice: {rendezvous: true}`, or the port.
+    pub(crate) fn rendezvous(&mut self, node: &Node, path: &Path<'_>) -> Option<Rendezvous> {
+        match node.as_text() {
+            Some("true") => Some(Rendezvous { port: Rendezvous::PORT }),
+            Some("false") => None,
+            _ => {
+                let port = self.integer(node, path, 1, 65_535)?;
+                u16::try_from(port).ok().map(|port| Rendezvous { port })
+            }
+        }
     }
 
     fn amount<T>(&mut self, entry: Option<&Entry>, path: &Path<'_>, least: T) -> Option<T>

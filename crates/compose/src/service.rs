@@ -125,6 +125,9 @@ impl Reader<'_> {
                             let at = at.key("priority");
                             spec.placement.priority = self.parsed(&entry.value, &at).unwrap_or(0);
                         }
+                        if let Some(entry) = entries.get("rendezvous") {
+                            spec.rendezvous = self.rendezvous(&entry.value, &at.key("rendezvous"));
+                        }
                         if let Some(entry) = entries.get("restart_on_secret") {
                             spec.restart_on_secret =
                                 self.boolean(&entry.value, &at.key("restart_on_secret")).unwrap_or(false);

@@ -95,7 +95,7 @@ pub fn container_config(
         sandbox: spec.sandbox.clone(),
         naming: spec.naming.clone(),
         logs: spec.logs,
-        gpus: spec.gpus.as_ref().map(|request| policy.lend(request)),
+        gpus: spec.gpus.clone(),
     }
 }
 

@@ -27,7 +27,7 @@ mod trees;
 mod words;
 
 pub use config::Folders;
-pub use policy::{LentGpus, NodePolicy};
+pub use policy::{GpuOffer, NodePolicy};
 pub use pressure::{Eviction, Pressure};
 pub use reconciler::Reconciler;
 pub use record::AllocationRecord;

@@ -3,8 +3,7 @@
 use lattice_model::{
     Bytes, Cpu, GoalAllocation, ProjectName,
     spec::{
-        DEFAULT_CAPABILITIES, GpuCount, GpuRequest, ImagePin, ImageSource, SandboxSpec, ULIMITS, Ulimit,
-        WorkloadSpec,
+        DEFAULT_CAPABILITIES, GpuRequest, ImagePin, ImageSource, SandboxSpec, ULIMITS, Ulimit, WorkloadSpec,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -28,16 +27,14 @@ const OWN_SYSCTLS: [&str; 8] = [
 /// The same, by how they begin. Every container has a network of its own, so all of `net.` is.
 const OWN_SYSCTL_FAMILIES: [&str; 2] = ["net.", "fs.mqueue."];
 
-/// The GPUs that the owner lends.
+/// Whether containers get a GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LentGpus {
-    /// None.
-    None,
-    /// All that the machine has.
-    All,
-    /// These, as the driver names them, in the order in which they are given out.
-    Only(Vec<String>),
+pub enum GpuOffer {
+    /// The owner lends it, and a container has seen it.
+    Given,
+    /// They do not, and why.
+    Kept(String),
 }
 
 /// The owner's word. There is no default: somebody must choose.
@@ -58,8 +55,8 @@ pub struct NodePolicy {
     pub capabilities: BTreeSet<String>,
     /// The most of each limit of the kernel, -1 for any; one that is not named may be any.
     pub ulimits: BTreeMap<String, i64>,
-    /// The GPUs that are lent.
-    pub gpus: LentGpus,
+    /// The GPUs of the machine and the instances that some are cut into, by their ids.
+    pub gpus: BTreeMap<String, GpuOffer>,
     /// The least `oom_score_adj`: nothing here outlives the agent when memory is short.
     pub oom_score_adj: i16,
     /// The most that the output of one container may take on disk.
@@ -80,7 +77,7 @@ impl NodePolicy {
             images: None,
             capabilities: BTreeSet::new(),
             ulimits: Self::usual_ulimits(),
-            gpus: LentGpus::None,
+            gpus: BTreeMap::new(),
             oom_score_adj: 0,
             logs: Self::DEFAULT_LOGS,
         }
@@ -176,39 +173,18 @@ impl NodePolicy {
         })
     }
 
+    /// The server names each GPU, as it knows who has which.
     fn refuse_gpus(&self, request: &GpuRequest) -> Option<String> {
-        let lent = match &self.gpus {
-            LentGpus::None => {
-                return Some("the owner of this machine lends no GPU (gpus in agent.toml)".into());
-            }
-            LentGpus::All => return None,
-            LentGpus::Only(lent) => lent,
-        };
-        if let Some(id) = request.ids.iter().find(|id| !lent.contains(id)) {
-            return Some(format!("the owner of this machine does not lend GPU {id}"));
+        if request.ids.is_empty() {
+            return Some(
+                "it asks for GPUs and the server names none: the server is older than this agent".into(),
+            );
         }
-        match request.count {
-            GpuCount::Exactly(n) if usize::try_from(n).is_ok_and(|n| n > lent.len()) => {
-                Some(format!("it needs {n} GPUs and the owner lends {}", lent.len()))
-            }
-            GpuCount::All if lent.is_empty() => Some("the owner of this machine lends no GPU".into()),
-            _ => None,
-        }
-    }
-
-    /// The request in terms of what is lent.
-    pub(crate) fn lend(&self, request: &GpuRequest) -> GpuRequest {
-        let mut request = request.clone();
-        if let LentGpus::Only(lent) = &self.gpus
-            && request.ids.is_empty()
-        {
-            let most = match request.count {
-                GpuCount::All => lent.len(),
-                GpuCount::Exactly(n) => usize::try_from(n).unwrap_or(usize::MAX),
-            };
-            request.ids = lent.iter().take(most).cloned().collect();
-        }
-        request
+        request.ids.iter().find_map(|id| match self.gpus.get(id) {
+            Some(GpuOffer::Given) => None,
+            Some(GpuOffer::Kept(why)) => Some(format!("it is to have the GPU {id}, and {why}")),
+            None => Some(format!("it is to have the GPU {id}, and this machine has no such GPU")),
+        })
     }
 }
 

@@ -5,7 +5,7 @@
 
 mod world;
 
-use lattice_converge::{Input, LentGpus, NodePolicy};
+use lattice_converge::{GpuOffer, Input, NodePolicy};
 use lattice_model::{
     Bytes, Duration, Goal, GoalAllocation,
     report::AllocationState,
@@ -75,18 +75,20 @@ fn what_the_owner_does_not_allow_is_refused_with_the_reason() {
     refused("none of the kernel's", &|s| limit(s, "files", 1, 1));
     refused("oom_score_adj", &|s| s.process.oom_score_adj = Some(-1));
     refused("max_log", &|s| s.logs = LogSpec { max_size: Some(Bytes::GIB), max_files: Some(2) });
-    let gpu = |ids: &[&str], count| GpuRequest {
-        count,
-        driver: None,
-        ids: ids.iter().map(ToString::to_string).collect(),
-        capabilities: BTreeSet::new(),
+    let gpu = |ids: &[&str]| {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        Some(GpuRequest { ids: ids.clone(), ..GpuRequest::any(GpuCount::Exactly(ids.len() as u32)) })
     };
-    refused("no GPU", &|s| s.gpus = Some(gpu(&[], GpuCount::All)));
+    refused("no such GPU", &|s| s.gpus = gpu(&["GPU-1"]));
 
     let allowed = NodePolicy {
         capabilities: names(&["NET_ADMIN"]),
         ulimits: [("nofile".to_owned(), -1)].into(),
-        gpus: LentGpus::Only(vec!["0".into(), "1".into()]),
+        gpus: [
+            ("GPU-1".to_owned(), GpuOffer::Given),
+            ("GPU-2".to_owned(), GpuOffer::Kept("its owner does not lend it".into())),
+        ]
+        .into(),
         oom_score_adj: -500,
         logs: Bytes(4 << 30),
         ..policy()
@@ -97,9 +99,17 @@ fn what_the_owner_does_not_allow_is_refused_with_the_reason() {
     check(&|s| s.process.oom_score_adj = Some(-500)).unwrap();
     check(&|s| s.logs = LogSpec { max_size: Some(Bytes::GIB), max_files: Some(2) }).unwrap();
     check(&|s| drop(s.sandbox.sysctls.insert("net.core.somaxconn".into(), "1024".into()))).unwrap();
-    check(&|s| s.gpus = Some(gpu(&["1"], GpuCount::Exactly(1)))).unwrap();
-    check(&|s| s.gpus = Some(gpu(&["2"], GpuCount::Exactly(1)))).unwrap_err();
-    check(&|s| s.gpus = Some(gpu(&[], GpuCount::Exactly(3)))).unwrap_err();
+    check(&|s| s.gpus = gpu(&["GPU-1"])).unwrap();
+    for (ids, why) in [
+        (&["GPU-2"][..], "does not lend"),
+        (&["GPU-1", "GPU-2"], "does not lend"),
+        (&["GPU-3"], "no such GPU"),
+        (&["0"], "no such GPU"),
+        (&[], "names none"),
+    ] {
+        let refusal = check(&|s| s.gpus = gpu(ids)).unwrap_err();
+        assert!(refusal.contains(why), "{refusal}");
+    }
     // What the owner takes back stops what has it.
     let mut world = World::new();
     world.input(Input::Policy(allowed));

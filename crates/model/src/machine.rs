@@ -3,6 +3,10 @@
 //!
 //! Lists are bounded where they enter the server ([`MachineFacts::bounded`]).
 
+mod gpu;
+
+pub use gpu::{GpuFacts, GpuInstance, GpuState, GpuUnit, GpuVendor};
+
 use crate::{time::Timestamp, unit::Bytes};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -19,6 +23,8 @@ pub const LABEL_SITE: &str = "site";
 const MAX_LIST: usize = 64;
 /// How many characters a fact may have.
 const MAX_FACT: usize = 128;
+/// How many one that tells what to do may have.
+const LONG_FACT: usize = 400;
 
 /// What a machine can do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,104 +163,6 @@ pub struct EngineFacts {
     pub default_runtime: String,
 }
 
-/// A GPU.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(default)]
-pub struct GpuFacts {
-    /// As its driver names it, for ever: `GPU-5f3c…`; a device's address where the driver gives no name.
-    pub id: String,
-    /// Its number at present, as `nvidia-smi` counts.
-    pub index: u32,
-    /// Who made it.
-    pub vendor: GpuVendor,
-    /// Its name.
-    pub model: String,
-    /// Memory of its own.
-    pub memory: Bytes,
-    /// The driver's version.
-    pub driver: String,
-    /// The instances that it is cut into (MIG), by their names; each can be lent alone.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub instances: Vec<String>,
-    /// The GPUs that it reaches by NVLink, by their ids or addresses.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    pub links: BTreeSet<String>,
-    /// Whether its owner lends it.
-    pub lent: bool,
-    /// Whether containers can use it.
-    pub state: GpuState,
-    /// Why not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
-}
-
-impl GpuFacts {
-    /// Whether work may be given to it: its owner lends it and a container has seen it.
-    pub fn is_usable(&self) -> bool {
-        self.lent && self.state == GpuState::Proven
-    }
-
-    /// Whether this is one of its names: its id, its number, or an instance.
-    pub fn is_called(&self, name: &str) -> bool {
-        self.id == name || self.index.to_string() == name || self.instances.iter().any(|one| one == name)
-    }
-}
-
-/// Who made a GPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum GpuVendor {
-    /// NVIDIA.
-    Nvidia,
-    /// AMD.
-    Amd,
-    /// Apple: containers of a Linux machine inside cannot use it.
-    Apple,
-    /// Somebody else.
-    #[default]
-    #[serde(other)]
-    Other,
-}
-
-impl GpuVendor {
-    /// As requests name its driver.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Nvidia => "nvidia",
-            Self::Amd => "amd",
-            Self::Apple => "apple",
-            Self::Other => "other",
-        }
-    }
-}
-
-/// How far a GPU has come to be used by containers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum GpuState {
-    /// The machine has it, and no container has seen it yet.
-    #[default]
-    Found,
-    /// A container saw it.
-    Proven,
-    /// A container was started to see it and did not.
-    Failed,
-}
-
-impl GpuState {
-    /// As it is written in tables and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Found => "found",
-            Self::Proven => "proven",
-            Self::Failed => "failed",
-        }
-    }
-}
-
 /// The way to the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -275,6 +183,11 @@ pub struct NetworkFacts {
 }
 
 impl MachineFacts {
+    /// What of its GPUs is handed out, in their order.
+    pub fn gpu_units(&self) -> Vec<GpuUnit<'_>> {
+        self.gpus.iter().flat_map(GpuFacts::units).collect()
+    }
+
     /// Without what changes by itself all the time: two machines that are alike in this need no report.
     #[must_use]
     pub fn steady(&self) -> Self {
@@ -322,25 +235,7 @@ impl MachineFacts {
             mount.iter_mut().for_each(fact);
         }
         gpus.truncate(MAX_LIST);
-        for gpu in gpus {
-            let GpuFacts {
-                id,
-                index: _,
-                vendor: _,
-                model,
-                memory: _,
-                driver,
-                instances,
-                links,
-                lent: _,
-                state: _,
-                why,
-            } = gpu;
-            [id, model, driver].into_iter().chain(why.iter_mut()).for_each(fact);
-            instances.truncate(MAX_LIST);
-            instances.iter_mut().for_each(fact);
-            set(links);
-        }
+        gpus.iter_mut().for_each(GpuFacts::bound);
         self
     }
 }
@@ -348,6 +243,10 @@ impl MachineFacts {
 /// For one line of a table: bounded, without control characters.
 fn fact(text: &mut String) {
     *text = cut(std::mem::take(text));
+}
+
+fn long_fact(text: &mut String, most: usize) {
+    *text = text.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect();
 }
 
 fn cut(text: String) -> String {
@@ -366,30 +265,6 @@ impl fmt::Display for DiskFacts {
             write!(f, ", {free} free at {mount}")?;
         }
         if self.engine { f.write_str(", the engine's") } else { Ok(()) }
-    }
-}
-
-impl fmt::Display for GpuFacts {
-    /// `0: NVIDIA L4, 22.5 GiB, driver 550.54.15: proven, lent`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.index, self.model)?;
-        if self.memory.0 > 0 {
-            write!(f, ", {}", self.memory)?;
-        }
-        if !self.driver.is_empty() {
-            write!(f, ", driver {}", self.driver)?;
-        }
-        if !self.instances.is_empty() {
-            write!(f, ", cut into {}", self.instances.len())?;
-        }
-        if !self.links.is_empty() {
-            write!(f, ", NVLink to {}", self.links.iter().cloned().collect::<Vec<_>>().join(" "))?;
-        }
-        write!(f, ": {}, {}", self.state.as_str(), if self.lent { "lent" } else { "not lent" })?;
-        match &self.why {
-            Some(why) => write!(f, " ({why})"),
-            None => Ok(()),
-        }
     }
 }
 

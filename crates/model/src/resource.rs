@@ -326,6 +326,12 @@ pub struct Allocation {
     pub intent: Intent,
     /// Counts the restarts that people asked for.
     pub restart: u64,
+    /// The GPUs that are its own, by their ids, instances of GPUs among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
+    /// How many replicas it was told that there are, where they are to find each other; else 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub world: u32,
     /// An allocation that must be gone before this one is created.
     #[serde(default)]
     pub replaces: Option<AllocationId>,
@@ -342,6 +348,10 @@ pub struct Allocation {
     /// Why it was placed there.
     #[serde(default)]
     pub explanation: String,
+}
+
+const fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// Why another allocation has the slot of one that is still meant to run.

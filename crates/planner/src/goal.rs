@@ -5,7 +5,9 @@ use lattice_model::{
     Goal, GoalAllocation, GoalNetwork, GoalVolume, NodeId, ProjectName, SecretName,
     goal::{DesiredState, SecretValue},
     resource::{Allocation, Approval, Intent, Pool, Volume},
+    spec::{GpuCount, Rendezvous, WorkloadSpec},
 };
+use std::sync::Arc;
 
 /// Whether a node may be told values of secrets of a project: it is approved, and its pool is trusted
 /// and for that project. Nothing is placed elsewhere in the first place; this holds also where a pool
@@ -55,6 +57,46 @@ fn goal_volume(volume: &Volume) -> GoalVolume {
     GoalVolume { key: key.clone(), exists, epoch, delete, missing }
 }
 
+/// What to run, with what is this replica's own: its GPUs, and how it finds the others. What people set themselves
+/// stays.
+fn spec_of(row: &Allocation) -> Arc<WorkloadSpec> {
+    if row.gpus.is_empty() && row.spec.rendezvous.is_none() {
+        return Arc::clone(&row.spec);
+    }
+    let mut spec = (*row.spec).clone();
+    let count = u32::try_from(row.gpus.len()).unwrap_or(u32::MAX);
+    if let Some(request) = &mut spec.gpus {
+        request.count = GpuCount::Exactly(count);
+        request.ids.clone_from(&row.gpus);
+        (request.model, request.memory) = (None, None);
+    }
+    let mut tell = |name: &str, value: String| {
+        spec.environment.entry(name.to_owned()).or_insert(value);
+    };
+    if !row.gpus.is_empty() {
+        tell("LATTICE_LOCAL_GPUS", count.to_string());
+    }
+    if let Some(Rendezvous { port }) = row.spec.rendezvous {
+        let (rank, world) = (row.slot.saturating_sub(1).to_string(), row.world.to_string());
+        // The alias of the first replica on the networks of the workload.
+        let first = format!("{}-1", row.workload.workload);
+        for name in ["LATTICE_RANK", "RANK", "NODE_RANK", "PET_NODE_RANK"] {
+            tell(name, rank.clone());
+        }
+        for name in ["LATTICE_WORLD_SIZE", "WORLD_SIZE", "PET_NNODES"] {
+            tell(name, world.clone());
+        }
+        for name in ["MASTER_ADDR", "PET_MASTER_ADDR"] {
+            tell(name, first.clone());
+        }
+        for name in ["MASTER_PORT", "PET_MASTER_PORT"] {
+            tell(name, port.to_string());
+        }
+        tell("PET_NPROC_PER_NODE", count.max(1).to_string());
+    }
+    Arc::new(spec)
+}
+
 fn with_surroundings(
     cluster: &Cluster,
     row: &Allocation,
@@ -69,7 +111,7 @@ fn with_surroundings(
         desired,
         restart: row.restart,
         replaces: row.replaces,
-        spec: row.spec.clone(),
+        spec: spec_of(row),
         volumes: Default::default(),
         networks: Default::default(),
         secrets: Default::default(),

@@ -1,6 +1,6 @@
 //! Where a group of workloads must go: bound by data before neighbours, else wherever all of it fits.
 //!
-//! A workload is free, replica by replica, when it is alone in its group and mounts no volume: nobody
+//! A workload is free, replica by replica, when it is alone in its group, mounts no volume and does not have its replicas meet: nobody
 //! is there to talk to, so each node may have a bridge of that name of its own. All other groups
 //! share one node, until a mesh carries traffic between nodes.
 
@@ -8,16 +8,20 @@ use crate::{
     cluster::{Cluster, Row},
     group::groups,
     planning::{Planning, claims},
-    slots::is_available,
+    slots::{has_ended, is_available},
 };
 use lattice_model::{
     Bytes, Cpu, NodeId, PoolName, StackKey, VolumeKey, WorkloadName,
     goal::DesiredState,
+    machine::GpuState,
     resource::{Allocation, Approval, Eligibility, Intent, Node, PresenceState, Superseded, Workload},
     spec::{Mode, WorkloadSpec},
 };
 use lattice_scheduler::{Ask, Explanation, Refusal, Strategy, pick, unsuitable};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter::repeat_n,
+};
 
 /// Where a group must go.
 #[derive(Clone, Debug)]
@@ -55,7 +59,7 @@ pub(crate) fn ask_of(spec: &WorkloadSpec, strategy: Strategy) -> Ask {
         constraints: spec.placement.constraints.clone(),
         platforms: spec.platform.clone().into_iter().collect(),
         images: spec.pin.iter().map(|pin| pin.platforms.clone()).collect(),
-        gpus: spec.gpus.is_some(),
+        gpus: spec.gpus.iter().cloned().collect(),
         max_per_node: spec.placement.max_per_node,
         spread: spec.placement.spread.clone(),
         strategy,
@@ -65,7 +69,7 @@ pub(crate) fn ask_of(spec: &WorkloadSpec, strategy: Strategy) -> Ask {
 
 /// Whether the replicas of a group may be on different nodes.
 pub(crate) fn is_free(group: &[&Workload]) -> bool {
-    matches!(group, [alone] if alone.spec.mounts.is_empty())
+    matches!(group, [alone] if alone.spec.mounts.is_empty() && alone.spec.rendezvous.is_none())
 }
 
 /// The workloads of a stack that are to run on every node and cannot, since they share something with
@@ -210,6 +214,18 @@ pub(crate) fn must_leave(planning: &Planning<'_>, workload: &Workload, node: Nod
     unsuitable(&ask, row).map(|refusal| format!("{} is no place for it any more: {refusal}", row.name))
 }
 
+/// Why a replica cannot stay with the GPUs that it has: one of them is not lent any more, or broke.
+fn must_leave_gpus(planning: &Planning<'_>, row: &Allocation) -> Option<String> {
+    let node = planning.cluster.nodes.get(&row.node).filter(|_| !row.gpus.is_empty())?;
+    let units = node.facts.machine.gpu_units();
+    let lost = |id: &&String| {
+        let unit = units.iter().find(|unit| unit.id == *id);
+        unit.is_none_or(|unit| !unit.lent || matches!(unit.state, GpuState::Lost | GpuState::Failed))
+    };
+    let id = row.gpus.iter().find(lost)?;
+    Some(format!("{} does not offer the GPU {id} any more", node.name))
+}
+
 /// The node where most of the group is, of those where it may stay. One that was lost and is back
 /// wins where more of the group serves there.
 fn neighbours(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
@@ -277,7 +293,8 @@ fn choose(planning: &Planning<'_>, group: &[&Workload]) -> Home {
             ask.constraints.extend(one.constraints);
             ask.platforms.extend(one.platforms);
             ask.images.extend(one.images);
-            ask.gpus |= one.gpus;
+            let gpus = one.gpus.into_iter().flat_map(|one| repeat_n(one, replicas as usize));
+            ask.gpus.extend(gpus);
         }
         Ask { cpu: Cpu(cpu), memory: Bytes(memory), ..ask }
     };
@@ -298,6 +315,9 @@ pub(crate) fn fits(
     home: &Home,
     row: &Allocation,
 ) -> Result<(), String> {
+    if let Some(why) = must_leave_gpus(planning, row).filter(|_| !has_ended(row)) {
+        return Err(why);
+    }
     match home {
         Home::Pinned(node, why) if *node != row.node => {
             Err(must_leave(planning, workload, row.node).unwrap_or_else(|| why.clone()))

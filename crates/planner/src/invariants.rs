@@ -6,11 +6,12 @@ use crate::{
     group::groups,
     home::{ask_of, is_free},
     plan::{Plan, Step},
-    planning::claims,
+    planning::{claims, holds_gpus},
 };
 use lattice_model::{
     NodeId,
     resource::{Allocation, Intent, Superseded},
+    spec::GpuCount,
 };
 use lattice_scheduler::{PortClaim, Strategy, unsuitable};
 use std::{
@@ -57,6 +58,7 @@ pub fn broken(before: &Cluster, plan: &Plan) -> Vec<String> {
     let mut broken = Vec::new();
     created_where_allowed(plan, &after, &mut broken);
     created_where_suitable(plan, &after, &mut broken);
+    gpus_are_one_allocations(plan, &after, &mut broken);
     one_per_slot(&after, &mut broken);
     successors_are_there(plan, &after, &mut broken);
     data_stays(before, plan, &after, &mut broken);
@@ -133,6 +135,44 @@ fn created_where_suitable(plan: &Plan, after: &Cluster, broken: &mut Vec<String>
         let there = after.allocations_on(node.id).filter(counts).count();
         if allocation.spec.placement.max_per_node.is_some_and(|most| there > most as usize) {
             broken.push(format!("{} has {there} replicas of {}", node.name, allocation.workload));
+        }
+    }
+}
+
+/// Whatever is created has the GPUs that it asks for, which its node lends and a container has seen, and which are
+/// nobody else's: of who has them besides, the new one waits for its end.
+fn gpus_are_one_allocations(plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
+    for step in &plan.steps {
+        let Step::Create(allocation) = step else { continue };
+        let asked = allocation.spec.gpus.as_ref().map(|request| request.count);
+        let enough = match asked {
+            None => allocation.gpus.is_empty(),
+            Some(GpuCount::All) => !allocation.gpus.is_empty(),
+            Some(GpuCount::Exactly(n)) => allocation.gpus.len() == n as usize,
+        };
+        if !enough {
+            let (name, has) = (name(allocation), allocation.gpus.len());
+            broken.push(format!("{name} asks for {asked:?} GPUs and is given {has}"));
+        }
+        let node = after.nodes.get(&allocation.node);
+        let units = node.map(|node| node.facts.machine.gpu_units()).unwrap_or_default();
+        let usable: BTreeSet<&str> =
+            units.iter().filter(|unit| unit.is_usable()).map(|unit| unit.id).collect();
+        for (at, id) in allocation.gpus.iter().enumerate() {
+            if !usable.contains(id.as_str()) || allocation.gpus[..at].contains(id) {
+                broken.push(format!(
+                    "{} is given the GPU {id}, which is not there to be given",
+                    name(allocation)
+                ));
+            }
+        }
+        let others = |other: &&Row<Allocation>| {
+            other.id != allocation.id && allocation.replaces != Some(other.id) && holds_gpus(other)
+        };
+        for other in after.allocations_on(allocation.node).filter(others) {
+            if let Some(id) = other.gpus.iter().find(|id| allocation.gpus.contains(id)) {
+                broken.push(format!("{} and {} have the GPU {id}", name(allocation), name(other)));
+            }
         }
     }
 }

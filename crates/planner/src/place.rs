@@ -5,7 +5,7 @@ use crate::{
     home::{Home, ask_of, is_connected, must_leave, no_fit, no_node},
     plan::{Placement, Step},
     planning::Planning,
-    slots::{is_current, moves_start_first},
+    slots::{is_current, moves_start_first, world_of},
 };
 use lattice_model::{
     AllocationId, NodeId,
@@ -13,7 +13,7 @@ use lattice_model::{
     report::{AllocationState, AllocationStatus},
     resource::{Allocation, Intent, Superseded, Volume, Workload},
 };
-use lattice_scheduler::{Ask, pick};
+use lattice_scheduler::{Ask, assign, pick};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// How the new one and the old one of a slot follow each other.
@@ -213,6 +213,8 @@ fn create(
         .filter(|old| going(old))
         .map(|old| old.id);
     let leaving = planning.cluster.allocations_of(&workload.key).find(|row| going(row));
+    let replaces = replaced.or(leaving.map(|row| row.id));
+    let gpus = own_gpus(planning, workload, node, replaces);
     let allocation = Allocation {
         id: AllocationId::from_random((planning.random)()),
         workload: workload.key.clone(),
@@ -225,7 +227,9 @@ fn create(
             DesiredState::Stop | DesiredState::Hold => Intent::Stop,
         },
         restart: workload.restart,
-        replaces: replaced.or(leaving.map(|row| row.id)),
+        gpus,
+        world: world_of(workload),
+        replaces,
         status: AllocationStatus::new(AllocationState::Assigned),
         superseded: None,
         serving_since: None,
@@ -240,6 +244,20 @@ fn create(
     });
     planning.cluster.put_allocation(Row { revision: 0, value: Arc::new(allocation.clone()) });
     planning.plan.steps.push(Step::Create(Box::new(allocation)));
+}
+
+/// The GPUs that a replica gets on the node that was picked for it, which has them.
+fn own_gpus(
+    planning: &Planning<'_>,
+    workload: &Workload,
+    node: NodeId,
+    replaces: Option<AllocationId>,
+) -> Vec<String> {
+    let ask = ask_of(&workload.spec, planning.policy.strategy);
+    let Some(row) = planning.cluster.nodes.get(&node) else { return Vec::new() };
+    let taken = planning.candidate(row, None, replaces).taken_gpus;
+    let given = assign(&ask.gpus, &ask.constraints, row, &taken).unwrap_or_default();
+    given.into_iter().next().unwrap_or_default()
 }
 
 /// A volume without a node, or whose node left before it was created there, gets this one.

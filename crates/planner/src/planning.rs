@@ -5,6 +5,7 @@ use crate::{
     cluster::{Cluster, Row},
     plan::{Pending, Plan, PlanReport, Stay, Step},
     policy::Policy,
+    slots::has_ended,
 };
 use lattice_model::{
     AllocationId, Bytes, Cpu, NodeId, StackKey, Timestamp, WorkloadKey,
@@ -205,7 +206,7 @@ impl<'a> Planning<'a> {
 
     /// What a node has left without what is replaced. Allocations on their way out no longer count,
     /// but their ports do, since the engine frees a port only when the container is gone; except
-    /// between services that are replaced together, whose agent waits for the port.
+    /// between services that are replaced together, whose agent waits for the port. So do their GPUs.
     pub(crate) fn candidate<'n>(
         &self,
         node: &'n Node,
@@ -213,9 +214,13 @@ impl<'a> Planning<'a> {
         replacing: Option<AllocationId>,
     ) -> Candidate<'n> {
         let (mut cpu, mut memory, mut ports, mut siblings) = (0u64, 0u64, Vec::new(), 0);
+        let mut taken_gpus = BTreeSet::new();
         for allocation in self.cluster.allocations_on(node.id) {
             if replacing == Some(allocation.id) {
                 continue;
+            }
+            if holds_gpus(allocation) {
+                taken_gpus.extend(allocation.gpus.iter().cloned());
             }
             if allocation.intent != Intent::Remove {
                 let (c, m) = allocation.spec.resources.reserved();
@@ -230,8 +235,14 @@ impl<'a> Planning<'a> {
         let free_cpu =
             Cpu(u32::try_from(u64::from(node.capacity.cpu.0).saturating_sub(cpu)).unwrap_or(u32::MAX));
         let free_memory = Bytes(node.capacity.memory.0.saturating_sub(memory));
-        Candidate { node, free_cpu, free_memory, ports, siblings }
+        Candidate { node, free_cpu, free_memory, ports, taken_gpus, siblings }
     }
+}
+
+/// Whether an allocation keeps its GPUs from others. A job that has ended does not; should people start it again, it
+/// is placed anew ([`crate::rollout`]).
+pub(crate) fn holds_gpus(allocation: &Allocation) -> bool {
+    !has_ended(allocation)
 }
 
 /// The ports of the node that a spec asks for by number.

@@ -16,7 +16,7 @@ use crate::{
     home::{Home, ask_of, fits, must_leave},
     place::{How, Vacancy, place},
     plan::Step,
-    planning::Planning,
+    planning::{Planning, holds_gpus},
     slots::{Slot, has_ended, is_available, is_current, moves_start_first, settle_asides, slots},
 };
 use lattice_model::{
@@ -256,6 +256,26 @@ fn hold(
     place(planning, workload, vacancies.collect(), home);
 }
 
+/// Whether a replica that stands still is to run again, and cannot count on the GPUs that it had.
+fn needs_gpus_anew(planning: &Planning<'_>, workload: &Workload, row: &Allocation) -> bool {
+    if row.gpus.is_empty() || workload.desired != DesiredState::Run {
+        return false;
+    }
+    let others = |other: &&Row<Allocation>| other.id != row.id && holds_gpus(other);
+    let taken = || {
+        planning
+            .cluster
+            .allocations_on(row.node)
+            .filter(others)
+            .any(|o| o.gpus.iter().any(|id| row.gpus.contains(id)))
+    };
+    match row.status.state {
+        _ if has_ended(row) => row.restart != workload.restart,
+        AllocationState::Stopped => taken(),
+        _ => false,
+    }
+}
+
 fn needs_of(
     planning: &mut Planning<'_>,
     workload: &Workload,
@@ -288,6 +308,12 @@ fn needs_of(
         };
         let current = is_current(workload, row);
         let lost = planning.cluster.nodes.get(&row.node).is_some_and(|node| node.is_gone());
+        // Its GPUs were given back when it ended, and may be another's.
+        if current && needs_gpus_anew(planning, workload, row) {
+            needs.unsettled += 1;
+            needs.now.push(vacancy(if lost { How::Lost } else { How::Now }, Some(row), None));
+            continue;
+        }
         if current && (has_ended(row) || !lost) {
             // Also one that was made for a former generation which was the same.
             planning.update(row, |a| {

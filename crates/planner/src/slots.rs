@@ -59,7 +59,13 @@ pub(crate) fn has_ended(row: &Allocation) -> bool {
 
 /// Whether an allocation runs what the workload is to run.
 pub(crate) fn is_current(workload: &Workload, row: &Allocation) -> bool {
-    row.generation == workload.generation || workload.alike.contains(&row.generation)
+    (row.generation == workload.generation || workload.alike.contains(&row.generation))
+        && (workload.spec.rendezvous.is_none() || row.world == world_of(workload))
+}
+
+/// How many replicas each of them is told that there are; 0 where they need not know.
+pub(crate) fn world_of(workload: &Workload) -> u32 {
+    if workload.spec.rendezvous.is_some() { workload.replicas } else { 0 }
 }
 
 /// Whether a successor may serve before the old one stops. A service that says nothing about its

@@ -420,15 +420,16 @@ fn constraints_platform_and_bound_per_node_hold_and_are_counted() {
     scene.settle();
     assert_eq!(scene.where_is("web"), [0, 2]);
     scene.workload("train", 1, |s| {
-        s.gpus = Some(lattice_model::spec::GpuRequest {
-            count: lattice_model::spec::GpuCount::All,
-            driver: None,
-            ids: Vec::new(),
-            capabilities: BTreeSet::new(),
-        });
+        s.gpus = Some(lattice_model::spec::GpuRequest::any(lattice_model::spec::GpuCount::All));
     });
     let report = scene.settle();
-    assert!(report.pending.iter().any(|p| p.why == "none of 5 nodes fits (5: gpu)"), "{report:#?}");
+    assert!(
+        report
+            .pending
+            .iter()
+            .any(|p| p.why == "none of 5 nodes fits (5: gpu: it needs all GPUs, and it has none)"),
+        "{report:#?}"
+    );
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Hard exclusion: why a node cannot hold an ask.
 
-use crate::pick::{Ask, Candidate};
+use crate::{
+    gpu,
+    pick::{Ask, Candidate},
+};
 use lattice_model::{
     health::{ConditionKind, Reason},
     resource::{Approval, Eligibility, Node, PresenceState},
@@ -46,8 +49,8 @@ pub enum Refusal {
     Platform(String),
     /// Its machine is of a kind that the image is not made for; this is what it is made for.
     Image(String),
-    /// It lends no such GPU.
-    Gpu,
+    /// It lends too few such GPUs, or others have them; what is needed and what it has.
+    Gpu(String),
     /// It is cordoned.
     Cordoned,
     /// It is being emptied.
@@ -79,7 +82,7 @@ impl fmt::Display for Refusal {
             Self::Constraint(constraint) => write!(f, "constraint {constraint}"),
             Self::Platform(platform) => write!(f, "not for {platform}"),
             Self::Image(platforms) => write!(f, "its image is for {platforms}"),
-            Self::Gpu => f.write_str("gpu"),
+            Self::Gpu(why) => write!(f, "gpu: {why}"),
             Self::Cordoned => f.write_str("cordoned"),
             Self::Draining => f.write_str("draining"),
             Self::Outdated => f.write_str("agent too old"),
@@ -105,6 +108,9 @@ pub(crate) fn attribute<'n>(node: &'n Node, attribute: &NodeAttribute) -> std::b
         NodeAttribute::Owner => node.owner.as_str().into(),
         NodeAttribute::Lan => node.facts.machine.lan.as_str().into(),
         NodeAttribute::Label(key) => node.label(key).unwrap_or_default().into(),
+        NodeAttribute::GpuModel | NodeAttribute::GpuMemory | NodeAttribute::GpuCount => {
+            gpu::attribute(node, attribute)
+        }
     }
 }
 
@@ -118,6 +124,12 @@ fn architecture(name: &str) -> String {
 }
 
 fn holds(constraint: &Constraint, node: &Node) -> bool {
+    if matches!(
+        constraint.attribute,
+        NodeAttribute::GpuModel | NodeAttribute::GpuMemory | NodeAttribute::GpuCount
+    ) {
+        return gpu::node_holds(constraint, node);
+    }
     let has = attribute(node, &constraint.attribute);
     let equal = match constraint.attribute {
         NodeAttribute::Arch => architecture(&has) == architecture(&constraint.value),
@@ -157,7 +169,7 @@ pub fn unsuitable(ask: &Ask, node: &Node) -> Option<Refusal> {
     if let Some(platforms) = ask.images.iter().find(|platforms| !suits(platforms)) {
         return Some(Refusal::Image(platforms.iter().map(String::as_str).collect::<Vec<_>>().join(", ")));
     }
-    None
+    gpu::unsuitable(&ask.gpus, &ask.constraints, node).map(Refusal::Gpu)
 }
 
 /// The first reason against `node`, or none.
@@ -170,10 +182,6 @@ pub(crate) fn refuse(ask: &Ask, node: &Candidate<'_>) -> Option<Refusal> {
     }
     if let Some(refusal) = unsuitable(ask, node.node) {
         return Some(refusal);
-    }
-    // No node reports a GPU that it lends yet.
-    if ask.gpus {
-        return Some(Refusal::Gpu);
     }
     match node.node.eligibility {
         Eligibility::Eligible => {}
@@ -198,6 +206,9 @@ pub(crate) fn refuse(ask: &Ask, node: &Candidate<'_>) -> Option<Refusal> {
     }
     if ask.memory > node.free_memory {
         return Some(Refusal::Memory);
+    }
+    if let Err(why) = gpu::assign(&ask.gpus, &ask.constraints, node.node, &node.taken_gpus) {
+        return Some(Refusal::Gpu(why));
     }
     let taken = |claim: &&PortClaim| node.ports.iter().any(|taken| taken.collides(claim));
     ask.ports.iter().find(taken).map(|claim| Refusal::Port(claim.port))

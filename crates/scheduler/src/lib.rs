@@ -5,9 +5,11 @@
 //! scheduler knows no store, no clock and no workloads: only asks and what nodes have left.
 
 mod filter;
+mod gpu;
 mod pick;
 mod score;
 
 pub use filter::{PortClaim, Refusal, unsuitable};
+pub use gpu::assign;
 pub use pick::{Ask, Candidate, Choice, Explanation, Tally, pick};
 pub use score::{Score, Strategy};

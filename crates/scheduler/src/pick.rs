@@ -7,7 +7,7 @@ use crate::{
 use lattice_model::{
     Bytes, Cpu, NodeId, NodeName, PoolName,
     resource::Node,
-    spec::{Constraint, NodeAttribute},
+    spec::{Constraint, GpuRequest, NodeAttribute},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -34,8 +34,8 @@ pub struct Ask {
     pub platforms: Vec<String>,
     /// What each of its images is made for, any one of which will do; empty is not known.
     pub images: Vec<BTreeSet<String>>,
-    /// Whether it needs a GPU.
-    pub gpus: bool,
+    /// The GPUs that it needs, an entry for each container.
+    pub gpus: Vec<GpuRequest>,
     /// The most replicas on one node.
     pub max_per_node: Option<u32>,
     /// Attributes over whose values its replicas are spread, the first counting most.
@@ -56,7 +56,7 @@ impl Ask {
             constraints: Vec::new(),
             platforms: Vec::new(),
             images: Vec::new(),
-            gpus: false,
+            gpus: Vec::new(),
             max_per_node: None,
             spread: Vec::new(),
             strategy: Strategy::default(),
@@ -75,6 +75,8 @@ pub struct Candidate<'a> {
     pub free_memory: Bytes,
     /// Ports that are taken.
     pub ports: Vec<PortClaim>,
+    /// GPUs, or instances of some, that somebody has.
+    pub taken_gpus: BTreeSet<String>,
     /// Replicas of what is asked for that are there.
     pub siblings: u32,
 }

@@ -57,7 +57,7 @@ pub fn text_of(rules: &Rules) -> String {
 }
 
 /// What the file says, for decisions: rules that cannot be read allow nothing.
-pub(super) fn word(paths: &HomePaths) -> Word {
+pub(crate) fn word(paths: &HomePaths) -> Word {
     let zone = clock::zone();
     let read = read(&paths.rules()).map_err(|error| crate::error::chain(&error));
     let rules = read.and_then(|text| {

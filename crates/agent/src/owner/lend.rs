@@ -2,9 +2,14 @@
 //! GPUs, both have to.
 
 use crate::{config::AgentConfig, facts::Machine};
-use lattice_converge::{LentGpus, NodePolicy};
-use lattice_model::{Bytes, Cpu, resource::Capacity};
+use lattice_converge::{GpuOffer, NodePolicy};
+use lattice_model::{
+    Bytes, Cpu,
+    machine::{GpuFacts, GpuState, GpuUnit},
+    resource::Capacity,
+};
 use lattice_rules::{Caps, Consent, Gpus, LanRule, Rules, Share, Word};
+use std::collections::BTreeMap;
 
 /// Both files together.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +66,42 @@ impl Lent {
         }
     }
 
+    /// Whether the owner lends the GPU of this name: by both files.
+    fn lends_gpu(&self, name: &str) -> bool {
+        self.config.lends_gpu(name)
+            && match &self.caps.gpus {
+                None => true,
+                Some(Gpus::Word(word)) => word == "all",
+                Some(Gpus::Ids(ids)) => ids.iter().any(|id| id == name),
+            }
+    }
+
+    /// The machine's GPUs, with what is lent of them.
+    pub(crate) fn gpus(&self, machine: &Machine) -> Vec<GpuFacts> {
+        let mut gpus = machine.facts.machine.gpus.clone();
+        gpus.iter_mut().for_each(|gpu| gpu.lend(&|name| self.lends_gpu(name)));
+        gpus
+    }
+
+    /// Which of them containers get, and why not.
+    fn offers(&self, machine: &Machine) -> BTreeMap<String, GpuOffer> {
+        let offer = |unit: GpuUnit<'_>| {
+            let because = |what: &str| match &unit.gpu.why {
+                Some(why) => GpuOffer::Kept(format!("{what}: {why}")),
+                None => GpuOffer::Kept(what.to_owned()),
+            };
+            let offer = match unit.state {
+                _ if !unit.lent => GpuOffer::Kept("the owner of this machine does not lend it (gpus in agent.toml, caps.gpus in rules.toml)".into()),
+                GpuState::Proven => GpuOffer::Given,
+                GpuState::Lost => because("it is gone"),
+                GpuState::Failed => because("no container can use it"),
+                GpuState::Found | GpuState::Configured => because("no container has used it yet"),
+            };
+            (unit.id.to_owned(), offer)
+        };
+        self.gpus(machine).iter().flat_map(GpuFacts::units).map(offer).collect()
+    }
+
     /// What may run.
     pub(crate) fn policy(&self, machine: &Machine) -> NodePolicy {
         let mut policy = self.config.policy(machine);
@@ -71,16 +112,7 @@ impl Lent {
             (one, other) => one.or(other),
         };
         policy.images.clone_from(&self.consent.images);
-        policy.gpus = match (policy.gpus, &self.caps.gpus) {
-            (lent, None) => lent,
-            (lent, Some(Gpus::Word(word))) if word == "all" => lent,
-            (_, Some(Gpus::Word(_))) => LentGpus::None,
-            (LentGpus::None, Some(Gpus::Ids(_))) => LentGpus::None,
-            (LentGpus::All, Some(Gpus::Ids(ids))) => LentGpus::Only(ids.clone()),
-            (LentGpus::Only(lent), Some(Gpus::Ids(ids))) => {
-                LentGpus::Only(lent.into_iter().filter(|id| ids.contains(id)).collect())
-            }
-        };
+        policy.gpus = self.offers(machine);
         policy
     }
 }
@@ -118,10 +150,28 @@ mod tests {
         };
         assert_eq!(names(lent("projects = [\"a\", \"b\"]", "[consent]\nprojects = [\"b\", \"c\"]")), "b");
         assert_eq!(names(lent("", "[consent]\nprojects = [\"c\"]")), "c");
-        let gpus = |config, rules| lent(config, rules).policy(&machine).gpus;
-        assert_eq!(gpus("", "[caps]\ngpus = \"all\""), LentGpus::None, "the configuration lends none");
-        assert_eq!(gpus("gpus = \"all\"", "[caps]\ngpus = [\"1\"]"), LentGpus::Only(vec!["1".into()]));
-        assert_eq!(gpus("gpus = [\"0\"]", "[caps]\ngpus = \"none\""), LentGpus::None);
+        let mut with_gpus = machine.clone();
+        with_gpus.facts.machine.gpus = (0..3)
+            .map(|n| GpuFacts {
+                id: format!("GPU-{n}"),
+                index: n,
+                state: if n == 2 { GpuState::Failed } else { GpuState::Proven },
+                why: (n == 2).then(|| "it is broken".to_owned()),
+                ..GpuFacts::default()
+            })
+            .collect();
+        let gpus = |config, rules| {
+            let offers = lent(config, rules).policy(&with_gpus).gpus;
+            let given = offers.iter().filter(|(_, offer)| **offer == GpuOffer::Given);
+            given.map(|(id, _)| id.trim_start_matches("GPU-").to_owned()).collect::<String>()
+        };
+        assert_eq!(gpus("", "[caps]\ngpus = \"all\""), "", "the configuration lends none");
+        assert_eq!(gpus("gpus = \"all\"", ""), "01", "the third is broken");
+        assert_eq!(gpus("gpus = \"all\"", "[caps]\ngpus = [\"1\"]"), "1");
+        assert_eq!(gpus("gpus = [\"0\"]", "[caps]\ngpus = \"none\""), "");
+        assert_eq!(gpus("gpus = [\"GPU-0\", \"2\"]", ""), "0");
+        let why = lent("gpus = \"all\"", "").policy(&with_gpus).gpus.remove("GPU-2");
+        assert_eq!(why, Some(GpuOffer::Kept("no container can use it: it is broken".into())));
         assert!(lent("", "").exec() && !lent("", "[consent]\nexec = false").exec());
     }
 }

@@ -153,6 +153,12 @@ pub(crate) const LATTICE: Table = Table {
             ),
         ),
         (
+            "rendezvous",
+            Honoured(
+                "`true`, or the port of the first replica: each is told its number, how many there are and where the first one is ([GPUs](gpu.md))",
+            ),
+        ),
+        (
             "restart_on_secret",
             Honoured(
                 "whether its containers are replaced, as at an update, when a secret that it mounts gets another value",

@@ -95,7 +95,9 @@ pub(crate) const SERVICE: Table = Table {
         ),
         (
             "gpus",
-            Partly("`all`, or a list; nodes do not tell of their GPUs yet, so the service waits and says so"),
+            Honoured(
+                "`all` that the node lends, or a list of one entry; placed where so many are lent and proven ([GPUs](gpu.md))",
+            ),
         ),
         ("group_add", Honoured("by name or number")),
         ("healthcheck", Honoured("without `test` the image's own check is kept, with these times")),
@@ -333,9 +335,12 @@ pub(crate) const DEVICE: Table = Table {
     keys: &[
         ("capabilities", Honoured("`gpu`, and what of it is used: `compute`, `utility` …")),
         ("count", Honoured("a number, or `all`")),
-        ("device_ids", Honoured("as the node names them")),
+        ("device_ids", Honoured("as `lattice node show` names them, or by number")),
         ("driver", Honoured("`nvidia`, `amd`")),
-        ("options", Refused("the driver's options are the node's", "Remove it")),
+        (
+            "options",
+            Partly("`model` and `memory`, as what a GPU has to have; others belong to the node's owner"),
+        ),
     ],
 };
 
@@ -344,9 +349,12 @@ pub(crate) const GPU: Table = Table {
     keys: &[
         ("capabilities", Honoured("what of it is used: `compute`, `utility` …")),
         ("count", Honoured("a number, or `all`")),
-        ("device_ids", Honoured("as the node names them")),
+        ("device_ids", Honoured("as `lattice node show` names them, or by number")),
         ("driver", Honoured("`nvidia`, `amd`")),
-        ("options", Refused("the driver's options are the node's", "Remove it")),
+        (
+            "options",
+            Partly("`model` and `memory`, as what a GPU has to have; others belong to the node's owner"),
+        ),
     ],
 };
 
@@ -356,7 +364,7 @@ pub(crate) const PLACEMENT: Table = Table {
         (
             "constraints",
             Partly(
-                "node.id, node.hostname, node.platform.os, node.platform.arch, node.labels.*, and Lattice's node.pool, node.owner and node.lan, with == or !=; `node.role == worker` is always so, `manager` is refused: the control plane runs no workloads",
+                "node.id, node.hostname, node.platform.os, node.platform.arch, node.labels.*, and Lattice's node.pool, node.owner, node.lan and node.gpu.model, with == or !=; node.gpu.memory and node.gpu.count, with >= too; `node.role == worker` is always so, `manager` is refused: the control plane runs no workloads",
             ),
         ),
         ("max_replicas_per_node", Honoured("the most replicas on one node")),

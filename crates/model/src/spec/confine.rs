@@ -4,6 +4,7 @@ use crate::unit::{Bytes, Cpu};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::IpAddr,
 };
 
@@ -296,6 +297,21 @@ pub enum PullPolicy {
     Never,
 }
 
+/// Replicas that are one job: each is told its number, how many there are, and where the first one listens. Since
+/// all have to know each other, they are on one node, and all are replaced when their number changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Rendezvous {
+    /// The port of the first one, inside its container.
+    pub port: u16,
+}
+
+impl Rendezvous {
+    /// PyTorch's own.
+    pub const PORT: u16 = 29_500;
+}
+
 /// GPUs of one replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -312,6 +328,43 @@ pub struct GpuRequest {
     /// What of them is used, as the driver names it (`compute`, `utility` …).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub capabilities: BTreeSet<String>,
+    /// Of this model: the name, or words of it (`H100`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Each with at least so much memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+}
+
+impl GpuRequest {
+    /// So many, whichever they are.
+    pub const fn any(count: GpuCount) -> Self {
+        Self {
+            count,
+            driver: None,
+            ids: Vec::new(),
+            capabilities: BTreeSet::new(),
+            model: None,
+            memory: None,
+        }
+    }
+}
+
+impl fmt::Display for GpuRequest {
+    /// `2 GPUs (nvidia, H100, at least 40 GiB)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { count, driver, ids, capabilities: _, model, memory } = self;
+        match count {
+            _ if !ids.is_empty() => write!(f, "the GPUs {}", ids.join(" "))?,
+            GpuCount::All => f.write_str("all GPUs")?,
+            GpuCount::Exactly(1) => f.write_str("1 GPU")?,
+            GpuCount::Exactly(n) => write!(f, "{n} GPUs")?,
+        }
+        let memory = memory.map(|memory| format!("at least {memory}"));
+        let words: Vec<&str> =
+            [driver.as_deref(), model.as_deref(), memory.as_deref()].into_iter().flatten().collect();
+        if words.is_empty() { Ok(()) } else { write!(f, " ({})", words.join(", ")) }
+    }
 }
 
 /// A number of GPUs.

@@ -16,8 +16,8 @@ pub use attach::{
     TreeDigest, TreeMount, VolumeSpec,
 };
 pub use confine::{
-    CAPABILITIES, GpuCount, GpuRequest, HostEntry, LogSpec, NamingSpec, ProcessSpec, PullPolicy, Resources,
-    SandboxSpec, TmpfsSpec, ULIMITS, Ulimit,
+    CAPABILITIES, GpuCount, GpuRequest, HostEntry, LogSpec, NamingSpec, ProcessSpec, PullPolicy, Rendezvous,
+    Resources, SandboxSpec, TmpfsSpec, ULIMITS, Ulimit,
 };
 pub use image::{
     ImageDigest, ImagePin, ImageSource, image_registry, image_repository, registry_of_secret, registry_secret,
@@ -145,6 +145,9 @@ pub struct WorkloadSpec {
     /// The GPUs that it needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<GpuRequest>,
+    /// How its replicas find each other, for jobs that run as one on several GPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rendezvous: Option<Rendezvous>,
     /// When it is started again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart_timing: RestartTiming,
@@ -212,6 +215,7 @@ impl WorkloadSpec {
             naming: NamingSpec::default(),
             logs: LogSpec::default(),
             gpus: None,
+            rendezvous: None,
             restart_timing: RestartTiming::default(),
             restart_on_secret: false,
             mode: Mode::default(),
@@ -260,6 +264,7 @@ impl fmt::Debug for WorkloadSpec {
             naming,
             logs,
             gpus,
+            rendezvous,
             restart_timing,
             restart_on_secret,
             mode,
@@ -294,6 +299,7 @@ impl fmt::Debug for WorkloadSpec {
             .field("naming", naming)
             .field("logs", logs)
             .field("gpus", gpus)
+            .field("rendezvous", rendezvous)
             .field("restart_timing", restart_timing)
             .field("restart_on_secret", restart_on_secret)
             .field("mode", mode)

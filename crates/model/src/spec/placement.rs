@@ -1,5 +1,6 @@
 //! Which nodes a workload may run on, and how its replicas spread over them.
 
+use crate::unit::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -43,6 +44,8 @@ pub struct Constraint {
     pub attribute: NodeAttribute,
     /// Whether it has to be the value, or has to be another.
     pub equal: bool,
+    /// Whether more than the value will do too. Of memory and number of GPUs alone.
+    pub at_least: bool,
     /// The value, compared as text without regard to case, as Swarm does.
     pub value: String,
 }
@@ -67,12 +70,18 @@ pub enum NodeAttribute {
     Lan,
     /// `node.labels.KEY`; absent is the empty text.
     Label(String),
+    /// `node.gpu.model`: of a GPU that the node lends; words of it will do.
+    GpuModel,
+    /// `node.gpu.memory`: of a GPU that the node lends.
+    GpuMemory,
+    /// `node.gpu.count`: the GPUs that the node lends.
+    GpuCount,
 }
 
 /// Why a text is no constraint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no constraint on nodes; write node.id, node.hostname, node.platform.os, node.platform.arch, node.pool, node.owner, node.lan or node.labels.KEY, then == or !=, then a value"
+    "{0:?} is no constraint on nodes; write node.id, node.hostname, node.platform.os, node.platform.arch, node.pool, node.owner, node.lan, node.gpu.model or node.labels.KEY, then == or !=, then a value; or node.gpu.memory or node.gpu.count, then ==, != or >=, then how much"
 )]
 pub struct InvalidConstraint(String);
 
@@ -94,6 +103,9 @@ impl FromStr for NodeAttribute {
             "node.pool" => Self::Pool,
             "node.owner" => Self::Owner,
             "node.lan" => Self::Lan,
+            "node.gpu.model" => Self::GpuModel,
+            "node.gpu.memory" => Self::GpuMemory,
+            "node.gpu.count" => Self::GpuCount,
             other => match other.strip_prefix("node.labels.") {
                 Some(key)
                     if !key.is_empty() && key.len() <= 256 && key.chars().all(|c| c.is_ascii_graphic()) =>
@@ -116,6 +128,9 @@ impl fmt::Display for NodeAttribute {
             Self::Pool => f.write_str("node.pool"),
             Self::Owner => f.write_str("node.owner"),
             Self::Lan => f.write_str("node.lan"),
+            Self::GpuModel => f.write_str("node.gpu.model"),
+            Self::GpuMemory => f.write_str("node.gpu.memory"),
+            Self::GpuCount => f.write_str("node.gpu.count"),
             Self::Label(key) => write!(f, "node.labels.{key}"),
         }
     }
@@ -125,30 +140,33 @@ impl FromStr for Constraint {
     type Err = InvalidConstraint;
 
     fn from_str(text: &str) -> Result<Self, InvalidConstraint> {
-        let (left, equal, right) = match (text.split_once("=="), text.split_once("!=")) {
-            // Whichever stands first is the operator; the other belongs to the value.
-            (Some((a, b)), Some((c, d))) => {
-                if a.len() < c.len() {
-                    (a, true, b)
-                } else {
-                    (c, false, d)
-                }
-            }
-            (Some((a, b)), None) => (a, true, b),
-            (None, Some((c, d))) => (c, false, d),
-            (None, None) => return Err(InvalidConstraint::of(text)),
+        // Whichever stands first is the operator; another belongs to the value.
+        let operators = [("==", true, false), ("!=", false, false), (">=", true, true)];
+        let first = operators
+            .into_iter()
+            .filter_map(|(sign, equal, at_least)| Some((text.find(sign)?, equal, at_least)));
+        let (at, equal, at_least) = first.min().ok_or_else(|| InvalidConstraint::of(text))?;
+        let (attribute, value) = (text[..at].parse()?, text[at + 2..].trim());
+        let known = match attribute {
+            NodeAttribute::GpuMemory => value.parse::<Bytes>().is_ok(),
+            NodeAttribute::GpuCount => value.parse::<u32>().is_ok(),
+            _ => !at_least,
         };
-        let value = right.trim();
-        if value.len() > 256 {
+        if value.len() > 256 || !known {
             return Err(InvalidConstraint::of(text));
         }
-        Ok(Self { attribute: left.parse()?, equal, value: value.to_owned() })
+        Ok(Self { attribute, equal, at_least, value: value.to_owned() })
     }
 }
 
 impl fmt::Display for Constraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.attribute, if self.equal { "==" } else { "!=" }, self.value)
+        let sign = match (self.at_least, self.equal) {
+            (true, _) => ">=",
+            (false, true) => "==",
+            (false, false) => "!=",
+        };
+        write!(f, "{} {sign} {}", self.attribute, self.value)
     }
 }
 
@@ -183,12 +201,25 @@ mod tests {
             "node.lan == closed",
             "node.hostname != attic",
             "node.platform.arch == x86_64",
+            "node.gpu.model == RTX 4090",
+            "node.gpu.memory >= 16g",
+            "node.gpu.count != 2",
         ] {
             assert_eq!(text.parse::<Constraint>().unwrap().to_string(), text);
         }
         let odd: Constraint = "node.labels.a==b!=c".parse().unwrap();
         assert_eq!((odd.equal, odd.value.as_str()), (true, "b!=c"));
-        for text in ["", "node.labels.", "engine.labels.x == 1", "node.id = 1", "disk == ssd"] {
+        for text in [
+            "",
+            "node.labels.",
+            "engine.labels.x == 1",
+            "node.id = 1",
+            "disk == ssd",
+            "node.hostname >= a",
+            "node.gpu.memory >= much",
+            "node.gpu.count == few",
+            "node.gpu.model >= H100",
+        ] {
             assert!(text.parse::<Constraint>().is_err(), "{text}");
         }
     }

@@ -307,10 +307,8 @@ pub async fn a_gpu_is_given_or_refused(runtime: Arc<dyn Runtime>, image: &str) {
     Stage::run(runtime, image, async |stage| {
         let mut config = stage.config("a", &SLEEP);
         config.gpus = Some(GpuRequest {
-            count: GpuCount::Exactly(1),
-            driver: None,
-            ids: Vec::new(),
             capabilities: ["utility".to_owned()].into(),
+            ..GpuRequest::any(GpuCount::Exactly(1))
         });
         let started = match stage.runtime.create(&config).await {
             Ok(id) => stage.runtime.start(&id).await.map(|()| id),

@@ -165,7 +165,7 @@ fn tmpfs_options(spec: &TmpfsSpec, config: &ContainerConfig) -> String {
 }
 
 fn device_request(request: &GpuRequest) -> DeviceRequest {
-    let GpuRequest { count, driver, ids, capabilities } = request;
+    let GpuRequest { count, driver, ids, capabilities, model: _, memory: _ } = request;
     let count = match count {
         // Named ones are counted by their names.
         _ if !ids.is_empty() => None,

@@ -7,7 +7,7 @@ use lattice_api::Problem;
 use lattice_model::{
     Bytes, WorkloadName,
     spec::{
-        DependencyCondition, GpuCount, GpuRequest, LogSpec, MAX_REPLICAS, MAX_WORKLOADS, NamingSpec,
+        DependencyCondition, GpuCount, GpuRequest, LogSpec, MAX_REPLICAS, MAX_WORKLOADS, Mode, NamingSpec,
         PlacementSpec, ProcessSpec, RestartPolicy, SandboxSpec, StackSpec, UpdatePolicy, WorkloadSpec,
     },
 };
@@ -90,9 +90,10 @@ impl Service<'_> {
             naming,
             logs,
             gpus,
+            rendezvous,
             restart_timing: _,
             restart_on_secret: _,
-            mode: _,
+            mode,
             placement,
             update,
             rollback,
@@ -150,6 +151,12 @@ impl Service<'_> {
         self.process(platform.as_deref(), process, naming);
         self.sandbox(sandbox, logs);
         self.placement(gpus.as_ref(), placement);
+        if rendezvous.is_some_and(|one| one.port == 0) {
+            self.say("rendezvous.port", "from 1 to 65535");
+        }
+        if rendezvous.is_some() && *mode == Mode::Global {
+            self.say("rendezvous", "not for what runs once on each node: replicas that meet are on one");
+        }
         for (at, policy) in [("update", Some(update)), ("rollback", rollback.as_ref())] {
             let bad = |p: &&UpdatePolicy| {
                 p.max_failure_permille > 1000 || p.delay.0 > MAX_SPAN_MS || p.monitor.0 > MAX_SPAN_MS
@@ -307,7 +314,8 @@ impl Service<'_> {
         if gpus.is_some_and(|gpu| {
             gpu.count == GpuCount::Exactly(0)
                 || gpu.ids.len().max(gpu.capabilities.len()) > 64
-                || gpu.ids.iter().chain(&gpu.capabilities).chain(&gpu.driver).any(|text| text.len() > 255)
+                || (gpu.ids.iter().chain(&gpu.capabilities).chain(&gpu.driver).chain(&gpu.model))
+                    .any(|text| text.len() > 255)
         }) {
             self.say("gpus", "at least one GPU, and at most 64 ids and capabilities");
         }
