@@ -9,6 +9,7 @@
 //! | `owner` | `pause`, `finish`, `resume`, `rules` |
 //! | `farewell` | `leave` |
 //! | `reset` | `reset` |
+//! | `gpu` | `gpu`, and the program that a container runs to prove one |
 //!
 //! One thread serves everything (`current_thread`): the agent waits for the engine and the network,
 //! and a thread less is memory that the owner keeps. Only the disk is waited for elsewhere.
@@ -16,6 +17,7 @@
 mod daemon;
 mod enrol;
 mod farewell;
+mod gpu;
 mod look;
 mod owner;
 mod reset;
@@ -88,6 +90,8 @@ enum Command {
     /// When this machine works, for whom and how much
     #[command(subcommand)]
     Rules(owner::RulesCommand),
+    /// The GPUs of this machine, and whether containers can use them
+    Gpu(gpu::GpuArgs),
     /// Forget the cluster; what runs stays unless told otherwise
     Leave(farewell::LeaveArgs),
     /// Remove everything of Lattice's agent from this machine, data included
@@ -180,6 +184,10 @@ fn log(json: bool, file: Option<&Path>) -> Result<LogRing> {
 }
 
 fn main() -> ExitCode {
+    // In a container, where nothing else of this program is wanted.
+    if gpu::is_probe() {
+        return gpu::probe();
+    }
     let cli = Cli::parse();
     let file = match &cli.command {
         Command::Run(args) => args.log_file.as_deref(),
@@ -231,6 +239,7 @@ async fn command(cli: Cli, log: LogRing) -> Result<ExitCode> {
         Command::Join(args) => enrol::join(&context, args).await,
         Command::Run(args) => daemon::run(&context, args).await,
         Command::Status { output } => look::status(&context, output).await,
+        Command::Gpu(args) => gpu::gpu(&context, args).await,
         Command::Doctor { output } => look::doctor(&context, output).await,
         Command::Logs { lines } => look::logs(&context, lines).await,
         Command::Pause(args) => owner::pause(&context, args, PauseKind::Pause).await,

@@ -7,6 +7,7 @@
 //! | monitor ([`crate::health`]), census ([`crate::census`]) | in which condition the machine is, and what it is | the agent |
 //! | session ([`crate::session`]) | the link to the server | the agent |
 //! | fence ([`crate::lan`]) | keeps containers out of the owner's network | the agent |
+//! | keeper of GPUs ([`crate::gpu`]) | what GPUs there are, and whether containers can use them | the agent |
 //! | warden ([`crate::owner`]) | decides by the owner's rules whether work may run | the agent |
 //! | prober ([`crate::way`]) | measures what passes between this machine and the server | the agent |
 //! | keeper ([`crate::power`]) | keeps the machine awake, and tells of its sleep | the agent |
@@ -30,6 +31,7 @@ use crate::{
     event::{Event, Freshness, QUEUE, Tickets},
     executor::Executor,
     facts,
+    gpu::{self, Gpus},
     health::{Health, Monitor},
     home::Home,
     images::Images,
@@ -166,7 +168,9 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     let stop = shutdown.child_token();
     let _guard = stop.clone().drop_guard();
     let (events, inbox) = mpsc::channel(QUEUE);
-    let machine = facts::measure(&*runtime, paths.dir()).await;
+    let gpus = Gpus::new(Roots::here(), paths.gpus());
+    gpus.look().await;
+    let machine = facts::measure_with(&*runtime, paths.dir(), &gpus).await;
     let secrets = Arc::new(SecretsDir::find(identity.node));
     if let Err(error) = &*secrets {
         warn!(error = chain(error), "workloads with secrets will wait");
@@ -190,6 +194,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         secrets: Arc::clone(&secrets),
         trees: Arc::clone(&trees),
         images: Arc::clone(&images),
+        gpus: gpus.clone(),
         tickets: tickets.clone(),
         events: events.clone(),
         relist: Arc::clone(&relist),
@@ -205,6 +210,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         paths.clone(),
         config,
         machine.clone(),
+        gpus.clone(),
         Arc::clone(&sensors),
         manager.as_deref(),
         felt.clone(),
@@ -258,6 +264,8 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         Monitor {
             node: identity.node,
             images: Arc::clone(&images),
+            gpus: gpus.clone(),
+            lent: lent.clone(),
             roots: Roots::here(),
             home: paths.dir().to_owned(),
             runtime: Arc::clone(&runtime),
@@ -276,6 +284,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         Census {
             runtime: Arc::clone(&runtime),
             home: paths.dir().to_owned(),
+            gpus: gpus.clone(),
             lent: lent.clone(),
             machine: machines.clone(),
             told: told.clone(),
@@ -286,6 +295,15 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         }
         .run(),
     );
+    let keeper = gpu::Keeper {
+        node: identity.node,
+        gpus: gpus.clone(),
+        runtime: Arc::clone(&runtime),
+        lent: lent.clone(),
+        engine: engine_seen.clone(),
+        machine: machines.clone(),
+    };
+    spawn(&tasks, &stop, keeper.run());
     let watcher = Watcher {
         node: identity.node,
         runtime: Arc::clone(&runtime),
@@ -298,6 +316,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     let session = Session::new(
         Arc::clone(&disk),
         identity.clone(),
+        gpus,
         lent.clone(),
         owner.clone(),
         Arc::clone(&runtime),

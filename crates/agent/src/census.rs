@@ -5,6 +5,7 @@ use crate::{
     engine::EngineStatus,
     event::Event,
     facts::{self, Machine},
+    gpu::Gpus,
     lan::LanStatus,
     owner::Lent,
     way::Way,
@@ -83,6 +84,7 @@ impl Told {
 pub(crate) struct Census {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) home: PathBuf,
+    pub(crate) gpus: Gpus,
     pub(crate) lent: watch::Receiver<Arc<Lent>>,
     pub(crate) machine: watch::Sender<Machine>,
     pub(crate) told: Told,
@@ -128,7 +130,7 @@ impl Census {
     }
 
     async fn measure(&self, measured: &mut watch::Receiver<Machine>) {
-        let machine = facts::measure(&*self.runtime, &self.home).await;
+        let machine = facts::measure_with(&*self.runtime, &self.home, &self.gpus).await;
         self.machine.send_replace(machine);
         measured.mark_unchanged();
     }

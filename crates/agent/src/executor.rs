@@ -6,6 +6,7 @@ use crate::{
     AgentError,
     error::chain,
     event::{Event, Sight, Tickets},
+    gpu::Gpus,
     images::Images,
     lan::Fence,
     secrets::SecretsDir,
@@ -35,6 +36,7 @@ pub(crate) struct Executor {
     pub(crate) secrets: Arc<Result<SecretsDir, AgentError>>,
     pub(crate) trees: Arc<Trees>,
     pub(crate) images: Arc<Images>,
+    pub(crate) gpus: Gpus,
     pub(crate) tickets: Tickets,
     pub(crate) events: mpsc::Sender<Event>,
     /// Asks for a listing, after something whose outcome is unknown.
@@ -150,6 +152,9 @@ impl Executor {
                 self.write(&files)?;
                 self.trees.mountable(&config).map_err(Failure::Other)?;
                 config.image = self.images.engine_name(&config.image);
+                if let Some(request) = &config.gpus {
+                    config.gpu_access = Some(self.gpus.access(request).map_err(Failure::Other)?);
+                }
                 let id = self.runtime.create(&config).await.map_err(|error| unseen(&config, error))?;
                 let ticket = self.tickets.take();
                 let seen = ContainerSeen::just_created(id.clone(), *config);

@@ -4,6 +4,7 @@
 
 use crate::{
     config::AgentConfig,
+    gpu::Gpus,
     machine::{self, Roots, jiffies, meminfo_of},
     owner::Lent,
 };
@@ -37,6 +38,13 @@ pub async fn measure(runtime: &dyn Runtime, home: &Path) -> Machine {
     // File systems over the network may take their time.
     let measured = tokio::task::spawn_blocking(move || machine(&Roots::here(), info.as_ref(), &home));
     measured.await.unwrap_or_default()
+}
+
+/// The same, with what is known of the GPUs besides.
+pub(crate) async fn measure_with(runtime: &dyn Runtime, home: &Path, gpus: &Gpus) -> Machine {
+    let mut machine = measure(runtime, home).await;
+    machine.facts.machine.gpus = gpus.facts();
+    machine
 }
 
 fn machine(roots: &Roots, engine: Option<&EngineInfo>, home: &Path) -> Machine {

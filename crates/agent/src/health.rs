@@ -10,8 +10,10 @@ use crate::{
     error::chain,
     event::Event,
     facts::Machine,
+    gpu::Gpus,
     images::Images,
-    machine::{Readings, Roots, gpu_ids, space},
+    machine::{Readings, Roots, space},
+    owner::Lent,
     session::{LinkState, LinkStatus},
     way::Way,
 };
@@ -19,8 +21,8 @@ use futures::{StreamExt as _, stream};
 use lattice_converge::{
     Pressure,
     health::{
-        Assessor, ClockSample, CpuSample, DiskErrors, DiskSample, DockerSample, GpuSample, MemorySample,
-        NetworkSample, Sample, TemperatureSample, enough_disk,
+        Assessor, ClockSample, CpuSample, DiskErrors, DiskSample, DockerSample, MemorySample, NetworkSample,
+        Sample, TemperatureSample, enough_disk,
     },
     images::Want,
 };
@@ -33,11 +35,7 @@ use lattice_model::{
 use lattice_runtime::{Runtime, RuntimeError};
 use lattice_sense::{Reading, Sensors as _, System};
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
@@ -104,6 +102,8 @@ pub(crate) struct Monitor {
     pub(crate) home: PathBuf,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) images: Arc<Images>,
+    pub(crate) gpus: Gpus,
+    pub(crate) lent: watch::Receiver<Arc<Lent>>,
     pub(crate) machine: watch::Receiver<Machine>,
     pub(crate) link: watch::Receiver<LinkStatus>,
     pub(crate) clock: ServerClock,
@@ -119,8 +119,8 @@ impl Monitor {
         let mut tick = interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut asked = Box::pin(ask(Arc::clone(&self.runtime), std::time::Duration::ZERO));
-        // Ticks at the last look, and every GPU that was ever seen.
-        let (mut last, mut gpus) = (None, BTreeSet::new());
+        // Ticks at the last look.
+        let mut last = None;
         let (mut pressed, mut next_eviction) = (Pressure::default(), Instant::now());
         let mut next_collection = Instant::now();
         loop {
@@ -131,7 +131,7 @@ impl Monitor {
                 }
                 _ = tick.tick() => {
                     let Some(look) = self.look().await else { continue };
-                    let sample = self.sample(&look, &mut last, &mut gpus);
+                    let sample = self.sample(&look, &mut last);
                     self.publish(&look, &sample);
                     sample
                 }
@@ -207,7 +207,7 @@ impl Monitor {
         let data = self.machine.borrow().data_root.clone().map(PathBuf::from);
         // An engine in a virtual machine names a folder of its own.
         let data = data.filter(|data| data.exists()).unwrap_or_else(|| self.home.clone());
-        let roots = self.roots.clone();
+        let (roots, gpu_celsius) = (self.roots.clone(), self.gpus.celsius());
         let read = move || {
             let readings = Readings::take(&roots, &data, &space);
             let heat = System::below(roots.path("")).heat();
@@ -215,15 +215,17 @@ impl Monitor {
                 Reading::Known(sensor) => Some(sensor.celsius),
                 Reading::Unknown(_) => None,
             };
-            Look { readings, celsius, gpus: gpu_ids(&roots) }
+            // NVIDIA's driver tells the kernel nothing of heat.
+            let celsius = celsius.max(gpu_celsius);
+            Look { readings, celsius }
         };
         // A file system over the network may hang, and then nothing is known for a while.
         timeout(DEADLINE.as_std(), tokio::task::spawn_blocking(read)).await.ok()?.ok()
     }
 
-    fn sample(&self, look: &Look, last: &mut Option<(u64, u64)>, seen: &mut BTreeSet<String>) -> Sample {
-        let Look { readings, celsius, gpus } = look;
-        seen.extend(gpus.iter().cloned());
+    fn sample(&self, look: &Look, last: &mut Option<(u64, u64)>) -> Sample {
+        let Look { readings, celsius } = look;
+        let lent = Arc::clone(&self.lent.borrow());
         let before = std::mem::replace(last, readings.jiffies);
         let busy = readings.jiffies.zip(before).and_then(|((busy, total), (busy_then, total_then))| {
             let span = total.checked_sub(total_then).filter(|span| *span > 0)?;
@@ -257,7 +259,7 @@ impl Monitor {
                 wrong,
             }),
             clock: self.clock.ahead().map(|(ahead_ms, uncertain_ms)| ClockSample { ahead_ms, uncertain_ms }),
-            gpu: (!seen.is_empty()).then(|| GpuSample { lost: seen.difference(gpus).cloned().collect() }),
+            gpu: self.gpus.sample(&|name| lent.lends_gpu(name)),
             temperature: celsius.map(|celsius| TemperatureSample { hottest: celsius }),
         }
     }
@@ -293,8 +295,6 @@ fn pressure_of(assessor: &Assessor) -> Pressure {
 struct Look {
     readings: Readings,
     celsius: Option<i32>,
-    /// By their names.
-    gpus: BTreeSet<String>,
 }
 
 /// How the engine takes a call, asked after a pause.

@@ -89,6 +89,10 @@ impl HomePaths {
         self.dir.join("rules.toml")
     }
 
+    pub(crate) fn gpus(&self) -> PathBuf {
+        self.dir.join("gpus.json")
+    }
+
     pub(crate) fn pause(&self) -> PathBuf {
         self.dir.join("pause.json")
     }

@@ -69,6 +69,7 @@ pub async fn remove_belongings(
     if let Err(why) = remove_lan_table(firewall, node).await {
         warn!(why, table = crate::lan::table_name(node), "a table of the firewall may be left");
     }
+    crate::gpu::remove_leftovers(runtime, node).await;
     crate::images::remove_brought(&home.paths().images(), runtime).await?;
     if data {
         for volume in runtime.list_volumes(node).await? {

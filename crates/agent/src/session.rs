@@ -18,6 +18,7 @@ use crate::{
     error::{Result, chain},
     event::Event,
     facts::{self, Load, Machine},
+    gpu::Gpus,
     home::Identity,
     owner::{Lent, OwnerStatus},
     streams::Streams,
@@ -145,6 +146,7 @@ fn judge(error: &LinkError) -> Ended {
 pub(crate) struct Session {
     disk: Arc<Disk>,
     identity: Identity,
+    gpus: Gpus,
     lent: watch::Receiver<Arc<Lent>>,
     owner: watch::Receiver<OwnerStatus>,
     runtime: Arc<dyn Runtime>,
@@ -176,6 +178,7 @@ impl Session {
     pub(crate) fn new(
         disk: Arc<Disk>,
         identity: Identity,
+        gpus: Gpus,
         lent: watch::Receiver<Arc<Lent>>,
         owner: watch::Receiver<OwnerStatus>,
         runtime: Arc<dyn Runtime>,
@@ -207,6 +210,7 @@ impl Session {
         let mut session = Self {
             disk,
             identity,
+            gpus,
             lent,
             owner,
             runtime,
@@ -334,7 +338,7 @@ impl Session {
 
     /// One session. `Ok` when this side wants another one at once.
     async fn session(&mut self) -> Result<()> {
-        let machine = facts::measure(&*self.runtime, self.disk.home().dir()).await;
+        let machine = facts::measure_with(&*self.runtime, self.disk.home().dir(), &self.gpus).await;
         let lent = Arc::clone(&self.lent.borrow());
         let (mut facts, capacity) = (self.told.facts(&machine, &lent), lent.capacity(&machine));
         facts.machine.network = self.way.facts();

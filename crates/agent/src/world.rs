@@ -82,6 +82,7 @@ async fn process(engine: &Simulated, records: BTreeMap<AllocationId, AllocationR
         secrets: Arc::new(Err(AgentError::NoMemoryFolder { tried: "/run, /dev/shm".into() })),
         trees: Arc::clone(&trees),
         images: Arc::new(Images::open("/dev/null/nowhere".into(), Arc::clone(&runtime), events.clone())),
+        gpus: crate::gpu::Gpus::new(crate::machine::Roots::at("/nowhere"), "/nowhere/gpus.json".into()),
         tickets: tickets.clone(),
         events: events.clone(),
         relist: Arc::clone(&relist),

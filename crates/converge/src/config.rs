@@ -96,6 +96,8 @@ pub fn container_config(
         naming: spec.naming.clone(),
         logs: spec.logs,
         gpus: spec.gpus.clone(),
+        // The shell knows how, when it makes the container.
+        gpu_access: None,
     }
 }
 

@@ -122,6 +122,12 @@ pub struct ClockSample {
 pub struct GpuSample {
     /// Those that were there and are not.
     pub lost: Vec<String>,
+    /// Whether their driver does not answer.
+    pub hung: bool,
+    /// Errors of memory that were not corrected since the agent started, where there were any.
+    pub errors: BTreeMap<String, u64>,
+    /// One that is lent and that no container can use, and why.
+    pub unproven: Option<(String, String)>,
 }
 
 /// Heat.
@@ -214,9 +220,9 @@ pub const RULES: [Rule; 9] = [
         kind: ConditionKind::Gpu,
         worsens: secs(10),
         betters: secs(60),
-        bad: "one that was there since the agent started is gone",
-        warning: "never",
-        leaves: "all are back",
+        bad: "one that was there since the agent started is gone; the driver does not answer within 10 s",
+        warning: "the memory of one had errors that were not corrected since the agent started; one that is lent cannot be used by a container",
+        leaves: "all are back and the driver answers; a restart of the agent; a container uses it",
     },
     Rule {
         kind: ConditionKind::Temperature,
@@ -435,7 +441,21 @@ fn judge_gpu(gpu: &GpuSample) -> (State, String) {
             Reason::GpuLost,
             format!("{lost} was there and is not any more; the machine may have to be restarted"),
         ),
-        None => fine("all that were there are there".into()),
+        None if gpu.hung => bad(
+            Reason::Hung,
+            "the driver of the GPUs does not answer; what uses one may hang too, and the machine may have to be restarted".into(),
+        ),
+        None => match (gpu.errors.first_key_value(), &gpu.unproven) {
+            (Some((id, count)), _) => {
+                let what = format!("the memory of {id} had {count} errors that were not corrected; what it computes may be wrong");
+                warning(Reason::GpuErrors, what)
+            }
+            (None, Some((id, why))) => warning(
+                Reason::GpuUnproven,
+                format!("{id} is lent and no container can use it: {why} (`lattice-agent gpu` says what to do)"),
+            ),
+            (None, None) => fine("all that were there are there".into()),
+        },
     }
 }
 

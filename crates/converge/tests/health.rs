@@ -199,13 +199,30 @@ fn gpus_are_lost_and_found() {
     let mut machine = Watched::default();
     let gpu = |lost: &[&str]| {
         let lost = lost.iter().map(ToString::to_string).collect();
-        Sample { gpu: Some(GpuSample { lost }), ..Sample::default() }
+        Sample { gpu: Some(GpuSample { lost, ..GpuSample::default() }), ..Sample::default() }
     };
     machine.shows(&gpu(&[]));
     assert_eq!(machine.is(ConditionKind::Gpu), (Level::Good, Reason::Fine));
     machine.until_changed(&gpu(&["GPU-1"])).unwrap();
     assert_eq!(machine.is(ConditionKind::Gpu), (Level::Bad, Reason::GpuLost));
     assert!(machine.until_changed(&gpu(&[])).unwrap() >= 60);
+    for (sample, level, reason) in [
+        (GpuSample { hung: true, ..GpuSample::default() }, Level::Bad, Reason::Hung),
+        (
+            GpuSample { errors: [("GPU-1".to_owned(), 3)].into(), ..GpuSample::default() },
+            Level::Warning,
+            Reason::GpuErrors,
+        ),
+        (
+            GpuSample { unproven: Some(("GPU-1".into(), "why".into())), ..GpuSample::default() },
+            Level::Warning,
+            Reason::GpuUnproven,
+        ),
+    ] {
+        machine.until_changed(&Sample { gpu: Some(sample), ..Sample::default() }).unwrap();
+        assert_eq!(machine.is(ConditionKind::Gpu), (level, reason));
+        machine.until_changed(&gpu(&[])).unwrap();
+    }
 }
 
 #[test]
@@ -282,8 +299,12 @@ fn any_sample() -> impl Strategy<Value = Sample> {
     );
     let clock = (-600_000i64..600_000, 0u64..1000)
         .prop_map(|(ahead_ms, uncertain_ms)| ClockSample { ahead_ms, uncertain_ms });
-    let gpu =
-        any::<bool>().prop_map(|lost| GpuSample { lost: lost.then(|| "g".to_owned()).into_iter().collect() });
+    let gpu = any::<(bool, bool, bool, bool)>().prop_map(|(lost, hung, wrong, unproven)| GpuSample {
+        lost: lost.then(|| "g".to_owned()).into_iter().collect(),
+        hung,
+        errors: wrong.then(|| ("g".to_owned(), 1)).into_iter().collect(),
+        unproven: unproven.then(|| ("g".to_owned(), "w".to_owned())),
+    });
     let heat = (20i32..110).prop_map(|hottest| TemperatureSample { hottest });
     let some = |strategy| prop::option::weighted(0.9, strategy);
     (

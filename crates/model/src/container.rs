@@ -33,7 +33,7 @@ pub const LABEL_NETWORK: &str = "lattice.network";
 pub const LABEL_PORTER: &str = "lattice.porter";
 
 /// Everything that decides how a container is made. What is not here is not asked for: no
-/// privileges, no host namespaces, no devices, the engine's restart policy `no`. `Debug` hides the
+/// privileges, no host namespaces, no devices but GPUs, the engine's restart policy `no`. `Debug` hides the
 /// values of the environment.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerConfig {
@@ -79,6 +79,43 @@ pub struct ContainerConfig {
     pub logs: LogSpec,
     /// The GPUs that it gets.
     pub gpus: Option<GpuRequest>,
+    /// How it gets them, by the agent's word: no goal can say this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_access: Option<GpuAccess>,
+}
+
+/// How a container gets GPUs from its engine, which differs from machine to machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GpuAccess {
+    /// By NVIDIA's runtime, as `docker run --gpus` asks for it.
+    Runtime {
+        /// Which.
+        ids: Vec<String>,
+        /// What of them is used: `compute`, `utility` …
+        capabilities: BTreeSet<String>,
+    },
+    /// By names that a description of devices gives them: `nvidia.com/gpu=0`.
+    Cdi {
+        /// Which.
+        names: Vec<String>,
+    },
+    /// By what the agent found on the host, and nothing of the engine's.
+    Direct {
+        /// Device nodes, under the same path in the container.
+        devices: Vec<String>,
+        /// Files of the driver, read-only.
+        files: Vec<BoundFile>,
+    },
+}
+
+/// A file of the host in a container, read-only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundFile {
+    /// On the host.
+    pub source: String,
+    /// In the container.
+    pub target: String,
 }
 
 impl fmt::Debug for ContainerConfig {
@@ -105,6 +142,7 @@ impl fmt::Debug for ContainerConfig {
             naming,
             logs,
             gpus,
+            gpu_access,
         } = self;
         f.debug_struct("ContainerConfig")
             .field("name", name)
@@ -128,6 +166,7 @@ impl fmt::Debug for ContainerConfig {
             .field("naming", naming)
             .field("logs", logs)
             .field("gpus", gpus)
+            .field("gpu_access", gpu_access)
             .finish()
     }
 }

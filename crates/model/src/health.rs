@@ -164,13 +164,17 @@ pub enum Reason {
     Skewed,
     /// A GPU that was there is gone.
     GpuLost,
+    /// A GPU that is lent cannot be used by a container.
+    GpuUnproven,
+    /// A GPU's memory had errors that were not corrected.
+    GpuErrors,
     /// It is hot.
     Hot,
 }
 
 impl Reason {
     /// All, in order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Fine,
         Self::NotMeasured,
         Self::Busy,
@@ -189,6 +193,8 @@ impl Reason {
         Self::Failing,
         Self::Skewed,
         Self::GpuLost,
+        Self::GpuUnproven,
+        Self::GpuErrors,
         Self::Hot,
     ];
 
@@ -213,6 +219,8 @@ impl Reason {
             Self::Failing => "failing",
             Self::Skewed => "skewed",
             Self::GpuLost => "gpu_lost",
+            Self::GpuUnproven => "gpu_unproven",
+            Self::GpuErrors => "gpu_errors",
             Self::Hot => "hot",
         }
     }

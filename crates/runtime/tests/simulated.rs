@@ -77,6 +77,7 @@ mod alone {
             naming: NamingSpec::default(),
             logs: LogSpec::default(),
             gpus: None,
+            gpu_access: None,
         }
     }
 

@@ -28,11 +28,10 @@ pub(crate) use disks::{Space, space};
 pub(crate) use net::default_ways;
 pub(crate) use readings::{Readings, jiffies, meminfo_of};
 
-use lattice_model::machine::{EngineFacts, MachineFacts};
+use lattice_model::machine::{EngineFacts, GpuFacts, MachineFacts};
 use lattice_runtime::EngineInfo;
 use lattice_sense::{Reading, Sensors as _, System};
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -112,14 +111,14 @@ pub(crate) fn facts(
         engine: engine.map(engine_facts).unwrap_or_default(),
         // A battery of the machine, not of a mouse on it.
         battery: System::below(roots.path("")).power().has_battery == Reading::Known(true),
-        gpus: gpus::gpus(roots).into_iter().take(MAX_GPUS).collect(),
+        gpus: self::gpus(roots),
         ..MachineFacts::default()
     }
 }
 
-/// The names of its GPUs at present.
-pub(crate) fn gpu_ids(roots: &Roots) -> BTreeSet<String> {
-    gpus::gpus(roots).into_iter().map(|gpu| gpu.id).collect()
+/// Its GPUs, by the kernel's files.
+pub(crate) fn gpus(roots: &Roots) -> Vec<GpuFacts> {
+    gpus::gpus(roots).into_iter().take(MAX_GPUS).collect()
 }
 
 /// The processor's name for people.

@@ -67,7 +67,7 @@ impl Lent {
     }
 
     /// Whether the owner lends the GPU of this name: by both files.
-    fn lends_gpu(&self, name: &str) -> bool {
+    pub(crate) fn lends_gpu(&self, name: &str) -> bool {
         self.config.lends_gpu(name)
             && match &self.caps.gpus {
                 None => true,

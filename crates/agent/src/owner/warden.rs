@@ -9,6 +9,7 @@ use crate::{
     error::{Result, chain},
     event::Event,
     facts::Machine,
+    gpu::Gpus,
     home::HomePaths,
     lan::LanStatus,
     power::{Felt, Wants},
@@ -120,6 +121,7 @@ pub(crate) struct Warden {
     paths: HomePaths,
     sensors: Arc<dyn Sensors>,
     machine: Machine,
+    gpus: Gpus,
     config: AgentConfig,
     word: Word,
     pause: Option<Pause>,
@@ -140,6 +142,7 @@ impl Warden {
         paths: HomePaths,
         config: AgentConfig,
         machine: Machine,
+        gpus: Gpus,
         sensors: Arc<dyn Sensors>,
         manager: Option<&dyn Sleep>,
         felt: Felt,
@@ -165,6 +168,7 @@ impl Warden {
             paths,
             sensors,
             machine,
+            gpus,
             config,
             word,
             pause,
@@ -226,7 +230,12 @@ impl Warden {
                 Some(order) => self.obey(order),
                 None => (Ok(()), None),
             };
-            let policy = self.reread().then(|| self.lent.borrow().policy(&self.machine));
+            let reread = self.reread();
+            // A GPU may have been proven, or lost.
+            let gpus = self.gpus.facts();
+            let others = self.machine.facts.machine.gpus != gpus;
+            self.machine.facts.machine.gpus = gpus;
+            let policy = (reread || others).then(|| self.lent.borrow().policy(&self.machine));
             if let Some(policy) = policy
                 && events.send(Event::Policy(policy)).await.is_err()
             {

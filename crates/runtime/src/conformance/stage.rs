@@ -92,6 +92,7 @@ impl Stage {
             naming: NamingSpec::default(),
             logs: LogSpec::default(),
             gpus: None,
+            gpu_access: None,
             name: self.name(what),
             image: self.image.clone(),
             entrypoint: None,

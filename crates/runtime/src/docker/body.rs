@@ -2,13 +2,13 @@
 
 use crate::{checks::limited, error::Result};
 use bollard::models::{
-    ContainerCreateBody, DeviceRequest, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig,
-    Mount, MountType, MountVolumeOptions, NetworkingConfig, PortBinding, PortMap, ResourcesUlimits,
-    RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, DeviceMapping, DeviceRequest, EndpointSettings, HealthConfig, HostConfig,
+    HostConfigLogConfig, Mount, MountType, MountVolumeOptions, NetworkingConfig, PortBinding, PortMap,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use lattice_model::{
     Bytes, Duration,
-    container::{ContainerConfig, ContainerMount, MountSource},
+    container::{ContainerConfig, ContainerMount, GpuAccess, MountSource},
     report::PublishedPort,
     spec::{
         ContainerPort, GpuCount, GpuRequest, HealthCheck, NamingSpec, ProcessSpec, SandboxSpec, TmpfsSpec,
@@ -48,6 +48,7 @@ pub(super) fn create_body(config: &ContainerConfig, networks: usize) -> Result<C
         naming: _,
         logs: _,
         gpus: _,
+        gpu_access: _,
     } = config;
     limited(config)?;
     let ProcessSpec {
@@ -94,7 +95,7 @@ pub(super) fn create_body(config: &ContainerConfig, networks: usize) -> Result<C
 }
 
 fn host_config(config: &ContainerConfig) -> HostConfig {
-    let ContainerConfig { mounts, networks, ports, process, sandbox, naming, logs, gpus, .. } = config;
+    let ContainerConfig { mounts, networks, ports, process, sandbox, naming, logs, .. } = config;
     let SandboxSpec { read_only, tmpfs, shm_size, ulimits, sysctls, cap_add: _, cap_drop: _ } = sandbox;
     let NamingSpec { hosts, servers, search, options } = naming;
     let memory = signed(config.memory_limit);
@@ -130,14 +131,15 @@ fn host_config(config: &ContainerConfig) -> HostConfig {
         sysctls: Some(sysctls.clone().into_iter().collect()),
         shm_size: shm_size.map(signed),
         tmpfs: Some(tmpfs.iter().map(|spec| (spec.target.clone(), tmpfs_options(spec, config))).collect()),
-        mounts: Some(mounts.iter().map(mount).collect()),
+        mounts: Some(mounts.iter().map(mount).chain(driver_files(config)).collect()),
         port_bindings: Some(port_map(ports)),
         network_mode: Some(networks.keys().next().cloned().unwrap_or_else(|| "none".to_owned())),
         extra_hosts: Some(hosts.iter().map(|entry| format!("{}:{}", entry.name, entry.address)).collect()),
         dns: Some(servers.iter().map(ToString::to_string).collect()),
         dns_search: Some(search.clone()),
         dns_options: Some(options.clone()),
-        device_requests: Some(gpus.iter().map(device_request).collect()),
+        device_requests: Some(device_requests(config)),
+        devices: Some(devices(config)),
         ..Default::default()
     }
 }
@@ -162,6 +164,54 @@ fn tmpfs_options(spec: &TmpfsSpec, config: &ContainerConfig) -> String {
     options.extend(uid.map(|uid| format!("uid={uid}")));
     options.extend(gid.map(|gid| format!("gid={gid}")));
     options.join(",")
+}
+
+/// The GPUs, in the words of the engine's toolkit. Without the agent's word on how, as they are asked for.
+fn device_requests(config: &ContainerConfig) -> Vec<DeviceRequest> {
+    match &config.gpu_access {
+        None => config.gpus.iter().map(device_request).collect(),
+        Some(GpuAccess::Runtime { ids, capabilities }) => {
+            let all: BTreeSet<&str> = capabilities.iter().map(String::as_str).chain(["gpu"]).collect();
+            vec![DeviceRequest {
+                driver: Some("nvidia".to_owned()),
+                device_ids: Some(ids.clone()),
+                capabilities: Some(vec![all.into_iter().map(str::to_owned).collect()]),
+                ..DeviceRequest::default()
+            }]
+        }
+        Some(GpuAccess::Cdi { names }) => vec![DeviceRequest {
+            driver: Some("cdi".to_owned()),
+            device_ids: Some(names.clone()),
+            ..DeviceRequest::default()
+        }],
+        Some(GpuAccess::Direct { .. }) => Vec::new(),
+    }
+}
+
+/// Nodes that the agent found, to be read and written and never made anew.
+fn devices(config: &ContainerConfig) -> Vec<DeviceMapping> {
+    let Some(GpuAccess::Direct { devices, .. }) = &config.gpu_access else { return Vec::new() };
+    let one = |path: &String| DeviceMapping {
+        path_on_host: Some(path.clone()),
+        path_in_container: Some(path.clone()),
+        cgroup_permissions: Some("rw".to_owned()),
+    };
+    devices.iter().map(one).collect()
+}
+
+/// Files of the driver, read-only.
+fn driver_files(config: &ContainerConfig) -> impl Iterator<Item = Mount> {
+    let files = match &config.gpu_access {
+        Some(GpuAccess::Direct { files, .. }) => files.as_slice(),
+        _ => &[],
+    };
+    files.iter().map(|file| Mount {
+        source: Some(file.source.clone()),
+        target: Some(file.target.clone()),
+        read_only: Some(true),
+        typ: Some(MountType::BIND),
+        ..Mount::default()
+    })
 }
 
 fn device_request(request: &GpuRequest) -> DeviceRequest {
