@@ -18,7 +18,7 @@ mod proof;
 mod setup;
 
 pub(crate) use keeper::Keeper;
-pub(crate) use proof::remove_leftovers;
+pub(crate) use proof::{remove_image, remove_leftovers};
 pub use setup::{GpuReport, gpu_prove, gpu_report, gpu_setup};
 
 use crate::machine::Roots;

@@ -81,7 +81,11 @@ pub(crate) async fn remove_leftovers(runtime: &dyn Runtime, node: NodeId) {
             );
         }
     }
-    // Two agents on one engine may share it; who needs it makes it again.
+    remove_image(runtime).await;
+}
+
+/// Removes the image. Two agents on one engine may share it; who needs it makes it again.
+pub(crate) async fn remove_image(runtime: &dyn Runtime) {
     let _ = runtime.remove_image(IMAGE).await;
 }
 

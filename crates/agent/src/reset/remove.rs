@@ -207,6 +207,7 @@ async fn images_of(
     outcome: &mut Outcome,
     tell: Tell<'_>,
 ) {
+    crate::gpu::remove_image(runtime).await;
     for image in images::brought(folder) {
         let item = Item::new(ItemKind::Image, &image.name);
         let by_hand = format!("docker -H unix://{socket} rmi {}", image.name);
