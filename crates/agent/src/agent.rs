@@ -38,7 +38,7 @@ use crate::{
     lan::{Fence, Firewall},
     local_api,
     machine::Roots,
-    owner::{self, Judgement, Warden},
+    owner::{self, Judgement, Senses, Warden},
     power::{Felt, Keeper},
     secrets::SecretsDir,
     session::{LinkStatus, Session},
@@ -206,17 +206,9 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     let folders = Folders { secrets: secrets_path, trees: paths.trees().display().to_string() };
     let records = disk.records()?;
     let felt = Felt::default();
-    let warden = Warden::begin(
-        paths.clone(),
-        config,
-        machine.clone(),
-        gpus.clone(),
-        Arc::clone(&sensors),
-        manager.as_deref(),
-        felt.clone(),
-        fence.status(),
-    )
-    .await;
+    let senses =
+        Senses { sensors: Arc::clone(&sensors), gpus: gpus.clone(), felt: felt.clone(), lan: fence.status() };
+    let warden = Warden::begin(paths.clone(), config, machine.clone(), senses, manager.as_deref()).await;
     let lent = warden.lent();
     let policy = lent.borrow().policy(&machine);
     let (orders, ordered) = mpsc::channel(ORDERS);

@@ -20,5 +20,5 @@ pub use files::{RulesFile, rules_of, save_rules, text_of};
 pub(crate) use files::{lan_rule, word};
 pub(crate) use lend::Lent;
 pub use offline::{Stopped, pause_offline, resume_offline};
-pub(crate) use warden::{Judgement, Order, Warden};
+pub(crate) use warden::{Judgement, Order, Senses, Warden};
 pub use warden::{OwnerStatus, PauseStatus};

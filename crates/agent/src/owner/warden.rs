@@ -116,6 +116,14 @@ impl Needs {
 
 type Stamp = Option<(SystemTime, u64)>;
 
+/// What it looks at.
+pub(crate) struct Senses {
+    pub(crate) sensors: Arc<dyn Sensors>,
+    pub(crate) gpus: Gpus,
+    pub(crate) felt: Felt,
+    pub(crate) lan: watch::Receiver<LanStatus>,
+}
+
 /// The task's state.
 pub(crate) struct Warden {
     paths: HomePaths,
@@ -142,12 +150,10 @@ impl Warden {
         paths: HomePaths,
         config: AgentConfig,
         machine: Machine,
-        gpus: Gpus,
-        sensors: Arc<dyn Sensors>,
+        senses: Senses,
         manager: Option<&dyn Sleep>,
-        felt: Felt,
-        lan: watch::Receiver<LanStatus>,
     ) -> Self {
+        let Senses { sensors, gpus, felt, lan } = senses;
         let stamps = stamps(&paths);
         let (word, pause) = (files::word(&paths), files::pause(&paths));
         if let Word::Broken(problem) = &word {
