@@ -11,6 +11,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt as _,
     process::Command,
     sync::Arc,
     thread,
@@ -254,15 +255,15 @@ fn a_foreign_program_is_named_without_a_storm() {
     let folder = tempfile::tempdir().unwrap();
     let mut elf = vec![0u8; 256];
     elf[..20].copy_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0");
-    fs::write(folder.path().join("program"), elf).unwrap();
-    fs::write(
-        folder.path().join("Dockerfile"),
-        "FROM scratch\nCOPY --chmod=755 program /program\nCMD [\"/program\"]\n",
-    )
-    .unwrap();
+    let program = folder.path().join("program");
+    fs::write(&program, elf).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(folder.path().join("Dockerfile"), "FROM scratch\nCOPY program /program\nCMD [\"/program\"]\n")
+        .unwrap();
     let tag = format!("lattice-test/foreign:{}", std::process::id());
     let mut build = Command::new("docker");
-    build.env("DOCKER_BUILDKIT", "1").args(["build", "--quiet", "--label", "lattice.test=1", "--tag", &tag]);
+    // Which every command line can do, with the plugin for the other builder and without.
+    build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--label", "lattice.test=1", "--tag", &tag]);
     let built = build.arg(folder.path()).output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     let text = format!("services:\n  odd:\n    image: {tag}\n    pull_policy: never\n");
