@@ -246,8 +246,9 @@ fn hours_follow_the_clock_that_jumped() {
     cluster.serving("s", 1);
 }
 
-/// A program for another kind of processor behind an image that says nothing of it: it is said what to do, with
-/// pauses that grow, and nothing else suffers.
+/// A program for another kind of processor behind an image that says nothing of it: it is said why, by the engine
+/// that refuses to start it or by what the container wrote where the engine finds out later, with pauses that grow,
+/// and nothing else suffers.
 #[test]
 fn a_foreign_program_is_named_without_a_storm() {
     let cluster = Cluster::start();
@@ -270,7 +271,9 @@ fn a_foreign_program_is_named_without_a_storm() {
     let _ = cluster.deploy("odd", &text, &["--no-wait"]).ok();
     until("it is said why", PATIENCE, || {
         let said = cluster.lattice(&["ps", "-a", "-o", "json", "odd"]).ok().stdout;
-        if said.contains("made for another kind of machine") { Ok(()) } else { Err(said) }
+        let wrote = cluster.lattice(&["logs", "odd"]).stdout;
+        let why = said.contains("made for another kind of machine") || wrote.contains("exec format error");
+        if why { Ok(()) } else { Err(format!("{said}\n{wrote}")) }
     });
     let _ = cluster.deploy("fine", &sleepers(&[("one", "")]), &[]).ok();
     cluster.serving("fine", 1);
