@@ -271,7 +271,7 @@ fn a_foreign_program_is_named_without_a_storm() {
     let _ = cluster.deploy("odd", &text, &["--no-wait"]).ok();
     until("it is said why", PATIENCE, || {
         let said = cluster.lattice(&["ps", "-a", "-o", "json", "odd"]).ok().stdout;
-        let wrote = cluster.lattice(&["logs", "odd"]).stdout;
+        let wrote = cluster.lattice(&["logs", "odd"]).stderr;
         let why = said.contains("made for another kind of machine") || wrote.contains("exec format error");
         if why { Ok(()) } else { Err(format!("{said}\n{wrote}")) }
     });
