@@ -67,12 +67,12 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
         }
         cancel.cancel();
     });
-    let paths = context.paths();
+    let (paths, config) = (context.paths(), context.config()?);
     if paths.identity()?.is_none() && !paths.joining() && !args.join_token_stdin {
         // Without a trace: one that a service manager starts again after a reset makes no folder.
         return Err(AgentError::NotJoined.into());
     }
-    let (home, config) = (context.open()?, context.config()?);
+    let home = context.open()?;
     let engine = config.docker_host(context.docker_host.as_deref());
     if let Err(error) = note_elsewhere(&home, &engine, args.log_file.as_deref()) {
         warn!(%error, "where engine and log are cannot be noted for a later reset");

@@ -2,7 +2,7 @@
 
 use super::{
     outside,
-    survey::{Item, ItemKind, logs, survey},
+    survey::{Item, ItemKind, logs, survey, tables},
     traces::{self, Engine},
 };
 use crate::{
@@ -99,6 +99,16 @@ pub async fn reset(
         };
         if still.items.iter().filter(stays).count() == 0 {
             break;
+        }
+    }
+    // After the last container: as long as one runs, the owner's network is closed to it.
+    for engine in engines {
+        for item in tables(&*engine.firewall, &nodes).await {
+            let name = item.name.split_whitespace().last().unwrap_or_default();
+            let result = engine.firewall.remove(name).await.map_err(io::Error::other);
+            let by_hand =
+                format!("nft delete {}, as root, in the network namespace of the engine", item.name);
+            note(&mut outcome, tell, item, result, by_hand);
         }
     }
     for outside in outside::all() {

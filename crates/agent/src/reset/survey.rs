@@ -2,7 +2,12 @@
 //! agent, and with one that hangs.
 
 use super::{outside, traces};
-use crate::{error::chain, home::HomePaths, images};
+use crate::{
+    error::chain,
+    home::HomePaths,
+    images,
+    lan::{Firewall, lan_table_present, table_name},
+};
 use lattice_model::{Bytes, NodeId, container::ContainerState};
 use lattice_runtime::{Runtime, RuntimeError};
 use serde::{Deserialize, Serialize};
@@ -144,16 +149,25 @@ pub async fn survey(paths: &HomePaths, engines: &[super::Engine], more: &BTreeSe
             });
         }
     }
-    found.items.sort_by_key(|item| item.kind);
+    for engine in engines {
+        let tables = tables(&*engine.firewall, &nodes).await;
+        // Two engines may be in one namespace, and so may we.
+        let new: Vec<Item> = tables.into_iter().filter(|item| !found.items.contains(item)).collect();
+        found.items.extend(new);
+    }
     for outside in outside::all() {
         match outside.found(&nodes) {
-            Ok(items) => found.items.extend(items),
+            Ok(items) => {
+                let new: Vec<Item> = items.into_iter().filter(|item| !found.items.contains(item)).collect();
+                found.items.extend(new);
+            }
             Err(error) => found.problems.push(Problem {
                 what: format!("what is outside of the folder cannot be looked at ({error})"),
                 by_hand: "`lattice-agent reset` again, with the rights that the agent had".to_owned(),
             }),
         }
     }
+    found.items.sort_by_key(|item| item.kind);
     for log in logs(paths) {
         let bytes = fs::metadata(&log).ok().map(|meta| Bytes(meta.len()));
         found.items.push(Item { bytes, ..Item::new(ItemKind::Log, log.display()) });
@@ -163,6 +177,17 @@ pub async fn survey(paths: &HomePaths, engines: &[super::Engine], more: &BTreeSe
         found.items.push(Item { bytes, ..Item::new(ItemKind::Folder, paths.dir().display()) });
     }
     found
+}
+
+/// Tables of the nodes in an engine's network namespace. Where nobody may look, [`outside`] says why.
+pub(super) async fn tables(firewall: &dyn Firewall, nodes: &BTreeSet<NodeId>) -> Vec<Item> {
+    let mut tables = Vec::new();
+    for node in nodes {
+        if let Ok(true) = lan_table_present(firewall, *node).await {
+            tables.push(Item::new(ItemKind::Firewall, format!("table inet {}", table_name(*node))));
+        }
+    }
+    tables
 }
 
 async fn in_engine(

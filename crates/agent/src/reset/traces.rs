@@ -3,10 +3,15 @@
 //! above the agent's (`made`).
 
 use super::survey::Problem;
+#[cfg(target_os = "linux")]
+use crate::lan::Nftables;
+#[cfg(not(target_os = "linux"))]
+use crate::lan::NoFirewall;
 use crate::{
     AgentConfig, DOCKER_SOCKET,
     error::{Result, chain},
     home::HomePaths,
+    lan::Firewall,
 };
 use lattice_identity::keyfile;
 use lattice_model::NodeId;
@@ -117,6 +122,8 @@ pub struct Engine {
     pub socket: String,
     /// The way to it, or why there is none.
     pub runtime: Result<Arc<dyn Runtime>, String>,
+    /// Tables in its network namespace, which may be another than ours.
+    pub firewall: Arc<dyn Firewall>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -128,7 +135,17 @@ impl std::fmt::Debug for Engine {
 impl Engine {
     fn at(socket: String) -> Self {
         let runtime = Docker::new(&socket).map(|docker| Arc::new(docker) as Arc<dyn Runtime>);
-        Self { runtime: runtime.map_err(|error| chain(&error)), socket }
+        Self { runtime: runtime.map_err(|error| chain(&error)), firewall: firewall(&socket), socket }
+    }
+}
+
+fn firewall(socket: &str) -> Arc<dyn Firewall> {
+    #[cfg(target_os = "linux")]
+    return Arc::new(Nftables::new(socket));
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = socket;
+        Arc::new(NoFirewall("this agent makes no tables on this system".into()))
     }
 }
 
