@@ -7,6 +7,10 @@ use crate::{
 };
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+/// How the engine is told the name of a network's bridge.
+const BRIDGE: &str = "com.docker.network.bridge.name";
 
 /// How to make what Lattice made.
 #[derive(Clone, Debug)]
@@ -67,6 +71,12 @@ impl Recipe {
     pub(super) async fn run(&self, engine: &Engine, name: &str) -> anyhow::Result<Made> {
         let mut network = self.network.clone();
         network["Name"] = name.into();
+        // Lattice names the bridge; the same name twice is refused, so this one has another of the same length.
+        if let Some(bridge) = network["Options"].get_mut(BRIDGE) {
+            let mut hasher = DefaultHasher::new();
+            name.hash(&mut hasher);
+            *bridge = format!("bn{:013x}", hasher.finish() >> 12).into();
+        }
         let network = text(&engine.post("/networks/create", Some(&network)).await?, &["Id"])?;
         let container = engine.create(name, &self.body(name)).await?;
         engine.post(&format!("/containers/{container}/start"), None).await?;
