@@ -45,32 +45,47 @@ pub(super) async fn nodes(engine: &Docker) -> Result<BTreeSet<NodeId>> {
     Ok(found.iter().filter_map(node).collect())
 }
 
-/// The sizes of a node's volumes; none where the engine does not say them soon.
-pub(super) async fn volume_sizes(engine: &Docker, node: NodeId) -> Result<BTreeMap<String, Bytes>> {
+/// A volume, as the engine counts it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Counted {
+    pub(super) name: String,
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
+    #[serde(default)]
+    usage_data: Option<Size>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Size {
+    size: i64,
+}
+
+impl Counted {
+    /// Its bytes; nothing where the engine did not count them, which it says as -1.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        u64::try_from(self.usage_data.as_ref()?.size).ok()
+    }
+}
+
+/// Every volume of the engine with its size; engines before API 1.42 count everything else, too.
+pub(super) async fn counted(engine: &Docker, patience: Duration) -> Result<Vec<Counted>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Usage {
         #[serde(default)]
-        volumes: Option<Vec<Volume>>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Volume {
-        name: String,
-        #[serde(default)]
-        labels: Option<HashMap<String, String>>,
-        #[serde(default)]
-        usage_data: Option<Size>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Size {
-        #[serde(default)]
-        size: i64,
+        volumes: Option<Vec<Counted>>,
     }
     let call = engine.wire().call::<Usage, ()>(Method::GET, "/system/df?type=volume", None);
-    let usage = match engine.within(WALK, || "sizes of volumes".to_owned(), call).await {
-        Ok(usage) => usage,
+    let usage = engine.within(patience, || "the sizes of volumes".to_owned(), call).await?;
+    Ok(usage.volumes.unwrap_or_default())
+}
+
+/// The sizes of a node's volumes; none where the engine does not say them soon.
+pub(super) async fn volume_sizes(engine: &Docker, node: NodeId) -> Result<BTreeMap<String, Bytes>> {
+    let volumes = match counted(engine, WALK).await {
+        Ok(volumes) => volumes,
         // It does not know the question, or has too much to count.
         Err(RuntimeError::Timeout { .. } | RuntimeError::NotFound { .. } | RuntimeError::Refused { .. }) => {
             return Ok(BTreeMap::new());
@@ -78,12 +93,9 @@ pub(super) async fn volume_sizes(engine: &Docker, node: NodeId) -> Result<BTreeM
         Err(error) => return Err(error),
     };
     let node = node.to_string();
-    let ours = |volume: &Volume| {
+    let ours = |volume: &Counted| {
         volume.labels.as_ref().and_then(|labels| labels.get(LABEL_NODE)).is_some_and(|label| *label == node)
     };
-    let sized = |volume: Volume| {
-        let bytes = u64::try_from(volume.usage_data?.size).ok()?;
-        Some((volume.name, Bytes(bytes)))
-    };
-    Ok(usage.volumes.unwrap_or_default().into_iter().filter(ours).filter_map(sized).collect())
+    let sized = |volume: Counted| Some((volume.name.clone(), Bytes(volume.bytes()?)));
+    Ok(volumes.into_iter().filter(ours).filter_map(sized).collect())
 }

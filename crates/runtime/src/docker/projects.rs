@@ -6,6 +6,7 @@
 //! ([`Projects::set_restart`]).
 
 use super::{
+    census,
     client::{Docker, QUICK, SLOW},
     porter,
     wire::query_value,
@@ -193,31 +194,8 @@ impl Projects {
     /// # Errors
     /// What the engine says; `Timeout` where it counts for more than 90 s.
     pub async fn sizes(&self) -> Result<BTreeMap<String, u64>> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Usage {
-            #[serde(default)]
-            volumes: Option<Vec<Volume>>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Volume {
-            name: String,
-            #[serde(default)]
-            usage_data: Option<Data>,
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Data {
-            size: i64,
-        }
-        // Engines before API 1.42 count everything.
-        let call = self.docker.wire().call::<Usage, ()>(Method::GET, "/system/df?type=volume", None);
-        let usage = self.docker.within(COUNTING, || "the sizes of volumes".to_owned(), call).await?;
-        let volumes = usage.volumes.unwrap_or_default().into_iter();
-        Ok(volumes
-            .filter_map(|volume| Some((volume.name, u64::try_from(volume.usage_data?.size).ok()?)))
-            .collect())
+        let volumes = census::counted(&self.docker, COUNTING).await?.into_iter();
+        Ok(volumes.filter_map(|volume| Some((volume.name.clone(), volume.bytes()?))).collect())
     }
 
     /// The names of all containers that mount a volume, and whether each runs.

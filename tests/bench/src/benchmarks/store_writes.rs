@@ -83,7 +83,9 @@ async fn with_store(place: &OsStr) -> anyhow::Result<f64> {
     ]);
     command.args(["--example", "store_writes", "--"]).arg(SECONDS.to_string()).arg(place);
     say("the store (its example is built first)");
-    let output = command.stdout(Stdio::piped()).output().await.context("cargo could not be started")?;
+    // `output` would swallow what it says on stderr, which is why it failed.
+    let child = command.stdout(Stdio::piped()).spawn().context("cargo could not be started")?;
+    let output = child.wait_with_output().await.context("cargo could not be waited for")?;
     if !output.status.success() {
         bail!("the example store_writes failed ({})", output.status);
     }
