@@ -60,9 +60,6 @@ fn show(report: &GpuReport, output: Output) -> Result<ExitCode> {
         for gpu in &report.gpus {
             say(gpu);
         }
-        if report.gpus.is_empty() {
-            say("no GPU");
-        }
         if let Some(method) = report.method {
             say(format_args!("containers get GPUs by {method}"));
         }

@@ -270,7 +270,10 @@ fn home(paths: &HomePaths) -> Check {
 /// Other engines of this machine: they are used only when the owner names them.
 fn others(used: &str, found: &[sockets::Found]) -> Option<Check> {
     let used = used.strip_prefix("unix://").unwrap_or(used);
-    let others: Vec<_> = found.iter().filter(|found| found.path != Path::new(used)).collect();
+    // `/var/run` is `/run` on most systems.
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let used = real(Path::new(used));
+    let others: Vec<_> = found.iter().filter(|found| real(&found.path) != used).collect();
     let first = others.first()?;
     let list: Vec<String> =
         others.iter().map(|found| format!("{} ({})", found.path.display(), found.how)).collect();

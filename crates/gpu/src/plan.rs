@@ -286,7 +286,7 @@ impl fmt::Display for GpuPlan {
             writeln!(f, "a way there is: {way}")?;
         }
         for missing in &self.missing {
-            writeln!(f, "not so: {missing}")?;
+            writeln!(f, "in the way: {missing}")?;
         }
         for (at, Step { what, why, command, interrupts }) in self.steps.iter().enumerate() {
             writeln!(f, "{}. {what}: {why}", at + 1)?;

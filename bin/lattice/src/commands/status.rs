@@ -114,7 +114,11 @@ fn explanation(workload: &WorkloadView, colour: bool) -> anyhow::Result<String> 
         if a.status.restarts > 0 {
             let code =
                 a.status.exit_code.map(|code| format!("; it last ended with {code}")).unwrap_or_default();
-            writeln!(text, "     started again {} times{code}", a.status.restarts)?;
+            let often = match a.status.restarts {
+                1 => "once".to_owned(),
+                n => format!("{n} times"),
+            };
+            writeln!(text, "     started again {often}{code}")?;
         }
     }
     for slot in &workload.pending {
