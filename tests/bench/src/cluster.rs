@@ -162,6 +162,14 @@ impl Cluster {
         }
         if let Some(node) = self.node() {
             self.engine.remove_labelled(&format!("lattice.node={node}")).await;
+            // What is not in the engine, the table of the firewall above all, the agent takes away itself.
+            let mut reset = Command::new(&self.agent_program);
+            reset.args(["reset", "--yes"]).env("LATTICE_HOME", &self.home).stdin(Stdio::null());
+            match reset.output().await {
+                Ok(output) if output.status.success() => {}
+                Ok(output) => eprintln!("    cleaning: {}", String::from_utf8_lossy(&output.stderr).trim()),
+                Err(error) => eprintln!("    cleaning: the agent cannot be started: {error}"),
+            }
         }
     }
 
