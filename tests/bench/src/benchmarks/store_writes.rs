@@ -19,9 +19,10 @@ use std::{
     ffi::OsStr,
     path::Path,
     process::Stdio,
+    sync::mpsc,
     time::{Duration, Instant},
 };
-use tokio::process::Command;
+use tokio::{process::Command, sync::oneshot};
 
 const SECONDS: u64 = 10;
 const ALONE: Duration = Duration::from_secs(5);
@@ -56,10 +57,19 @@ impl Benchmark for StoreWrites {
             say("PostgreSQL alone");
             // Not below the target folder, which its user may not be able to reach; and `/tmp` may be in memory.
             let options = Options { parent: Some("/var/tmp".into()), ..Options::default() };
-            let postgres = tokio::task::block_in_place(|| Postgres::with(&options));
-            let alone = postgres_alone(&postgres.url()).await?;
-            outcome.compare(POSTGRES, with_store(postgres.url().as_ref()).await?, alone);
-            tokio::task::block_in_place(|| drop(postgres));
+            // It ends with the thread that started it, and the runtime's threads come and go: it gets one of its own.
+            let (ready, url) = oneshot::channel();
+            let (enough, done) = mpsc::channel::<()>();
+            let keeper = std::thread::spawn(move || {
+                let postgres = Postgres::with(&options);
+                let _ = ready.send(postgres.url());
+                let _ = done.recv();
+            });
+            let url = url.await.context("PostgreSQL did not start; why stands above")?;
+            let alone = postgres_alone(&url).await?;
+            outcome.compare(POSTGRES, with_store(url.as_ref()).await?, alone);
+            drop(enough);
+            tokio::task::spawn_blocking(move || keeper.join()).await?.ok();
         }
         Ok(outcome)
     }
