@@ -483,8 +483,13 @@ impl Case<'_> {
     /// The first network or volume that is not there yet, in words.
     fn missing_surroundings(&self) -> Option<String> {
         let view = self.reconciler.view.as_ref()?;
-        let trouble =
-            |subject: String| self.reconciler.troubles.get(&subject).map(|t| format!(": {}", t.why));
+        let full = || {
+            let why = self.reconciler.pressure.disk.as_ref()?;
+            Some(format!(", and nothing is while this machine is short of disk space: {why}"))
+        };
+        let trouble = |subject: String| {
+            full().or_else(|| self.reconciler.troubles.get(&subject).map(|t| format!(": {}", t.why)))
+        };
         for mount in &self.wanted.spec.mounts {
             let name = &mount.volume;
             let Some(id) = self.wanted.volumes.get(name) else {

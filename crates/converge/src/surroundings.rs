@@ -15,8 +15,10 @@ impl Reconciler {
     pub(crate) fn surroundings(&mut self, goal: &Goal, now: Timestamp, effects: &mut Vec<Effect>) {
         // While the owner lets nothing begin, nothing is made for it either.
         let begins = self.admission == Admission::Open;
+        // An engine whose disk is full forgets half of what it was making, and keeps the other half for good.
+        let room = self.pressure.disk.is_none();
         for (id, network) in &goal.networks {
-            if self.view.as_ref().is_some_and(|view| view.networks.contains_key(id)) || !begins {
+            if self.view.as_ref().is_some_and(|view| view.networks.contains_key(id)) || !begins || !room {
                 continue;
             }
             let mut labels = network.spec.labels.clone();
@@ -40,7 +42,7 @@ impl Reconciler {
                 (false, false, exists) if exists || self.was_here(*id) => {
                     self.tell_volume(*id, ReportKind::VolumeMissing { id: *id }, effects)
                 }
-                (false, false, _) if !begins => {}
+                (false, false, _) if !begins || !room => {}
                 (false, false, _) => {
                     let labels = self.labels(LABEL_VOLUME, id.to_string(), &volume.key.stack_key()).into();
                     self.launch(

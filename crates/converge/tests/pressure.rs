@@ -11,7 +11,7 @@ use lattice_model::{
     spec::RestartPolicy,
 };
 use std::{collections::BTreeMap, sync::Arc};
-use world::{World, allocation, goal, id};
+use world::{World, allocation, goal, id, with_network};
 
 fn service(name: &str, priority: i16, reserved: u64, restart: RestartPolicy) -> GoalAllocation {
     allocation(name, |a| {
@@ -136,4 +136,21 @@ fn a_full_disk_fetches_nothing_and_leaves_what_runs() {
     world.input(Input::Pressure(Pressure::default()));
     world.settle();
     assert_eq!((world.running(), world.count("pull"), world.status(id(2)).displaced), (2, 1, false));
+}
+
+#[test]
+fn a_full_disk_makes_no_network() {
+    let mut world = runs([]);
+    let full = Pressure { disk: Some("the disk is nearly full".into()), ..Pressure::default() };
+    world.input(Input::Pressure(full));
+    let mut wanted = goal([service("a", 0, 0, RestartPolicy::Always)]);
+    with_network(&mut wanted);
+    world.give(2, &wanted);
+    world.settle();
+    assert_eq!((world.running(), world.count("create network")), (0, 0));
+    let reason = world.status(id(1)).reason.unwrap();
+    assert!(reason.contains("nothing is while this machine is short of disk space"), "{reason}");
+    world.input(Input::Pressure(Pressure::default()));
+    world.settle();
+    assert_eq!((world.running(), world.count("create network")), (1, 1));
 }

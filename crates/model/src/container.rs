@@ -318,9 +318,14 @@ pub fn bridge_name(node: NodeId, network: NetworkId) -> String {
     format!("{}{}", bridge_prefix(node), digits(network.uuid().as_u128(), 8))
 }
 
-/// The same, of a network with these labels; nothing where they do not say whose it is.
-pub fn labelled_bridge(labels: &BTreeMap<String, String>) -> Option<String> {
-    Some(bridge_name(labels.get(LABEL_NODE)?.parse().ok()?, labels.get(LABEL_NETWORK)?.parse().ok()?))
+/// The same, of a network with these labels; nothing where they do not say whose it is. Each `attempt` is another
+/// name: an engine may hold one fast for a network that it does not have.
+pub fn labelled_bridge(labels: &BTreeMap<String, String>, attempt: u8) -> Option<String> {
+    let (node, network) =
+        (labels.get(LABEL_NODE)?.parse().ok()?, labels.get(LABEL_NETWORK)?.parse::<NetworkId>().ok()?);
+    // The name has the last 40 bits of the id; the others are as random.
+    let other = network.uuid().as_u128().rotate_right(u32::from(attempt) * 7);
+    Some(bridge_name(node, NetworkId::from_random(other)))
 }
 
 impl NetworkSeen {

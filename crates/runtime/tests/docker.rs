@@ -9,7 +9,10 @@
 mod registry;
 
 use futures::StreamExt as _;
-use lattice_model::container::ContainerId;
+use lattice_model::{
+    NetworkId,
+    container::{ContainerId, LABEL_NETWORK, bridge_prefix, labelled_bridge},
+};
 use lattice_runtime::{PullProgress, Runtime, RuntimeError, conformance::Stage, docker::Docker};
 use registry::Registry;
 use std::{
@@ -288,6 +291,32 @@ async fn the_port_costs_next_to_nothing() {
         let (port, by_hand) = (median(&mut port), median(&mut by_hand));
         eprintln!("create + start: {port:?} by the port, {by_hand:?} by hand (medians of {ROUNDS})");
         assert!(port < by_hand * 3 / 2 + Duration::from_millis(100), "{port:?} against {by_hand:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_network_whose_bridge_is_taken_gets_another_of_the_same_beginning() {
+    let engine = docker();
+    Stage::run(Arc::clone(&engine), IMAGE, async |stage| {
+        let (name, foreign) = (stage.name("bridged"), stage.name("foreign"));
+        let mut labels = stage.labels(stage.node);
+        // The node's id is random: so is the network's.
+        labels.insert(LABEL_NETWORK.into(), NetworkId::from_random(stage.node.uuid().as_u128()).to_string());
+        let bridge = labelled_bridge(&labels, 0).unwrap();
+        // What an engine does that forgot a network, and remembers its bridge.
+        let body = format!(
+            r#"{{"Name":"{foreign}","Driver":"bridge","Options":{{"com.docker.network.bridge.name":"{bridge}"}}}}"#
+        );
+        let made = raw("POST", "/networks/create", &body).await;
+        let created = engine.create_network(&name, false, &labels).await;
+        raw("DELETE", &format!("/networks/{foreign}"), "").await;
+        assert!(made.contains("201 Created"), "{made}");
+        created.unwrap();
+        let seen = engine.list_networks(stage.node).await.unwrap();
+        let given = seen.into_iter().find(|one| one.name == name).unwrap().bridge.unwrap();
+        assert_eq!(Some(&given), labelled_bridge(&labels, 1).as_ref());
+        assert!(given.starts_with(&bridge_prefix(stage.node)) && given != bridge && given.len() <= 15);
     })
     .await;
 }

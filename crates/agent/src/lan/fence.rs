@@ -389,6 +389,11 @@ mod tests {
             Ok(self.0.lock().interfaces.clone())
         }
 
+        async fn remove_interface(&self, name: &str) -> Result<(), String> {
+            self.0.lock().interfaces.remove(name);
+            Ok(())
+        }
+
         async fn listing(&self, _: &str) -> Result<Option<String>, String> {
             Ok(self.0.lock().table.clone())
         }

@@ -15,6 +15,9 @@ pub trait Firewall: Send + Sync {
     /// The interfaces that are where the rules hold.
     async fn interfaces(&self) -> Result<BTreeSet<String>, String>;
 
+    /// Takes an interface away; one that is not there is fine.
+    async fn remove_interface(&self, name: &str) -> Result<(), String>;
+
     /// A table as it is now, without counters; nothing where it is not there.
     async fn listing(&self, table: &str) -> Result<Option<String>, String>;
 
@@ -42,6 +45,10 @@ impl Firewall for NoFirewall {
     }
 
     async fn interfaces(&self) -> Result<BTreeSet<String>, String> {
+        Err(self.0.clone())
+    }
+
+    async fn remove_interface(&self, _: &str) -> Result<(), String> {
         Err(self.0.clone())
     }
 
@@ -221,6 +228,14 @@ mod linux {
             let text =
                 fs::read_to_string(&path).map_err(|error| format!("{path} cannot be read: {error}"))?;
             Ok(text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect())
+        }
+
+        async fn remove_interface(&self, name: &str) -> Result<(), String> {
+            match self.run("ip", &["link", "delete", "dev", name], "", false).await {
+                Ok(_) => Ok(()),
+                Err(_) if !self.interfaces().await?.contains(name) => Ok(()),
+                Err(failed) => Err(failed.words()),
+            }
         }
 
         async fn listing(&self, table: &str) -> Result<Option<String>, String> {

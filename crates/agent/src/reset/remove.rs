@@ -2,7 +2,7 @@
 
 use super::{
     outside,
-    survey::{Item, ItemKind, logs, survey, tables},
+    survey::{Item, ItemKind, bridges, logs, survey, tables},
     traces::{self, Engine},
 };
 use crate::{
@@ -108,6 +108,12 @@ pub async fn reset(
             let result = engine.firewall.remove(name).await.map_err(io::Error::other);
             let by_hand =
                 format!("nft delete {}, as root, in the network namespace of the engine", item.name);
+            note(&mut outcome, tell, item, result, by_hand);
+        }
+        for item in bridges(engine, &nodes).await {
+            let result = engine.firewall.remove_interface(&item.name).await.map_err(io::Error::other);
+            let by_hand =
+                format!("ip link delete {}, as root, in the network namespace of the engine", item.name);
             note(&mut outcome, tell, item, result, by_hand);
         }
     }

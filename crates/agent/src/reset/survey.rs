@@ -8,7 +8,10 @@ use crate::{
     images,
     lan::{Firewall, lan_table_present, table_name},
 };
-use lattice_model::{Bytes, NodeId, container::ContainerState};
+use lattice_model::{
+    Bytes, NodeId,
+    container::{ContainerState, bridge_prefix},
+};
 use lattice_runtime::{Runtime, RuntimeError};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, fs, path::Path, time::Duration};
@@ -36,6 +39,8 @@ pub enum ItemKind {
     Secrets,
     /// A table of rules.
     Firewall,
+    /// A bridge whose network the engine forgot.
+    Bridge,
     /// A file of the log outside of the folder.
     Log,
     /// The agent's own.
@@ -51,6 +56,7 @@ impl fmt::Display for ItemKind {
             Self::Image => "image",
             Self::Secrets => "secrets",
             Self::Firewall => "firewall",
+            Self::Bridge => "bridge",
             Self::Log => "log",
             Self::Folder => "folder",
         })
@@ -150,9 +156,10 @@ pub async fn survey(paths: &HomePaths, engines: &[super::Engine], more: &BTreeSe
         }
     }
     for engine in engines {
-        let tables = tables(&*engine.firewall, &nodes).await;
+        let mut there = tables(&*engine.firewall, &nodes).await;
+        there.extend(bridges(engine, &nodes).await);
         // Two engines may be in one namespace, and so may we.
-        let new: Vec<Item> = tables.into_iter().filter(|item| !found.items.contains(item)).collect();
+        let new: Vec<Item> = there.into_iter().filter(|item| !found.items.contains(item)).collect();
         found.items.extend(new);
     }
     for outside in outside::all() {
@@ -188,6 +195,25 @@ pub(super) async fn tables(firewall: &dyn Firewall, nodes: &BTreeSet<NodeId>) ->
         }
     }
     tables
+}
+
+/// Bridges of the nodes, in an engine's network namespace, that none of its networks has: one that was restarted after
+/// its disk was full, as it made a network, does not know of them. Nothing where it does not answer.
+pub(super) async fn bridges(engine: &super::Engine, nodes: &BTreeSet<NodeId>) -> Vec<Item> {
+    let Ok(runtime) = &engine.runtime else { return Vec::new() };
+    let mut bridges = Vec::new();
+    for node in nodes {
+        let prefix = bridge_prefix(*node);
+        let Ok(here) = engine.firewall.interfaces().await else { continue };
+        if !here.iter().any(|name| name.starts_with(&prefix)) {
+            continue;
+        }
+        let Ok(Ok(networks)) = timeout(PING, runtime.list_networks(*node)).await else { continue };
+        let known: BTreeSet<String> = networks.into_iter().filter_map(|network| network.bridge).collect();
+        let left = here.into_iter().filter(|name| name.starts_with(&prefix) && !known.contains(name));
+        bridges.extend(left.map(|name| Item::new(ItemKind::Bridge, name)));
+    }
+    bridges
 }
 
 async fn in_engine(

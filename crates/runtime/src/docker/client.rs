@@ -56,6 +56,8 @@ use tokio_util::io::ReaderStream;
 pub(super) const QUICK: Duration = Duration::from_secs(30);
 /// For what it does on disk and in the kernel; a laptop that has just woken is slow.
 pub(super) const SLOW: Duration = Duration::from_secs(120);
+/// How many more names a bridge may get.
+const BRIDGE_NAMES: u8 = 15;
 /// How many containers are inspected at the same time.
 const INSPECTS: usize = 8;
 /// A Docker engine, or one that speaks its API. Cheap to clone.
@@ -460,22 +462,28 @@ impl Runtime for Docker {
         labels: &BTreeMap<String, String>,
     ) -> Result<()> {
         let node = node_label("network", name, labels)?;
-        let body = json!({
-            "Name": checked("network", name)?,
-            "Driver": "bridge",
-            "Internal": internal,
-            "Options": words::bridge_options(labels),
-            "Labels": labels,
-            // Engines before API 1.44 would otherwise make a second network of the same name.
-            "CheckDuplicate": true,
-        });
         let _one_at_a_time = self.inner.networks.lock().await;
-        let call =
-            self.wire().call::<serde::de::IgnoredAny, _>(Method::POST, "/networks/create", Some(&body));
-        match self.within(SLOW, || format!("network {name}"), call).await {
-            Ok(_) => Ok(()),
-            Err(RuntimeError::Conflict { .. }) if self.owned("network", name, node).await? => Ok(()),
-            Err(error) => Err(error),
+        let mut attempt = 0;
+        loop {
+            let body = json!({
+                "Name": checked("network", name)?,
+                "Driver": "bridge",
+                "Internal": internal,
+                "Options": words::bridge_options(labels, attempt),
+                "Labels": labels,
+                // Engines before API 1.44 would otherwise make a second network of the same name.
+                "CheckDuplicate": true,
+            });
+            let call =
+                self.wire().call::<serde::de::IgnoredAny, _>(Method::POST, "/networks/create", Some(&body));
+            match self.within(SLOW, || format!("network {name}"), call).await {
+                Ok(_) => return Ok(()),
+                Err(RuntimeError::Conflict { .. }) if self.owned("network", name, node).await? => {
+                    return Ok(());
+                }
+                Err(error) if words::is_bridge_taken(&error) && attempt < BRIDGE_NAMES => attempt += 1,
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Docker's words into the model's.
 
-use crate::port::EngineInfo;
+use crate::{error::RuntimeError, port::EngineInfo};
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum, PortMap, SystemInfo, SystemVersion,
 };
@@ -15,8 +15,18 @@ use std::collections::{BTreeMap, HashMap};
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
 /// The name of its bridge, told by its labels: rules of the host's firewall hold for it from its first moment on.
-pub(super) fn bridge_options(labels: &BTreeMap<String, String>) -> BTreeMap<&'static str, String> {
-    labelled_bridge(labels).map(|name| (BRIDGE_NAME, name)).into_iter().collect()
+pub(super) fn bridge_options(
+    labels: &BTreeMap<String, String>,
+    attempt: u8,
+) -> BTreeMap<&'static str, String> {
+    labelled_bridge(labels, attempt).map(|name| (BRIDGE_NAME, name)).into_iter().collect()
+}
+
+/// Whether a network was refused for the name of its bridge. An engine whose disk was full as it made a network says
+/// so to whoever makes it again, until it is restarted: it forgot the network and remembers the bridge
+/// (moby, `failed to update bridge store`).
+pub(super) fn is_bridge_taken(error: &RuntimeError) -> bool {
+    matches!(error, RuntimeError::Refused { message, .. } if message.contains("networks have same bridge name"))
 }
 
 /// The interface that a network has on the engine's host: as it was asked for, else as Docker names it by itself.

@@ -469,7 +469,7 @@ impl State {
 
     pub(super) fn networks(&self, node: NodeId) -> Vec<NetworkSeen> {
         let ours = ours(&self.networks, node);
-        ours.map(|(name, labels)| NetworkSeen { name, bridge: labelled_bridge(&labels), labels }).collect()
+        ours.map(|(name, labels)| NetworkSeen { name, bridge: labelled_bridge(&labels, 0), labels }).collect()
     }
 
     pub(super) fn volumes(&self, node: NodeId) -> Vec<VolumeSeen> {

@@ -12,6 +12,7 @@ const REGISTRY: &str = "127.0.0.1:5555";
 fn machine(engine: &Engine, folder: &Path) -> BTreeMap<&'static str, Vec<String>> {
     let list = |args: &[&str]| sorted(&engine.docker(args).ok().stdout);
     let tables = Output::of(engine.command_inside("nft").args(["list", "tables"]), b"").ok();
+    let bridges = bridges(engine);
     let mut files = Vec::new();
     walk(folder, &mut files);
     files.sort();
@@ -36,12 +37,21 @@ fn machine(engine: &Engine, folder: &Path) -> BTreeMap<&'static str, Vec<String>
             ]),
         ),
         ("firewall", sorted(&tables.stdout)),
+        ("bridges", bridges),
         ("files", files),
         ("system", system),
         ("users", sorted(&fs::read_to_string("/etc/passwd").unwrap())),
         ("processes", processes(folder)),
     ]
     .into()
+}
+
+/// The bridges beside the engine.
+fn bridges(engine: &Engine) -> Vec<String> {
+    let shown =
+        Output::of(engine.command_inside("ip").args(["-o", "link", "show", "type", "bridge"]), b"").ok();
+    let name = |line: &str| Some(line.split(':').nth(1)?.trim().to_owned());
+    sorted(&shown.stdout.lines().filter_map(name).collect::<Vec<_>>().join("\n"))
 }
 
 fn sorted(text: &str) -> Vec<String> {
@@ -261,6 +271,11 @@ fn a_broken_agent_is_taken_away_too() {
     // 3. With the engine back the rest goes, whatever killed engines revive.
     engine.start();
     let _ = engine.docker(&["start", "mine"]).ok();
+    // A bridge whose network it has forgotten is there, too.
+    let bridge = bridges(&engine).into_iter().find(|name| name.starts_with("lt")).unwrap();
+    let forgotten = format!("{}00000000", &bridge[..7]);
+    let add = ["link", "add", &forgotten, "type", "bridge"];
+    let _ = Output::of(engine.command_inside("ip").args(add), b"").ok();
     // Somebody else has come to use an image of Lattice's and to sit in one of its networks.
     let image = format!("{REGISTRY}/pulled:1");
     let digest = engine.docker(&["image", "ls", "--digests", "--format", "{{.Repository}}@{{.Digest}}"]).ok();
@@ -273,6 +288,7 @@ fn a_broken_agent_is_taken_away_too() {
     assert_eq!(partly.code, 1, "{partly}");
     partly.says(&[
         "removed  container",
+        &format!("removed  bridge     {forgotten}"),
         "a container that is not Lattice's uses it",
         &format!("network rm {network}"),
     ]);
