@@ -67,6 +67,39 @@ impl Config {
     }
 }
 
+/// A configuration without a label that was only there while it was built, and without what else the builder noted of
+/// the computer that it ran on. Layers stay as they are.
+///
+/// # Errors
+/// [`ImageError::Config`].
+pub fn without_label(json: &[u8], label: &str) -> Result<Vec<u8>> {
+    let unread =
+        |error: serde_json::Error| ImageError::Config { problem: format!("cannot be read ({error})") };
+    let mut config: serde_json::Value = serde_json::from_slice(json).map_err(unread)?;
+    if let Some(all) = config.as_object_mut() {
+        all.remove("container");
+        all.remove("container_config");
+    }
+    if let Some(labels) = config["config"]["Labels"].as_object_mut() {
+        labels.remove(label);
+        if labels.is_empty() {
+            config["config"]["Labels"] = serde_json::Value::Null;
+        }
+    }
+    if let Some(inner) = config["config"].as_object_mut() {
+        inner.remove("Hostname");
+        inner.remove("Image");
+    }
+    let mark = format!("LABEL {label}=");
+    if let Some(history) = config["history"].as_array_mut() {
+        history.retain(|step| {
+            let empty = step["empty_layer"].as_bool() == Some(true);
+            !(empty && step["created_by"].as_str().is_some_and(|by| by.contains(&mark)))
+        });
+    }
+    serde_json::to_vec(&config).map_err(unread)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +127,26 @@ mod tests {
             let error = Config::read(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    #[test]
+    fn a_mark_of_the_build_does_not_stay_in_the_image() {
+        let layer = ImageDigest::of(b"layer");
+        let built = serde_json::json!({
+            "architecture": "amd64", "os": "linux", "container": "abc", "container_config": {},
+            "config": { "Cmd": ["sh"], "Hostname": "x", "Labels": { "mark": "1", "own": "2" } },
+            "history": [
+                { "created_by": "/bin/sh -c #(nop)  LABEL mark=1", "empty_layer": true },
+                { "created_by": "/bin/sh -c echo LABEL mark=1" },
+            ],
+            "rootfs": { "type": "layers", "diff_ids": [layer] }
+        });
+        let clean = without_label(built.to_string().as_bytes(), "mark").unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&clean).unwrap();
+        assert_eq!(read["config"], serde_json::json!({ "Cmd": ["sh"], "Labels": { "own": "2" } }));
+        assert_eq!(read["history"].as_array().unwrap().len(), 1);
+        assert!(read.get("container").is_none());
+        assert_eq!(Config::read(&clean).unwrap().layers, [layer]);
+        assert!(without_label(b"x", "mark").is_err());
     }
 }

@@ -12,6 +12,12 @@ pub enum ImageError {
         /// What is wrong with it.
         problem: String,
     },
+    /// It is no Dockerfile that is built for others.
+    #[error("the Dockerfile {problem}; correct it, or build where a Docker is (`--build-on local`)")]
+    Dockerfile {
+        /// What is wrong with it.
+        problem: String,
+    },
     /// It is not what its name says.
     #[error("what came has the digest {found} and not {wanted}; send it again")]
     OtherDigest {

@@ -5,7 +5,7 @@
 //! - [`split`] takes apart what an engine saves: the sender asks for the layers that are lacking;
 //! - [`compress`] and [`Frame`] are how a layer travels and is kept: one frame of zstd that says how
 //!   much comes out of it. [`check`] is the server's look at one, [`MAX_LAYER`] bounds it;
-//! - [`Config`] reads a configuration;
+//! - [`Config`] reads a configuration, [`Dockerfile`] what one is built from;
 //! - [`archive`] puts together what an engine loads, without the layers that it has already;
 //! - [`Pieces`] hands either on as it is written.
 //!
@@ -17,13 +17,15 @@
 
 mod archive;
 mod config;
+mod dockerfile;
 mod error;
 mod frame;
 mod pieces;
 mod saved;
 
 pub use archive::{Part, archive, known_layers, loaded_name};
-pub use config::{Config, MAX_CONFIG, MAX_LAYERS};
+pub use config::{Config, MAX_CONFIG, MAX_LAYERS, without_label};
+pub use dockerfile::{Dockerfile, MAX_DOCKERFILE};
 pub use error::{ImageError, Result};
 pub use frame::{Frame, LEVEL, MAX_LAYER, check, compress};
 pub use pieces::Pieces;

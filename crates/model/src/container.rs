@@ -31,6 +31,8 @@ pub const LABEL_VOLUME: &str = "lattice.volume";
 pub const LABEL_NETWORK: &str = "lattice.network";
 /// The name of the volume that a container carries in or out as an archive. It never runs.
 pub const LABEL_PORTER: &str = "lattice.porter";
+/// On everything that comes of an image's build: the node that builds.
+pub const LABEL_BUILD: &str = "lattice.build";
 
 /// Everything that decides how a container is made. What is not here is not asked for: no
 /// privileges, no host namespaces, no devices but GPUs, the engine's restart policy `no`. `Debug` hides the

@@ -6,11 +6,13 @@
 //! | [`core`] | what a simulated runtime does too; it need only know the commands of `simulated::Program` |
 //! | [`linux`] | what needs a real container: a shell, networks, cgroups. The image has busybox's applets |
 //! | [`keys`] | the keys of a specification, each observed inside a real container |
+//! | [`builds`] | images that the engine's own builder makes |
 //! | `stage` | a node of its own for each test, and everything with its label removed afterwards |
 
 // Assertions are what this module is for.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod builds;
 pub mod core;
 pub mod keys;
 pub mod linux;
@@ -18,7 +20,7 @@ mod stage;
 
 pub use stage::Stage;
 
-/// Writes one `#[tokio::test]` per test of the suite named: `core`, `linux` or `keys`.
+/// Writes one `#[tokio::test]` per test of the suite named: `core`, `linux`, `keys` or `builds`.
 ///
 /// `runtime` is an expression, evaluated per test, of type `Arc<dyn Runtime>`, and `image` one of
 /// type `&str`.
@@ -44,6 +46,10 @@ macro_rules! runtime_conformance {
             kernel_limits_and_settings_hold names_are_found_as_told a_stop_sends_its_signal
             output_is_bounded a_container_may_have_a_terminal a_tree_is_read_only a_platform_is_heeded
             a_gpu_is_given_or_refused);
+    };
+    ($runtime:expr, $image:expr, builds) => {
+        $crate::runtime_conformance!(@ builds, $runtime, $image,
+            an_image_is_built_and_leaves_nothing a_build_that_fails_says_why a_build_that_is_dropped_ends);
     };
     (@ $suite:ident, $runtime:expr, $image:expr, $($name:ident)+) => {$(
         #[tokio::test]

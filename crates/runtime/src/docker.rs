@@ -25,6 +25,7 @@
 //! would not show what runs on his machine).
 
 mod body;
+mod build;
 mod cache;
 mod census;
 mod client;

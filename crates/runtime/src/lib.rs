@@ -19,6 +19,7 @@ pub mod simulated;
 
 pub use error::{Result, RuntimeError};
 pub use port::{
-    EngineEvent, EngineEventKind, EngineInfo, ExecConfig, ExecControl, ExecSession, ImageResolved, ImageSeen,
-    LogChunk, LogOptions, LogStream, MAX_IMAGES, PullProgress, Runtime, TerminalSize, Usage,
+    BuildConfig, BuildLeft, BuildNews, EngineEvent, EngineEventKind, EngineInfo, ExecConfig, ExecControl,
+    ExecSession, ImageResolved, ImageSeen, LogChunk, LogOptions, LogStream, MAX_IMAGES, PullProgress,
+    Runtime, TerminalSize, Usage,
 };

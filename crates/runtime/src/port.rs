@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use lattice_model::{
-    AllocationId, Duration, NodeId, Timestamp,
+    AllocationId, Cpu, Duration, NodeId, Timestamp,
     container::{ContainerConfig, ContainerId, ContainerSeen, NetworkSeen, VolumeSeen},
     goal::RegistryLogin,
     report::Health,
@@ -67,6 +67,37 @@ pub trait Runtime: Send + Sync + 'static {
     /// Takes a name from an image, and with the last name the image itself. Whether there was one;
     /// `Conflict` where a container uses it.
     async fn remove_image(&self, image: &str) -> Result<bool>;
+
+    /// Builds an image of an archive with a Dockerfile, by the engine's own builder. The news end with
+    /// [`BuildNews::Built`] or [`BuildNews::Failed`]; dropping them ends the build. The Dockerfile sets
+    /// [`LABEL_BUILD`](lattice_model::container::LABEL_BUILD) in each stage to `config.node`, or what is left is
+    /// not found by [`Runtime::builds_left`].
+    async fn build(
+        &self,
+        config: &BuildConfig,
+        context: BoxStream<'static, io::Result<Bytes>>,
+    ) -> Result<BoxStream<'static, Result<BuildNews>>> {
+        let (_, _) = (config, context);
+        Err(no_builds())
+    }
+
+    /// An image as an archive, as `docker save` writes it.
+    async fn save(&self, image: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let _ = image;
+        Err(no_builds())
+    }
+
+    /// What builds of this node left: containers of steps, and images without a name.
+    async fn builds_left(&self, node: NodeId) -> Result<BuildLeft> {
+        let _ = node;
+        Ok(BuildLeft::default())
+    }
+
+    /// Removes that, with the networks that were made for builds. A build that runs is ended by it.
+    async fn clear_builds(&self, node: NodeId) -> Result<()> {
+        let _ = node;
+        Ok(())
+    }
 
     /// What a name stands for in its registry now, asked by the engine. Fails as [`Runtime::pull`].
     async fn resolve(&self, image: &str, login: Option<&RegistryLogin>) -> Result<ImageResolved>;
@@ -200,6 +231,10 @@ fn no_files(id: &ContainerId) -> RuntimeError {
     }
 }
 
+fn no_builds() -> RuntimeError {
+    RuntimeError::Refused { what: "a build".to_owned(), message: "this engine builds no images".to_owned() }
+}
+
 fn no_volume_files(name: &str) -> RuntimeError {
     RuntimeError::Refused {
         what: format!("files of volume {name}"),
@@ -305,6 +340,97 @@ pub struct ImageResolved {
     pub digest: ImageDigest,
     /// What it is made for, as `os/arch` or `os/arch/variant`; empty where the registry does not say.
     pub platforms: BTreeSet<String>,
+}
+
+/// How an image is built.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BuildConfig {
+    /// The node that builds.
+    pub node: NodeId,
+    /// The name of the Dockerfile in the archive.
+    pub dockerfile: String,
+    /// The stage that is wanted; the last one unless said.
+    pub target: Option<String>,
+    /// Variables of the build. They may be confidential.
+    pub args: BTreeMap<String, String>,
+    /// Labels of the image.
+    pub labels: BTreeMap<String, String>,
+    /// What it is made for, as `os/arch`; the engine's own unless said.
+    pub platform: Option<String>,
+    /// The network of its steps; without one they have none.
+    pub network: Option<String>,
+    /// Further names in `/etc/hosts`, as `name:address`.
+    pub extra_hosts: Vec<String>,
+    /// Processor that a step may have.
+    pub cpu: Cpu,
+    /// Memory that a step may have.
+    pub memory: lattice_model::Bytes,
+    /// Processes that a step may have.
+    pub pids: u32,
+    /// The size of `/dev/shm`.
+    pub shm: Option<lattice_model::Bytes>,
+    /// Whether nothing that was built before is used.
+    pub no_cache: bool,
+}
+
+impl BuildConfig {
+    /// Of the archive's Dockerfile, with a core, a gibibyte and no network.
+    pub fn of(node: NodeId, dockerfile: &str) -> Self {
+        Self {
+            node,
+            dockerfile: dockerfile.to_owned(),
+            target: None,
+            args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            platform: None,
+            network: None,
+            extra_hosts: Vec::new(),
+            cpu: Cpu(1000),
+            memory: lattice_model::Bytes(1 << 30),
+            pids: 512,
+            shm: None,
+            no_cache: false,
+        }
+    }
+}
+
+impl fmt::Debug for BuildConfig {
+    /// Shows the names of the arguments alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BuildConfig")
+            .field("node", &self.node)
+            .field("dockerfile", &self.dockerfile)
+            .field("target", &self.target)
+            .field("args", &self.args.keys().collect::<Vec<_>>())
+            .field("platform", &self.platform)
+            .field("network", &self.network)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a build says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuildNews {
+    /// Some output, of the builder or of a step.
+    Said(Bytes),
+    /// The image is there, under this id.
+    Built(String),
+    /// It failed.
+    Failed {
+        /// The exit code of the step, where one failed.
+        code: Option<i64>,
+        /// The builder's words.
+        message: String,
+    },
+}
+
+/// What builds left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuildLeft {
+    /// Containers of steps.
+    pub containers: Vec<ContainerId>,
+    /// Images without a name, by id, with what each takes.
+    pub images: Vec<(String, lattice_model::Bytes)>,
 }
 
 /// How far a pull is. The bytes grow as layers become known.

@@ -51,6 +51,11 @@ mod keys {
     lattice_runtime::runtime_conformance!(docker(), IMAGE, keys);
 }
 
+mod builds {
+    use super::{IMAGE, docker};
+    lattice_runtime::runtime_conformance!(docker(), IMAGE, builds);
+}
+
 /// One request by hand, as small as a request can be.
 async fn raw(method: &str, path: &str, body: &str) -> String {
     let mut stream = UnixStream::connect(socket()).await.unwrap();

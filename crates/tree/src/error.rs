@@ -30,6 +30,12 @@ pub enum TreeError {
         /// What is wrong with it, and what to do.
         problem: &'static str,
     },
+    /// Not a pattern of `.dockerignore`.
+    #[error("{pattern:?} in .dockerignore is no pattern; correct it, or take it out")]
+    Pattern {
+        /// As it is written.
+        pattern: String,
+    },
     /// The file system refused.
     #[error("cannot {action} {path}; check that it is there, may be read, and that the disk has room")]
     File {

@@ -4,9 +4,11 @@
 use crate::{
     check::{MAX_BYTES, MAX_ENTRIES, Summary, check},
     error::{Result, TreeError},
+    ignore::Ignore,
 };
 use lattice_model::spec::TreeDigest;
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -148,6 +150,52 @@ pub fn pack_folder(folder: &Path, skip: &dyn Fn(&Path) -> bool) -> Result<Tree> 
         let name = folder.file_name().map(PathBuf::from).unwrap_or_default();
         let contents = read(folder)?;
         packer.file(&name, mode(&found, 0o644), (0, 0), &contents)?;
+    }
+    packer.finish()
+}
+
+/// Packs what an image is built from: a folder without what is ignored, whose `always` travel all the same, and with
+/// further files at its root. A folder that is ignored is there as far as something in it comes back.
+///
+/// # Errors
+/// As [`pack_folder`].
+pub fn pack_context(
+    folder: &Path,
+    ignore: &Ignore,
+    always: &[&Path],
+    more: &BTreeMap<PathBuf, Vec<u8>>,
+) -> Result<Tree> {
+    let mut packer = Packer::new();
+    let found = fs::metadata(folder).map_err(TreeError::file("read", folder))?;
+    packer.folder(Path::new("."), mode(&found, 0o755))?;
+    let mut waiting = listed(folder, Path::new(""))?;
+    // Folders that are ignored, and are added when something in them is not.
+    let mut held: Vec<PathBuf> = Vec::new();
+    while let Some(path) = waiting.pop() {
+        held.retain(|folder| path.starts_with(folder));
+        if more.contains_key(&path) {
+            continue;
+        }
+        let kept = always.iter().any(|wanted| *wanted == path);
+        if !kept && ignore.ignores(&path) {
+            let full = folder.join(&path);
+            let is_folder = fs::symlink_metadata(&full).map_err(TreeError::file("read", &full))?.is_dir();
+            let above = always.iter().any(|wanted| wanted.starts_with(&path));
+            if is_folder && (above || ignore.may_come_back_below(&path)) {
+                waiting.extend(listed(folder, &path)?);
+                held.push(path);
+            }
+            continue;
+        }
+        for above in held.drain(..) {
+            add(&mut packer, folder, &above)?;
+        }
+        if add(&mut packer, folder, &path)? {
+            waiting.extend(listed(folder, &path)?);
+        }
+    }
+    for (path, contents) in more {
+        packer.file(path, 0o644, (0, 0), contents)?;
     }
     packer.finish()
 }

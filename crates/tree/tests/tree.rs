@@ -139,3 +139,39 @@ fn a_folder_comes_out_as_it_went_in() {
     unpack(Cursor::new(&tree.archive), &into, false).unwrap();
     assert_eq!(mode("run.sh"), 0o755);
 }
+
+#[test]
+fn a_build_context_is_what_is_not_ignored_and_always_the_dockerfile() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str| {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, name).unwrap();
+    };
+    for name in
+        ["Dockerfile", ".dockerignore", "src/main.rs", "src/gen/a", "target/x", "target/keep/y", "b.md"]
+    {
+        write(name);
+    }
+    let ignore = lattice_tree::Ignore::parse("*\n!src\nsrc/gen\n!target/keep\n").unwrap();
+    let always = [Path::new("Dockerfile"), Path::new(".dockerignore")];
+    let more = [("inline".into(), b"FROM x".to_vec())].into();
+    let tree = lattice_tree::pack_context(dir.path(), &ignore, &always, &more).unwrap();
+    let names = |archive: &[u8]| {
+        let mut archive = tar::Archive::new(archive);
+        let names =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+        names.map(|name| name.trim_end_matches('/').to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    let all = ". .dockerignore Dockerfile src src/main.rs target target/keep target/keep/y inline";
+    assert_eq!(names(&tree.archive), all);
+    let mut out = Vec::new();
+    let files = [("Dockerfile".into(), b"FROM y".to_vec()), ("z".into(), b"z".to_vec())].into();
+    lattice_tree::with_files(&*tree.archive, &files, &mut out).unwrap();
+    assert!(names(&out).ends_with("inline Dockerfile z"), "{}", names(&out));
+    lattice_tree::check(&*out).unwrap();
+    let read = |path: &str, max| lattice_tree::read_file(&*out, Path::new(path), max);
+    assert_eq!(read("Dockerfile", 10).unwrap().unwrap(), b"FROM y");
+    assert_eq!(read("none", 10).unwrap(), None);
+    assert!(read("Dockerfile", 3).is_err());
+}

@@ -30,7 +30,7 @@ pub struct Stage {
     pub other: NodeId,
 }
 
-fn random() -> u128 {
+pub(super) fn random() -> u128 {
     let half = || u128::from(getrandom::u64().expect("this machine gives random numbers"));
     half() << 64 | half()
 }
@@ -58,6 +58,7 @@ impl Stage {
     }
 
     async fn clear(&self, node: NodeId) {
+        let _ = self.runtime.clear_builds(node).await;
         for container in self.runtime.list(node).await.unwrap_or_default() {
             let _ = self.runtime.remove(&container.id, true).await;
         }

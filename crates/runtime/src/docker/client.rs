@@ -2,7 +2,7 @@
 //! bounded time.
 
 use super::{
-    body,
+    body, build,
     cache::{Cache, Summary},
     census, create,
     exec::DockerExec,
@@ -17,8 +17,8 @@ use crate::{
     checks::{checked, foreign, no_volume, node_label},
     error::{Result, RuntimeError},
     port::{
-        EngineEvent, EngineInfo, ExecConfig, ExecControl as _, ExecSession, ImageResolved, ImageSeen,
-        LogChunk, LogOptions, PullProgress, Runtime, Usage,
+        BuildConfig, BuildLeft, BuildNews, EngineEvent, EngineInfo, ExecConfig, ExecControl as _,
+        ExecSession, ImageResolved, ImageSeen, LogChunk, LogOptions, PullProgress, Runtime, Usage,
     },
 };
 use async_trait::async_trait;
@@ -369,6 +369,26 @@ impl Runtime for Docker {
 
     async fn remove_image(&self, image: &str) -> Result<bool> {
         image::remove(self, image).await
+    }
+
+    async fn build(
+        &self,
+        config: &BuildConfig,
+        context: BoxStream<'static, std::io::Result<bytes::Bytes>>,
+    ) -> Result<BoxStream<'static, Result<BuildNews>>> {
+        build::build(self, config, context).await
+    }
+
+    async fn save(&self, image: &str) -> Result<BoxStream<'static, Result<bytes::Bytes>>> {
+        build::save(self, image).await
+    }
+
+    async fn builds_left(&self, node: NodeId) -> Result<BuildLeft> {
+        build::left(self, node).await
+    }
+
+    async fn clear_builds(&self, node: NodeId) -> Result<()> {
+        build::clear(self, node).await
     }
 
     async fn resolve(&self, image: &str, login: Option<&RegistryLogin>) -> Result<ImageResolved> {
