@@ -34,6 +34,9 @@ pub struct NodeView {
     /// What its owner has it do, as it said last.
     #[serde(default)]
     pub standing: Standing,
+    /// Whether it stays, by what was seen of it; absent before it was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlook: Option<OutlookView>,
     /// What the owner lends.
     pub capacity: Capacity,
     /// What is set aside there for allocations.
@@ -64,6 +67,24 @@ pub struct NodeView {
     /// Two machines seem to use its key: what was seen, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clone_warning: Option<String>,
+}
+
+/// The chance that a node can work for all of the next while, in per cent, learned from when it came and left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutlookView {
+    /// Since when it can, without a break; absent while it cannot, and then the chances are 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// For the next hour.
+    pub hour: u8,
+    /// For the next eight hours.
+    pub eight_hours: u8,
+    /// For the next 24 hours.
+    pub day: u8,
+    /// For how many hours it was seen, of late. Who was hardly seen is judged by what others do.
+    pub seen_hours: u32,
+    /// How often it left, of late.
+    pub departures: u32,
 }
 
 /// What a decision about a node can rest on. Only the fingerprint is proven.
@@ -218,6 +239,8 @@ pub struct NodeLive {
     pub reserved: Reserved,
     /// Of the last heartbeat.
     pub load: Option<NodeLoad>,
+    /// Whether it stays.
+    pub outlook: Option<OutlookView>,
     /// Placed there.
     pub allocations: u32,
     /// Replicas that have to move while it is emptied.
@@ -257,6 +280,7 @@ impl NodeView {
             presence: known,
             reserved,
             load,
+            outlook,
             allocations,
             moving,
             staying,
@@ -275,6 +299,7 @@ impl NodeView {
             presence: known.unwrap_or(presence),
             conditions,
             standing,
+            outlook,
             capacity,
             reserved,
             load,

@@ -8,6 +8,7 @@
 use crate::{clock, error::ServerError};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use lattice_api::{AuditOutcome, AuditView, EventView, JobRunView};
+use lattice_availability::{Population, Track};
 use lattice_identity::{
     ApiTokenRecord, DeviceRecord, ExportedAuthority, InviteRecord, PasswordHash, ServerRatchet,
     SessionRecord, TokenRecord,
@@ -71,6 +72,8 @@ stored! {
     NodeIdentity, "node_identity", |row| row.node;
     NodeOutbox, "node_outbox", |row| row.node;
     NodeSession, "node_session", |row| row.node;
+    AvailabilityRow, "availability", |row| row.node;
+    PopulationRow, "population", |_row| "nodes";
     Stack, "stack", |row| row.key, project row.key.project, owner row.owner;
     StackSource, "stack_source", |row| row.stack, project row.stack.project;
     Workload, "workload", |row| row.key, project row.key.project;
@@ -99,6 +102,19 @@ stored! {
     BackupRow, "backup", |_row| "last";
     MovedRow, "moved", |_row| "store";
 }
+
+/// What was seen of a node's comings and goings.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct AvailabilityRow {
+    /// The node.
+    pub(crate) node: NodeId,
+    /// What was seen.
+    pub(crate) track: Track,
+}
+
+/// The same of all nodes together.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PopulationRow(pub(crate) Population);
 
 fn body<T: Stored>(row: &T) -> Arc<str> {
     // Only maps with keys that are no strings fail, and no row has one.

@@ -45,3 +45,29 @@ async fn a_suspension_is_shown_and_an_absence_that_was_announced_alarms_nobody()
     let node = world.until("/v1/nodes/desk", |node| node["presence"]["state"] == "connected").await;
     assert_eq!(node["standing"]["state"], "working");
 }
+
+#[tokio::test]
+async fn whether_a_node_stays_is_learned_and_outlives_the_server() {
+    let mut world = World::new().await;
+    let (mut agent, mut link) = world.node("desk").await;
+    let node = world.until("/v1/nodes/desk", |node| node["outlook"].is_object()).await;
+    let outlook = node["outlook"].clone();
+    let chance = |name: &str| outlook[name].as_u64().unwrap();
+    assert!(chance("hour") <= 99 && chance("hour") >= chance("eight_hours"), "{outlook}");
+    assert!(chance("eight_hours") >= chance("day") && chance("day") > 0, "{outlook}");
+    assert_eq!((&outlook["departures"], &outlook["seen_hours"]), (&json!(0), &json!(0)));
+    // Its hours end in half an hour: so much is known.
+    let ends = Standing { until: Some(Timestamp(now() + 30 * 60_000)), ..Standing::default() };
+    agent.say(&mut link, vec![ReportKind::Standing { standing: ends }]).await;
+    world.until("/v1/nodes/desk", |node| node["outlook"]["hour"] == 0).await;
+    // One that sleeps has left, and nothing is foretold of it.
+    agent.say(&mut link, vec![stands(StandingState::Asleep, None)]).await;
+    let left = |node: &serde_json::Value| node["outlook"]["departures"] == 1;
+    let node = world.until("/v1/nodes/desk", left).await;
+    assert_eq!((&node["outlook"]["since"], &node["outlook"]["hour"]), (&json!(null), &json!(0)));
+    agent.say(&mut link, vec![stands(StandingState::Working, None)]).await;
+    drop(link);
+    world.restart(|_| {}).await;
+    let _link = agent.connect().await.unwrap();
+    world.until("/v1/nodes/desk", |node| left(node) && node["outlook"]["since"].is_number()).await;
+}

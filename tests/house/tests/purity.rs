@@ -9,7 +9,8 @@
 use lattice_house::root;
 use std::{fs, process::Command};
 
-const PURE: [&str; 8] = ["model", "compose", "scheduler", "planner", "converge", "api", "rules", "lan"];
+const PURE: [&str; 9] =
+    ["model", "compose", "scheduler", "availability", "planner", "converge", "api", "rules", "lan"];
 
 // `rand_core` and seeded generators are allowed: they draw nothing by themselves, which takes `getrandom`.
 const FORBIDDEN: [&str; 16] = [

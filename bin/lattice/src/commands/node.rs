@@ -11,10 +11,10 @@ use crate::{
 };
 use lattice_api::{
     ApproveNode, DeleteNodeQuery, DrainFate, DrainNode, DrainResult, NodeChange, NodeReason, NodeView,
-    VolumeQuery, paths,
+    OutlookView, VolumeQuery, paths,
 };
 use lattice_model::{
-    StandingState,
+    StandingState, Timestamp,
     machine::{LanState, MachineFacts, NetworkFacts},
     resource::{Approval, PresenceState},
 };
@@ -367,6 +367,9 @@ fn describe(ctx: &Context, node: &NodeView) -> String {
         );
     }
     machine(&facts.machine, &mut line);
+    if let Some((outlook, since)) = node.outlook.and_then(|outlook| Some((outlook, outlook.since?))) {
+        line("stays", stays(outlook, since, now));
+    }
     for (name, value) in &node.labels {
         line("label", format!("{name}={value}"));
     }
@@ -377,6 +380,22 @@ fn describe(ctx: &Context, node: &NodeView) -> String {
     }
     line("WARNING", node.clone_warning.clone().unwrap_or_default());
     text
+}
+
+/// `for an hour with 97 %, for 8 hours with 81 %, for a day with 40 % (there for 3h; left 12 times in 30d)`.
+fn stays(outlook: OutlookView, since: Timestamp, now: Timestamp) -> String {
+    let OutlookView { since: _, hour, eight_hours, day, seen_hours, departures } = outlook;
+    let known = match (seen_hours, departures) {
+        (..24, _) => "seen for less than a day, so judged by others".to_owned(),
+        (hours, left) => {
+            let seen = lattice_model::Duration::from_secs(u64::from(hours) * 3600);
+            format!("left {left} times in {seen} that it was seen")
+        }
+    };
+    format!(
+        "for an hour with {hour} %, for 8 hours with {eight_hours} %, for a day with {day} % (there for {}; {known})",
+        show::age(since, now)
+    )
 }
 
 async fn approve(ctx: &Context, args: ApproveArgs) -> anyhow::Result<ExitCode> {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock,
     gateway::{claim_name, key_claim, name_claim, session},
-    rows::{self, Event, NodeIdentity, NodeOutbox, NodeSession},
+    rows::{self, AvailabilityRow, Event, NodeIdentity, NodeOutbox, NodeSession},
     state::{Core, Refused, Snapshot},
 };
 use axum::{
@@ -449,6 +449,7 @@ pub(crate) async fn remove(
                 rows::delete::<Node>(row.id, Some(row.revision)),
                 rows::delete::<NodeOutbox>(row.id, None),
                 rows::delete::<NodeSession>(row.id, None),
+                rows::delete::<AvailabilityRow>(row.id, None),
                 Op::Delete { key: name_claim(&row.name), expected: None },
             ];
             let mut news =

@@ -1,12 +1,15 @@
 //! Rows and what only the present knows, as the API shows them.
 
-use crate::state::{Core, Snapshot};
+use crate::{
+    clock,
+    state::{Core, Snapshot},
+};
 use lattice_api::{
-    AllocationView, Evidence, NodeLive, NodeView, PendingSlot, Reserved, StackView, StayView, VolumeView,
-    WorkloadState, WorkloadView,
+    AllocationView, Evidence, NodeLive, NodeView, OutlookView, PendingSlot, Reserved, StackView, StayView,
+    VolumeView, WorkloadState, WorkloadView,
 };
 use lattice_model::{
-    NodeId, NodeName, StackKey, WorkloadKey,
+    Duration, NodeId, NodeName, StackKey, WorkloadKey,
     report::{AllocationState, AllocationStatus, Health},
     resource::{Allocation, Approval, Intent, Node, PresenceState, Stack, Volume, Workload},
     unit::{Bytes, Cpu},
@@ -35,6 +38,7 @@ pub(crate) fn node(core: &Core, snapshot: &Snapshot, node: &Node) -> NodeView {
         presence: None,
         reserved,
         load: core.live.loads.lock().get(&node.id).copied(),
+        outlook: outlook(snapshot, node),
         allocations,
         moving: moving.saturating_sub(u32::try_from(for_good).unwrap_or(u32::MAX)),
         staying,
@@ -48,6 +52,26 @@ pub(crate) fn node(core: &Core, snapshot: &Snapshot, node: &Node) -> NodeView {
         clone_warning: identity.and_then(|row| row.clone_warning.clone()),
     };
     NodeView::of(node, live)
+}
+
+/// Whether a node stays, by what was seen of it and by what it said itself.
+fn outlook(snapshot: &Snapshot, node: &Node) -> Option<OutlookView> {
+    let (track, now) = (&snapshot.availability.get(&node.id)?.track, clock::now());
+    let there = node.presence.state == PresenceState::Connected && !node.standing.stands_still();
+    let found = track.outlook(&snapshot.population, now).filter(|_| there);
+    let found = found.map(|outlook| outlook.leaving(node.standing.until));
+    // Rounded down: 100 would promise what nobody can.
+    let chance = |hours: u64| {
+        found.as_ref().map_or(0, |found| (found.stays(Duration::from_secs(hours * 3600)) * 100.0) as u8)
+    };
+    Some(OutlookView {
+        since: found.as_ref().map(lattice_availability::Outlook::began),
+        hour: chance(1),
+        eight_hours: chance(8),
+        day: chance(24),
+        seen_hours: u32::try_from(track.history().seen().0 / 3_600_000).unwrap_or(u32::MAX),
+        departures: track.history().departures().round() as u32,
+    })
 }
 
 /// What stays on a node that is emptied, as the planner said last.

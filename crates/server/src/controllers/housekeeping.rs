@@ -2,7 +2,7 @@
 
 use crate::{
     authority, clock,
-    controllers::{images, people, presence, trees},
+    controllers::{availability, images, people, presence, trees},
     keys,
     rows::{self, Audit, Event, JobRun},
     state::Core,
@@ -37,6 +37,7 @@ pub(crate) async fn run(core: Arc<Core>) {
     // The first tick is now, when the server has better things to do.
     timer.tick().await;
     let (mut round, mut failures) = (0u64, 0);
+    let mut watcher = availability::Watcher::default();
     loop {
         tokio::select! {
             () = core.shutdown.cancelled() => return,
@@ -45,6 +46,7 @@ pub(crate) async fn run(core: Arc<Core>) {
                 // Credentials also end by themselves.
                 core.review();
                 failures = (failures + 1) % FAILURES_EVERY;
+                watcher.look(&core).await;
                 if failures == 0 {
                     people::failed_logins(&core).await;
                 }

@@ -4,6 +4,7 @@
 //! - [`planning`]: plans what changed, and carries the plan out;
 //! - [`goals`]: what a node is told;
 //! - [`presence`]: what is known about nodes after a start;
+//! - [`availability`]: who stays, learned from who came and went;
 //! - [`servers`]: which other servers of the store live;
 //! - [`people`]: sessions, invitations and logins by code that are over; logins that failed;
 //! - [`housekeeping`]: bounds of what grows, and certificates in time;
@@ -13,6 +14,7 @@
 //! Each is a loop that is woken by changes and by time, and can be stopped anywhere: what it does
 //! next follows from the store alone.
 
+pub(crate) mod availability;
 pub(crate) mod goals;
 pub(crate) mod housekeeping;
 pub(crate) mod images;

@@ -5,11 +5,13 @@
 use crate::{
     error::ServerError,
     rows::{
-        self, ApiTokenRow, DeviceRow, Event, ImageRow, InviteRow, JoinTokenRow, LayerRow, NodeIdentity,
-        NodeOutbox, NodeSession, ProjectRow, Secret, SessionRow, Stored, TreeRow, UserRow,
+        self, ApiTokenRow, AvailabilityRow, DeviceRow, Event, ImageRow, InviteRow, JoinTokenRow, LayerRow,
+        NodeIdentity, NodeOutbox, NodeSession, PopulationRow, ProjectRow, Secret, SessionRow, Stored,
+        TreeRow, UserRow,
     },
 };
 use imbl::OrdMap;
+use lattice_availability::Population;
 use lattice_model::{
     AllocationId, NodeId, ProjectName, StackKey, TokenId, UserName, VolumeId, VolumeKey,
     resource::{Allocation, Node, Pool, Stack, StackRevision, Volume, Workload, WorkloadRevision},
@@ -30,6 +32,9 @@ pub(crate) struct Snapshot {
     pub(crate) identities: OrdMap<NodeId, Row<NodeIdentity>>,
     pub(crate) outboxes: OrdMap<NodeId, Row<NodeOutbox>>,
     pub(crate) sessions: OrdMap<NodeId, Row<NodeSession>>,
+    /// What was seen of nodes' comings and goings.
+    pub(crate) availability: OrdMap<NodeId, Row<AvailabilityRow>>,
+    pub(crate) population: Population,
     /// Node by the fingerprint of its key.
     pub(crate) by_key: OrdMap<String, NodeId>,
     pub(crate) join_tokens: OrdMap<TokenId, Row<JoinTokenRow>>,
@@ -127,6 +132,8 @@ impl Snapshot {
         const TREE: Kind = TreeRow::KIND;
         const LAYER: Kind = LayerRow::KIND;
         const IMAGE: Kind = ImageRow::KIND;
+        const AVAILABILITY: Kind = AvailabilityRow::KIND;
+        const POPULATION: Kind = PopulationRow::KIND;
         const EVENT: Kind = Event::KIND;
         match record.key.kind {
             NODE => {
@@ -241,6 +248,11 @@ impl Snapshot {
                 let new: Row<ImageRow> = row(record)?;
                 self.images.insert(record.key.id.to_string(), new);
             }
+            AVAILABILITY => {
+                let new: Row<AvailabilityRow> = row(record)?;
+                self.availability.insert(new.node, new);
+            }
+            POPULATION => self.population = row::<PopulationRow>(record)?.value.0.clone(),
             EVENT => {
                 let new: Row<Event> = row(record)?;
                 self.events.insert(new.number(record.created), new.value);
@@ -279,6 +291,10 @@ impl Snapshot {
             kind if kind == NodeSession::KIND => {
                 let Ok(id) = id.parse::<NodeId>() else { return };
                 self.sessions.remove(&id);
+            }
+            kind if kind == AvailabilityRow::KIND => {
+                let Ok(id) = id.parse::<NodeId>() else { return };
+                self.availability.remove(&id);
             }
             kind if kind == Stack::KIND => {
                 let Ok(id) = id.parse::<StackKey>() else { return };

@@ -4,7 +4,9 @@ mod agent_footprint;
 mod agent_load;
 mod agent_wake;
 mod api_rates;
+mod availability;
 mod deploy_latency;
+
 mod direct;
 mod image_share;
 mod reset_time;
@@ -32,4 +34,5 @@ pub(crate) const ALL: &[&dyn Benchmark] = &[
     &image_share::ImageShare,
     &reset_time::ResetTime,
     &agent_wake::AgentWake,
+    &availability::Availability,
 ];
