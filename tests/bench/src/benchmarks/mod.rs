@@ -6,13 +6,15 @@ mod agent_wake;
 mod api_rates;
 mod availability;
 mod deploy_latency;
-
 mod direct;
 mod image_share;
+mod openb;
 mod reset_time;
 mod restart_latency;
 mod rolling;
 mod scale;
+mod scheduler_memory;
+mod scheduler_scale;
 mod server_footprint;
 mod store_writes;
 mod swarm;
@@ -35,4 +37,7 @@ pub(crate) const ALL: &[&dyn Benchmark] = &[
     &reset_time::ResetTime,
     &agent_wake::AgentWake,
     &availability::Availability,
+    &openb::Openb,
+    &scheduler_memory::SchedulerMemory,
+    &scheduler_scale::SchedulerScale,
 ];

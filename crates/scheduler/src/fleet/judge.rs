@@ -1,0 +1,494 @@
+//! The verdict on a node, and the pick: [`Fleet::place`].
+
+use super::{
+    account::Account,
+    class::{Class, Counted, Evenly, Group, Key, NOWHERE, Static, Tags, Why, broken},
+    mix::assign,
+    need::{Near, Need, Pull},
+    state::{CELLS, Fleet, FleetError, Placed},
+    tree::{NEVER, Tree},
+};
+use crate::score::Strategy;
+use lattice_model::AllocationId;
+use std::sync::Arc;
+
+/// What a wish weighs against all room.
+pub(crate) const WISH: i64 = 1 << 32;
+/// What a step of lost GPU weighs against what else is left.
+const LOSS: i64 = 2048;
+/// What a taint weighs that only makes worse.
+const AVOID: i32 = 10;
+/// No wish is greater.
+const MOST: i64 = 1 << 29;
+
+impl Fleet {
+    /// Puts an allocation on the best node that can hold it.
+    ///
+    /// # Errors
+    /// [`FleetError::NoFit`] with the account of why not; [`FleetError::Placed`] when it is placed already.
+    pub fn place(&mut self, key: AllocationId, need: &Arc<Need>, tags: &Tags) -> Result<Placed, FleetError> {
+        if self.by_key.contains_key(&key) {
+            return Err(FleetError::Placed(key));
+        }
+        let class = self.class(need, tags, false);
+        let Some((slot, score)) = self.best(class) else {
+            return Err(FleetError::NoFit(Box::new(self.account(need, tags))));
+        };
+        let units = self.units(class, slot).unwrap_or(0);
+        self.hold(key, need, tags, slot, units);
+        let node = self.slots[slot as usize].machine.id;
+        Ok(Placed { node, gpus: super::machine::bits(units).map(|at| at as u8).collect(), score })
+    }
+
+    /// Places all of them or none: a gang. The largest are placed first; the answers are in the order of the asks.
+    ///
+    /// # Errors
+    /// That of the first one that finds no place beside those before it.
+    pub fn place_all(&mut self, gang: &[(AllocationId, Arc<Need>, Tags)]) -> Result<Vec<Placed>, FleetError> {
+        let mut order: Vec<usize> = (0..gang.len()).collect();
+        let size = |at: &usize| {
+            let need = &gang[*at].1;
+            (need.gpus.as_ref().map_or(0, super::GpuNeed::sum), need.room.cpu, need.room.memory)
+        };
+        order.sort_by_key(|at| std::cmp::Reverse(size(at)));
+        let mut placed: Vec<Option<Placed>> = vec![None; gang.len()];
+        for at in order {
+            let (key, need, tags) = &gang[at];
+            match self.place(*key, need, tags) {
+                Ok(one) => placed[at] = Some(one),
+                Err(error) => {
+                    for ((key, ..), _) in gang.iter().zip(&placed).filter(|(_, placed)| placed.is_some()) {
+                        self.release(*key);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(placed.into_iter().flatten().collect())
+    }
+
+    /// The class of an ask, true to what is so now.
+    pub(crate) fn class(&mut self, need: &Arc<Need>, tags: &Tags, evicts: bool) -> usize {
+        self.tidy();
+        let tags = if tags.is_empty() { Vec::new() } else { self.named_tags(need, tags) };
+        let key = Key { need: Arc::clone(need), tags, evicts };
+        self.tick += 1;
+        let known = self.class_of.get(&key).copied();
+        let at = match known {
+            Some(at) if self.classes[at].as_ref().is_some_and(|class| class.layout == self.layout) => at,
+            _ => {
+                if let Some(old) = known {
+                    self.forget(old);
+                }
+                let class = self.compile(key.clone());
+                self.make_room(class.cells());
+                self.cells += class.cells();
+                let hole = self.classes.iter().position(Option::is_none);
+                let at = hole.unwrap_or(self.classes.len());
+                if hole.is_none() {
+                    self.classes.push(None);
+                }
+                self.classes[at] = Some(Box::new(class));
+                self.class_of.insert(key, at);
+                at
+            }
+        };
+        let Some(mut class) = self.classes[at].take() else { return at };
+        class.used = self.tick;
+        self.sync(&mut class);
+        self.classes[at] = Some(class);
+        at
+    }
+
+    fn forget(&mut self, at: usize) {
+        if let Some(class) = self.classes[at].take() {
+            self.class_of.remove(&class.key);
+            self.cells -= class.cells();
+        }
+    }
+
+    /// Those that were not used for longest go.
+    fn make_room(&mut self, cells: usize) {
+        while self.cells + cells > CELLS {
+            let all = self.classes.iter().enumerate();
+            let oldest = all.filter_map(|(at, class)| Some((class.as_ref()?.used, at))).min();
+            let Some((_, at)) = oldest else { return };
+            self.forget(at);
+        }
+    }
+
+    /// A class whose verdicts are still to be found.
+    fn compile(&mut self, key: Key) -> Class {
+        let need = Arc::clone(&key.need);
+        let shape = self.shape(&need);
+        let own = |tag: &str| key.tags.iter().any(|own| **own == *tag);
+        let (mut axes, mut near_node, mut near, mut spread) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let axis = |axes: &mut Vec<usize>, domains: usize| {
+            axes.iter().position(|had| *had == domains).unwrap_or_else(|| {
+                axes.push(domains);
+                axes.len() - 1
+            })
+        };
+        for (at, Near { tag, over, pull }) in need.near.iter().enumerate().take(200) {
+            let domains = over.as_ref().map(|key| self.domains_of(key));
+            let counter = self.counter(tag, domains, false);
+            match domains {
+                None => near_node.push((counter, at as u8, *pull, own(tag))),
+                Some(domains) => {
+                    let axis = axis(&mut axes, domains);
+                    near.push(Counted { counter, axis, at: at as u8, rule: (*pull, own(tag)) });
+                }
+            }
+        }
+        for (at, rule) in need.spread.iter().enumerate().take(200) {
+            let domains = self.domains_of(&rule.over);
+            let counter = self.counter(&rule.tag, Some(domains), false);
+            let axis = axis(&mut axes, domains);
+            let rule = Evenly { max_skew: rule.max_skew, weight: rule.weight, own: own(&rule.tag) };
+            spread.push(Counted { counter, axis, at: at as u8, rule });
+        }
+        let (mut unwanted_node, mut unwanted) = (Vec::new(), Vec::new());
+        for (counter, over) in self.unwanted(&key.tags) {
+            match over {
+                None => unwanted_node.push(counter),
+                Some(domains) => {
+                    let axis = axis(&mut axes, domains);
+                    unwanted.push(Counted { counter, axis, at: 0, rule: () });
+                }
+            }
+        }
+        let nodes = self.slots.len();
+        let mut groups: Vec<Group> = Vec::new();
+        let mut place = Vec::with_capacity(nodes);
+        let mut known = std::collections::HashMap::new();
+        for node in 0..nodes {
+            let of = |axis: &usize| self.domains[*axis].of.get(node).copied().unwrap_or(NOWHERE);
+            let domains: Vec<u32> = axes.iter().map(of).collect();
+            let group = *known.entry(domains).or_insert_with_key(|domains| {
+                groups.push(Group { domains: domains.clone(), ..Group::default() });
+                groups.len() - 1
+            });
+            place.push((group as u32, groups[group].members.len() as u32));
+            groups[group].members.push(node as u32);
+        }
+        Class {
+            key,
+            shape,
+            layout: self.layout,
+            // Neither has been looked at.
+            mix: u64::MAX,
+            at: 0,
+            used: 0,
+            near_node,
+            unwanted_node,
+            near,
+            unwanted,
+            spread,
+            nobody: Vec::new(),
+            statics: vec![Static { refusal: None, wish: 0 }; nodes],
+            why: vec![Why::Gone; nodes],
+            place,
+            groups,
+        }
+    }
+
+    /// Brings the verdicts up to date.
+    fn sync(&mut self, class: &mut Class) {
+        let end = self.journal_base + self.journal.len() as u64;
+        let musts = class.near_node.iter().filter(|(_, _, pull, _)| *pull == Pull::Must);
+        let nobody: Vec<bool> = musts.map(|(at, ..)| self.counters[*at].total == 0).collect();
+        let fresh = class.mix == u64::MAX;
+        if fresh
+            || class.mix != self.mix_version
+            || class.at < self.journal_base
+            || end - class.at > self.slots.len() as u64
+            || nobody != class.nobody
+        {
+            class.nobody = nobody;
+            class.mix = self.mix_version;
+            for node in 0..class.why.len() {
+                class.statics[node] = self.fixed(class, node);
+            }
+            for at in 0..class.groups.len() {
+                let members = std::mem::take(&mut class.groups[at].members);
+                let mut scores = Vec::with_capacity(members.len());
+                for node in &members {
+                    scores.push(match self.verdict(class, *node as usize) {
+                        Ok(score) => score,
+                        Err(why) => {
+                            class.why[*node as usize] = why;
+                            NEVER
+                        }
+                    });
+                }
+                let ids = |at: usize| self.slots[members[at] as usize].machine.id;
+                let group = &mut class.groups[at];
+                group.tree = Tree::new(scores, ids);
+                group.possible =
+                    members.iter().filter(|m| class.statics[**m as usize].refusal.is_none()).count() as u32;
+                group.members = members;
+            }
+        } else {
+            for at in class.at..end {
+                let entry = self.journal[(at - self.journal_base) as usize];
+                let node = (entry >> 1) as usize;
+                if entry & 1 == 1 {
+                    let (was, now) = (class.statics[node].refusal.is_none(), self.fixed(class, node));
+                    class.statics[node] = now;
+                    let group = &mut class.groups[class.place[node].0 as usize];
+                    group.possible = group.possible + u32::from(now.refusal.is_none()) - u32::from(was);
+                }
+                let verdict = self.verdict(class, node);
+                class.set(node, verdict, |slot| self.slots[slot].machine.id);
+            }
+        }
+        class.at = end;
+    }
+
+    /// What a node is to an ask whatever runs there.
+    pub(crate) fn fixed(&self, class: &Class, node: usize) -> Static {
+        let (slot, need) = (&self.slots[node], &*class.key.need);
+        let refuses = |why| Static { refusal: Some(why), wish: 0 };
+        if !slot.present {
+            return refuses(Why::Gone);
+        }
+        if slot.machine.closed.is_some() {
+            return refuses(Why::Closed);
+        }
+        let mut wish = 0i32;
+        for (at, taint) in slot.machine.taints.iter().enumerate() {
+            if !need.tolerates.iter().any(|toleration| toleration.bears(taint)) {
+                if taint.refuses {
+                    return refuses(Why::Taint(at.min(255) as u8));
+                }
+                wish = wish.saturating_sub(AVOID);
+            }
+        }
+        if let Some(at) = broken(&need.rules, &slot.machine.attributes) {
+            return refuses(Why::Rule(at.min(255) as u8));
+        }
+        let prefers = need.prefers.iter().filter(|(term, _)| term.holds(&slot.machine.attributes));
+        wish = prefers.fold(wish, |wish, (_, weight)| wish.saturating_add(*weight));
+        Static { refusal: None, wish }
+    }
+
+    /// The score of a node by itself, without its domains.
+    fn verdict(&mut self, class: &Class, node: usize) -> Result<i64, Why> {
+        let fixed = class.statics[node];
+        if let Some(why) = fixed.refusal {
+            return Err(why);
+        }
+        if class.key.evicts {
+            return self.way_out(class, node);
+        }
+        self.fits(class, node)?;
+        let room = self.room(class, node).ok_or(Why::Gpu)?;
+        Ok(self.wish(class, node).clamp(-MOST, MOST) * WISH + room)
+    }
+
+    /// Whether there is room, and those who are there agree.
+    fn fits(&self, class: &Class, node: usize) -> Result<(), Why> {
+        let (slot, need) = (&self.slots[node], &*class.key.need);
+        if let Some(kind) = slot.free.lacks(&need.room) {
+            return Err(Why::Room(kind));
+        }
+        let taken = need.ports.iter().position(|port| slot.ports.iter().any(|taken| taken.collides(port)));
+        if let Some(at) = taken {
+            return Err(Why::Port(at.min(255) as u8));
+        }
+        self.neighbours(class, node, &|_| 0)
+    }
+
+    /// Whether those on the node are no obstacle; `gone` is how many of a counter are no longer there.
+    pub(crate) fn neighbours(
+        &self,
+        class: &Class,
+        node: usize,
+        gone: &dyn Fn(usize) -> u32,
+    ) -> Result<(), Why> {
+        for (counter, at, pull, own) in &class.near_node {
+            let there = self.counters[*counter].at(node as u32).saturating_sub(gone(*counter));
+            let nobody = self.counters[*counter].total == 0 && *own;
+            match pull {
+                Pull::Must if there == 0 && !nobody => return Err(Why::Near(*at)),
+                Pull::MustNot if there > 0 => return Err(Why::Near(*at)),
+                _ => {}
+            }
+        }
+        let unwanted = |at: &&usize| self.counters[**at].at(node as u32) > gone(**at);
+        match class.unwanted_node.iter().find(unwanted) {
+            Some(_) => Err(Why::Unwanted),
+            None => Ok(()),
+        }
+    }
+
+    /// What a node has of what is wished for.
+    pub(crate) fn wish(&self, class: &Class, node: usize) -> i64 {
+        let near = class.near_node.iter().filter_map(|(counter, _, pull, _)| match pull {
+            Pull::Prefers(weight) if self.counters[*counter].at(node as u32) > 0 => Some(i64::from(*weight)),
+            _ => None,
+        });
+        i64::from(class.statics[node].wish) + near.sum::<i64>()
+    }
+
+    /// How well it fits what is left; none where its GPUs do not do.
+    pub(crate) fn room(&mut self, class: &Class, node: usize) -> Option<i64> {
+        let need = &*class.key.need;
+        let gpus = !self.slots[node].units.is_empty();
+        let cost = match (&need.gpus, gpus) {
+            (Some(ask), false) if ask.count > 0 => return None,
+            (_, false) => 0,
+            (_, true) => self.cost(class, node)?.1,
+        };
+        let slot = &self.slots[node];
+        let left = match (self.strategy, gpus) {
+            (Strategy::Spread, _) => slot.headroom(need),
+            (Strategy::Pack, false) => 1000 - slot.headroom(need),
+            (Strategy::Pack, true) => 0,
+        };
+        Some(left - cost.clamp(-(1 << 19), 1 << 19) * LOSS)
+    }
+
+    /// On a node with GPUs: which units, and the steps that it costs.
+    fn cost(&mut self, class: &Class, node: usize) -> Option<(u64, i64)> {
+        let need = &*class.key.need;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let slot = &mut self.slots[node];
+        let before = match slot.loss {
+            Some(loss) => loss,
+            None => {
+                let loss = self.mix.loss(&slot.gpu_state());
+                slot.loss = Some(loss);
+                loss
+            }
+        };
+        let mut state = slot.gpu_state();
+        state.cpu = state.cpu.saturating_sub(need.room.cpu);
+        state.memory = state.memory.saturating_sub(need.room.memory);
+        let found = match (&need.gpus, &class.shape) {
+            (Some(ask), Some(shape)) => assign(&self.mix, ask, shape, &state, &mut scratch),
+            _ => Some((0, self.mix.loss(&state))),
+        };
+        let sum = need.gpus.as_ref().map_or(0, super::GpuNeed::sum);
+        let cost = found.map(|(units, after)| {
+            let model = slot.units.first().map(|unit| unit.model);
+            let model = super::machine::bits(units).next().map(|at| slot.units[at].model).or(model);
+            (units, self.mix.cost(before, after, model, sum))
+        });
+        self.scratch = scratch;
+        cost
+    }
+
+    /// The units that an ask gets on a node.
+    pub(crate) fn units(&mut self, class: usize, slot: u32) -> Option<u64> {
+        let class = self.classes[class].take()?;
+        let asks = class.key.need.gpus.as_ref().is_some_and(|gpus| gpus.count > 0);
+        let found = if asks { self.cost(&class, slot as usize).map(|(units, _)| units) } else { Some(0) };
+        let at = self.class_of.get(&class.key).copied();
+        if let Some(at) = at {
+            self.classes[at] = Some(class);
+        }
+        found
+    }
+
+    /// What the domains of a group say: how much it is wished for, or why not.
+    ///
+    /// `least` is what [`Fleet::least`] says.
+    pub(crate) fn domains_allow(&self, class: &Class, group: &Group, least: &[u32]) -> Result<i64, Why> {
+        let mut wish = 0i64;
+        for Counted { counter, axis, at, rule: (pull, own) } in &class.near {
+            let domain = group.domains[*axis];
+            let there = if domain == NOWHERE { 0 } else { self.counters[*counter].at(domain) };
+            match pull {
+                Pull::Must if domain == NOWHERE => return Err(Why::Near(*at)),
+                Pull::Must if there == 0 && !(*own && self.counters[*counter].total == 0) => {
+                    return Err(Why::Near(*at));
+                }
+                Pull::MustNot if there > 0 => return Err(Why::Near(*at)),
+                Pull::Prefers(weight) if there > 0 => wish += i64::from(*weight),
+                _ => {}
+            }
+        }
+        for Counted { counter, axis, .. } in &class.unwanted {
+            let domain = group.domains[*axis];
+            if domain != NOWHERE && self.counters[*counter].at(domain) > 0 {
+                return Err(Why::Unwanted);
+            }
+        }
+        for (Counted { counter, axis, at, rule }, least) in class.spread.iter().zip(least) {
+            let domain = group.domains[*axis];
+            if domain == NOWHERE {
+                if rule.max_skew.is_some() {
+                    return Err(Why::Skew(*at));
+                }
+                continue;
+            }
+            let there = self.counters[*counter].at(domain);
+            if let Some(most) = rule.max_skew
+                && u64::from(there) + u64::from(rule.own) > u64::from(*least) + u64::from(most)
+            {
+                return Err(Why::Skew(*at));
+            }
+            wish -= i64::from(rule.weight) * i64::from(there);
+        }
+        Ok(wish)
+    }
+
+    /// For each rule of an even spread, how many are in the emptiest domain that could take one more.
+    pub(crate) fn least(&self, class: &Class) -> Vec<u32> {
+        let least = |rule: &Counted<Evenly>| {
+            let domains = class.groups.iter().filter(|group| group.possible > 0);
+            let domains = domains.map(|group| group.domains[rule.axis]).filter(|domain| *domain != NOWHERE);
+            domains.map(|domain| self.counters[rule.counter].at(domain)).min().unwrap_or(0)
+        };
+        class.spread.iter().map(least).collect()
+    }
+
+    /// The best node of a class, and its score.
+    pub(crate) fn best(&self, class: usize) -> Option<(u32, i64)> {
+        let class = self.classes[class].as_ref()?;
+        let mut best: Option<(i64, std::cmp::Reverse<lattice_model::NodeId>, u32)> = None;
+        let least = self.least(class);
+        for group in &class.groups {
+            let Some((at, score)) = group.tree.best() else { continue };
+            let Ok(wish) = self.domains_allow(class, group, &least) else { continue };
+            let slot = group.members[at];
+            let wish = if class.key.evicts { 0 } else { wish.clamp(-MOST, MOST) * WISH };
+            let found = (score + wish, std::cmp::Reverse(self.slots[slot as usize].machine.id), slot);
+            if best.is_none_or(|best| found > best) {
+                best = Some(found);
+            }
+        }
+        best.map(|(score, _, slot)| (slot, score))
+    }
+
+    /// What a plain look at every node says, without anything that was kept: the score of each, or none.
+    #[doc(hidden)]
+    pub fn scores(&mut self, need: &Arc<Need>, tags: &Tags) -> Vec<(lattice_model::NodeId, Option<i64>)> {
+        let tags = self.named_tags(need, tags);
+        let mut class = self.compile(Key { need: Arc::clone(need), tags, evicts: false });
+        self.slots.iter_mut().for_each(|slot| slot.loss = None);
+        self.sync(&mut class);
+        let nodes: Vec<_> = self.by_id.iter().map(|(id, at)| (*id, *at as usize)).collect();
+        let least = self.least(&class);
+        let score = |at: usize| {
+            let own = class.score(at);
+            let group = &class.groups[class.place[at].0 as usize];
+            let wish = self.domains_allow(&class, group, &least).ok()?;
+            (own != NEVER).then(|| own + wish.clamp(-MOST, MOST) * WISH)
+        };
+        nodes.into_iter().map(|(id, at)| (id, score(at))).collect()
+    }
+
+    /// Why not, or why: see [`Account`].
+    pub fn account(&mut self, need: &Arc<Need>, tags: &Tags) -> Account {
+        let class = self.class(need, tags, false);
+        let Some(class) = self.classes[class].take() else { return Account::default() };
+        let account = Account::of(self, &class);
+        if let Some(at) = self.class_of.get(&class.key) {
+            self.classes[*at] = Some(class);
+        }
+        account
+    }
+}
