@@ -74,6 +74,9 @@ fn print(status: &AgentStatus) {
             "            by the table {table}; `nft list table {table}` shows its rules and what they refused"
         ));
     }
+    if let Some(speed) = &status.lan.speed {
+        say(format_args!("speed       {}", speed.sentence()));
+    }
     crate::owner::lines(&status.owner).iter().for_each(say);
     say(format_args!("goal        {}", status.goal.as_deref().unwrap_or("none yet")));
     say(format_args!("reports     {} wait for the server", status.outbox));

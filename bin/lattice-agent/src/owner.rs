@@ -67,7 +67,7 @@ pub(crate) enum RulesCommand {
     },
     /// A whole set of answers by one word: quiet, balanced or max
     Preset {
-        /// Which; hours, consent, disk, GPUs and data stay as they are
+        /// Which; hours, consent, disk, GPUs, bandwidth and data stay as they are
         #[arg(value_parser = |text: &str| text.parse::<Preset>())]
         preset: Preset,
     },

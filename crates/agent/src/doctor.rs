@@ -6,7 +6,7 @@ use crate::{
     error::chain,
     facts,
     home::HomePaths,
-    lan::LanStatus,
+    lan::{LanStatus, SpeedStatus},
     local_api,
     owner::{OwnerStatus, RulesFile, rules_of},
     secrets::SecretsDir,
@@ -120,6 +120,7 @@ pub async fn doctor(paths: &HomePaths, docker_host: Option<&str>) -> Vec<Check> 
     let answer = local_api::ask_status(paths).await;
     checks.extend(answer.iter().flatten().flat_map(|status| at_work(&status.owner)));
     checks.extend(answer.iter().flatten().map(|status| lan(&status.lan)));
+    checks.extend(answer.iter().flatten().filter_map(|status| status.lan.speed.as_ref()).map(speed));
     checks.push(match answer {
         Ok(Some(status)) => check("agent", Good, format!("runs as process {}", status.pid), ""),
         Ok(None) => {
@@ -249,6 +250,18 @@ fn lan(status: &LanStatus) -> Check {
         LanState::Unfenced => (Failed, Reason::LanNotClosed.todo()),
     };
     check("lan", result, format!("the owner's network: {}", status.sentence()), todo)
+}
+
+/// Whether containers keep to the owner's limit of speed.
+fn speed(status: &SpeedStatus) -> Check {
+    let said = format!("containers' speed: {}", status.sentence());
+    match status.why {
+        None => check("speed", CheckResult::Ok, said, ""),
+        Some(_) => {
+            let todo = "it suspends nothing: run the agent as root with nft installed, or take caps.bandwidth out of the rules";
+            check("speed", CheckResult::Warning, said, todo)
+        }
+    }
 }
 
 fn home(paths: &HomePaths) -> Check {

@@ -87,6 +87,7 @@ impl Machine {
         let mut facts = self.facts.clone();
         lent.config().describe(&mut facts.machine);
         facts.machine.gpus = lent.gpus(self);
+        facts.machine.bandwidth = lent.bandwidth();
         facts
     }
 }

@@ -7,6 +7,8 @@
 //!   [`Ruleset::judge`] says what becomes of a packet. Both read the same rules, so that what is tested is what
 //!   is enforced.
 //!
+//! Beside that, [`Limits`] say how fast containers may send and receive; they are in the same table, and fall with it.
+//!
 //! What is closed never depends on a set that has to be updated when a network is made: bridges are known by the
 //! beginning of their name. What depends on the host's routes is computed again when they change.
 //!
@@ -27,4 +29,4 @@ pub use error::LanError;
 pub use facts::{Facts, Interface, Route};
 pub use ipnet::IpNet;
 pub use rules::{Hook, Packet, Protocol, Verdict};
-pub use ruleset::{Bridges, Ruleset};
+pub use ruleset::{Bridges, Limits, Ruleset};

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use lattice_lan::{
-    Allow, Bridges, Facts, Hook, Interface, IpNet, LanError, Packet, Protocol, Route, Ruleset, Target,
-    Verdict,
+    Allow, Bridges, Facts, Hook, Interface, IpNet, LanError, Limits, Packet, Protocol, Route, Ruleset,
+    Target, Verdict,
 };
 use proptest::prelude::*;
 use std::{
@@ -217,6 +217,25 @@ fn the_text_for_nftables() {
     facts.resolvers = [ip("192.168.1.1"), ip("fd00::53")].into();
     let allow = ["192.168.1.20:5432/tcp", "host:11434", "[fd00::/64]:5000-5100/udp", "10.9.0.0/16"];
     insta::assert_snapshot!(ruleset(&facts, &allow).nft());
+}
+
+#[test]
+fn the_text_of_a_limit_of_speed() {
+    let limits = Limits { up: Some(625_000), down: Some(2_500_000) };
+    let open = Ruleset::open("lattice_test", bridges());
+    assert!(open.is_empty());
+    let open = open.limited(limits);
+    insta::assert_snapshot!(open.nft());
+    assert!(!open.is_empty() && !open.is_closed(ip("192.168.1.1")));
+    assert_eq!(open.judge(&tcp(ip("192.168.1.1"), 80)), Verdict::Pass);
+    // Beside what closes, which stays as it is, the same lines.
+    let closed = ruleset(&home(), &[]);
+    let both = closed.clone().limited(limits).nft();
+    let (_, lines) =
+        open.nft().split_once("\tchain speed {").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    assert!(both.ends_with(&lines) && both.starts_with(closed.nft().trim_end_matches("}\n")), "{both}");
+    let one = closed.limited(Limits { up: None, down: Some(1) }).nft();
+    assert!(one.contains("speed_down") && !one.contains("speed_up"), "{one}");
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {

@@ -8,12 +8,13 @@ use crate::{
     error::{CloseReason, LinkError},
     message::{BulkEnd, BulkFrame},
     proto,
+    throttle::{Throttle, wait},
     wire::{MAX_BULK, WireError},
 };
 use bytes::Bytes;
 use futures::Stream;
 use std::{any::Any, error::Error};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tonic::{Status, Streaming};
 
 /// How many frames wait to be sent, each of at most [`MAX_BULK`] bytes.
@@ -34,9 +35,13 @@ impl BulkChannel {
         incoming: Streaming<proto::BulkFrame>,
         ended: Ended,
         guard: Option<Box<dyn Any + Send>>,
+        throttle: Throttle,
     ) -> Self {
-        let send = BulkSender { frames, ended: ended.clone() };
-        Self { send, recv: BulkReceiver { incoming, ended, closed: false, _guard: guard } }
+        let send = BulkSender { frames, ended: ended.clone(), throttle: throttle.clone() };
+        Self {
+            send,
+            recv: BulkReceiver { incoming, ended, closed: false, throttle, not_before: None, _guard: guard },
+        }
     }
 
     /// The two halves, for two tasks.
@@ -50,6 +55,7 @@ impl BulkChannel {
 pub struct BulkSender {
     frames: mpsc::Sender<BulkFrame>,
     ended: Ended,
+    throttle: Throttle,
 }
 
 impl BulkSender {
@@ -60,6 +66,7 @@ impl BulkSender {
     pub async fn data(&self, channel: u8, mut bytes: Bytes) -> Result<(), LinkError> {
         while !bytes.is_empty() {
             let part = bytes.split_to(bytes.len().min(MAX_BULK));
+            self.throttle.send(part.len()).await;
             self.frame(BulkFrame::Data { channel, bytes: part }).await?;
         }
         Ok(())
@@ -94,6 +101,9 @@ pub struct BulkReceiver {
     incoming: Streaming<proto::BulkFrame>,
     ended: Ended,
     closed: bool,
+    throttle: Throttle,
+    /// When what came last has had its time.
+    not_before: Option<Instant>,
     _guard: Option<Box<dyn Any + Send>>,
 }
 
@@ -112,8 +122,14 @@ impl BulkReceiver {
         if self.closed {
             return Ok(None);
         }
+        // Before and not after it, so that no frame is lost with a call that is given up.
+        wait(self.not_before).await;
         let frame = next(&mut self.incoming, &self.ended).await?;
         let frame = BulkFrame::try_from(frame)?;
+        self.not_before = match &frame {
+            BulkFrame::Data { bytes, .. } => self.throttle.received(bytes.len()),
+            _ => None,
+        };
         self.closed = matches!(frame, BulkFrame::Close(_));
         Ok(Some(frame))
     }

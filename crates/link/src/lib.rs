@@ -67,6 +67,8 @@ pub mod outbox;
 pub mod proto;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(any(feature = "server", feature = "client"))]
+mod throttle;
 mod version;
 pub mod wire;
 
@@ -76,4 +78,6 @@ pub use bulk::{BulkChannel, BulkReceiver, BulkSender};
 pub use dedup::{Dedup, Verdict};
 pub use ended::KeepAlive;
 pub use error::{Attempt, CloseReason, LinkError, Refusal, code};
+#[cfg(any(feature = "server", feature = "client"))]
+pub use throttle::Throttle;
 pub use version::{NoCommonProtocol, PROTOCOL, agent_version_ok, negotiate};

@@ -31,4 +31,4 @@ pub use name::{
 pub use quota::{Quota, Usage};
 pub use standing::{Standing, StandingState};
 pub use time::{Duration, Timestamp};
-pub use unit::{Bytes, Cpu};
+pub use unit::{BitRate, Bytes, Cpu};

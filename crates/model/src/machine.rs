@@ -7,7 +7,10 @@ mod gpu;
 
 pub use gpu::{GpuFacts, GpuInstance, GpuState, GpuUnit, GpuVendor};
 
-use crate::{time::Timestamp, unit::Bytes};
+use crate::{
+    time::Timestamp,
+    unit::{BitRate, Bytes},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -56,6 +59,41 @@ pub struct MachineFacts {
     pub labels: BTreeMap<String, String>,
     /// Whether containers reach its owner's network.
     pub lan: LanState,
+    /// How much of its network is lent at most.
+    pub bandwidth: Bandwidth,
+}
+
+/// The most of a machine's network that its owner lends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Bandwidth {
+    /// To others, in bits a second; absent where that has no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub up: Option<BitRate>,
+    /// From others, in bits a second; absent where that has no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub down: Option<BitRate>,
+}
+
+impl Bandwidth {
+    /// Whether nothing is limited.
+    pub const fn is_unlimited(&self) -> bool {
+        self.up.is_none() && self.down.is_none()
+    }
+}
+
+impl fmt::Display for Bandwidth {
+    /// `20Mbit each way`, `5Mbit up, 50Mbit down`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.up, self.down) {
+            (None, None) => f.write_str("not limited"),
+            (Some(up), Some(down)) if up == down => write!(f, "{up} each way"),
+            (Some(up), Some(down)) => write!(f, "{up} up, {down} down"),
+            (Some(up), None) => write!(f, "{up} up"),
+            (None, Some(down)) => write!(f, "{down} down"),
+        }
+    }
 }
 
 /// Whether containers on a machine reach its owner's network.
@@ -222,6 +260,7 @@ impl MachineFacts {
             site,
             labels,
             lan: _,
+            bandwidth: _,
         } = &mut self;
         let EngineFacts { rootless: _, cgroup: _, in_vm: _, storage, runtimes, default_runtime } = engine;
         [virtualization, storage, default_runtime].into_iter().for_each(fact);

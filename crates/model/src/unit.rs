@@ -1,4 +1,4 @@
-//! Amounts: bytes and CPU shares, parsed and printed in one way everywhere.
+//! Amounts: bytes, CPU shares and speeds of networks, parsed and printed in one way everywhere.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -14,6 +14,12 @@ pub struct Bytes(pub u64);
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = u32))]
 #[serde(transparent)]
 pub struct Cpu(pub u32);
+
+/// A speed of a network, in bits a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = u64))]
+#[serde(transparent)]
+pub struct BitRate(pub u64);
 
 /// Why a text is not an amount.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -125,6 +131,63 @@ impl fmt::Display for Cpu {
     }
 }
 
+impl BitRate {
+    /// What that is in whole bytes a second.
+    pub const fn bytes(self) -> u64 {
+        self.0 / 8
+    }
+}
+
+/// Why a text is not a speed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not a speed that nobody can mistake; write bits a second, such as 20Mbit, 500kbit or 1Gbit (8 bits are a byte: 2.5 MB/s is 20Mbit)"
+)]
+pub struct InvalidBitRate {
+    /// The text, cut to a printable length.
+    pub text: String,
+}
+
+impl FromStr for BitRate {
+    type Err = InvalidBitRate;
+
+    /// Reads a number and `kbit`, `Mbit` or `Gbit` (powers of 1000, as networks count), with `/s` or without, in
+    /// capitals or not. A number alone, `M`, `MB` and `Mbps` are refused: some read them as bits, others as bytes.
+    fn from_str(text: &str) -> Result<Self, InvalidBitRate> {
+        let fail = || InvalidBitRate { text: text.chars().take(40).collect() };
+        let trimmed = text.trim();
+        let split = trimmed.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(trimmed.len());
+        let (number, unit) = trimmed.split_at(split);
+        let unit = unit.trim().to_ascii_lowercase();
+        let size: u64 = match unit.strip_suffix("/s").unwrap_or(&unit) {
+            "kbit" => 1000,
+            "mbit" => 1_000_000,
+            "gbit" => 1_000_000_000,
+            _ => return Err(fail()),
+        };
+        if let Ok(whole) = number.parse::<u64>() {
+            return whole.checked_mul(size).map(Self).ok_or_else(fail);
+        }
+        let value = number.parse::<f64>().map_err(|_| fail())? * size as f64;
+        if !(0.0..9.0e15).contains(&value) {
+            return Err(fail());
+        }
+        Ok(Self(value.round() as u64))
+    }
+}
+
+impl fmt::Display for BitRate {
+    /// In the largest unit that says it whole, and as it is read: `20Mbit`, `2500kbit`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(&str, u64); 3] = [("Gbit", 1_000_000_000), ("Mbit", 1_000_000), ("kbit", 1000)];
+        let whole = UNITS.iter().find(|(_, size)| self.0 >= *size && self.0.is_multiple_of(*size));
+        match whole {
+            Some((unit, size)) => f.pad(&format!("{}{unit}", self.0 / size)),
+            None => f.pad(&format!("{}kbit", self.0 as f64 / 1000.0)),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +210,29 @@ mod tests {
         assert_eq!("0.25".parse(), Ok(Cpu(250)));
         assert!("NaN".parse::<Cpu>().is_err());
         assert!("-1".parse::<Cpu>().is_err());
+    }
+
+    #[test]
+    fn speeds_read_as_they_print_and_what_can_be_mistaken_is_refused() {
+        for (text, bits, printed) in [
+            ("20Mbit", 20_000_000, "20Mbit"),
+            ("20 mbit/s", 20_000_000, "20Mbit"),
+            ("2.5Mbit", 2_500_000, "2500kbit"),
+            ("1000Mbit", 1_000_000_000, "1Gbit"),
+            ("512kbit", 512_000, "512kbit"),
+            ("0.0625kbit", 63, "0.063kbit"),
+        ] {
+            assert_eq!(text.parse(), Ok(BitRate(bits)), "{text}");
+            assert_eq!(BitRate(bits).to_string(), printed);
+            assert_eq!(printed.parse(), Ok(BitRate(bits)));
+        }
+        for text in
+            ["20", "20M", "20MB", "20MB/s", "20Mbps", "20MiB", "Mbit", "-1Mbit", "1e3Mbit", "20Mbit/h"]
+        {
+            let error = text.parse::<BitRate>().unwrap_err().to_string();
+            assert!(error.contains("20Mbit") && error.contains(text), "{error}");
+        }
+        assert_eq!(BitRate(20_000_000).bytes(), 2_500_000);
     }
 
     #[test]

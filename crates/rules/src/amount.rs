@@ -1,6 +1,6 @@
-//! Spans and shares as people write them: `5m`, `50%`, `4g`.
+//! Spans, shares and speeds as people write them: `5m`, `50%`, `4g`, `20Mbit`.
 
-use lattice_model::Duration;
+use lattice_model::{BitRate, Duration, machine::Bandwidth};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, str::FromStr};
 
@@ -148,6 +148,58 @@ impl<'de> Deserialize<'de> for Share {
                 } else {
                     Err(E::custom("write a number that is not negative"))
                 }
+            }
+        }
+        deserializer.deserialize_any(Read)
+    }
+}
+
+/// The most that passes each way: `"20Mbit"` for both, or `{ up = "5Mbit", down = "50Mbit" }`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Speeds(pub Bandwidth);
+
+impl Serialize for Speeds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (self.0.up, self.0.down) {
+            (Some(up), Some(down)) if up == down => serializer.collect_str(&up),
+            (up, down) => {
+                let both = [("up", up), ("down", down)];
+                serializer
+                    .collect_map(both.iter().filter_map(|(key, rate)| Some((key, (*rate)?.to_string()))))
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Speeds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Read;
+        impl<'de> de::Visitor<'de> for Read {
+            type Value = Speeds;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "bits a second such as \"20Mbit\", or { up = \"5Mbit\", down = \"50Mbit\" }; a number alone may be \
+                     bits or bytes",
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Speeds, E> {
+                let rate: BitRate = text.parse().map_err(E::custom)?;
+                Ok(Speeds(Bandwidth { up: Some(rate), down: Some(rate) }))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Speeds, A::Error> {
+                let mut speeds = Bandwidth::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    let place = match key.as_str() {
+                        "up" => &mut speeds.up,
+                        "down" => &mut speeds.down,
+                        other => return Err(de::Error::unknown_field(other, &["up", "down"])),
+                    };
+                    *place = Some(map.next_value::<String>()?.parse().map_err(de::Error::custom)?);
+                }
+                Ok(Speeds(speeds))
             }
         }
         deserializer.deserialize_any(Read)

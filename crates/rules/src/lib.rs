@@ -24,7 +24,7 @@ mod preset;
 mod reason;
 mod rules;
 
-pub use amount::{Share, Span};
+pub use amount::{Share, Span, Speeds};
 pub use decide::{Latch, State, Suspension, Unsure, Verdict, Word, decide};
 pub use error::RulesError;
 pub use facts::{Facts, LanFact, Moment, PowerSource, Reading};

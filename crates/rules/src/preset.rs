@@ -42,7 +42,8 @@ impl Preset {
         }
     }
 
-    /// These rules with this preset's answers; hours, consent, disk, GPUs and data stay.
+    /// These rules with this preset's answers; hours, consent, disk, GPUs, bandwidth and data stay: what a way out
+    /// carries nobody here knows, and a part of it is no number.
     pub fn apply(self, rules: &Rules) -> Rules {
         let on_mains =
             |hold| BatteryRule { run: RunOn::Mains, mains_for: Some(hold), ..BatteryRule::default() };

@@ -18,6 +18,7 @@
 //! memory = "4g"                        # or a share
 //! disk = "100g"
 //! gpus = ["0"]                         # or "all", or "none"
+//! bandwidth = "20Mbit"                 # each way; or { up = "5Mbit", down = "50Mbit" }
 //! data_per_month = "50g"               # of this machine, as a data plan counts
 //! data_month_begins = 15               # the day of the month
 //!
@@ -49,13 +50,13 @@
 //! ```
 
 use crate::{
-    amount::{Share, Span},
+    amount::{Share, Span, Speeds},
     error::RulesError,
     hours::{Hours, Schedule, first_at, local_date, zone},
 };
 use jiff::tz::TimeZone;
 use lattice_lan::Allow;
-use lattice_model::{Bytes, ProjectName, Timestamp};
+use lattice_model::{BitRate, Bytes, ProjectName, Timestamp, machine::Bandwidth};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -63,6 +64,11 @@ use std::collections::BTreeSet;
 const MAINS_FOR: Span = Span::secs(10);
 /// When nobody touches the machine and nothing else is said.
 const IDLE_FOR: Span = Span::secs(300);
+
+/// Below that connections do not live: a few packets are a second's worth.
+const LEAST_SPEED: BitRate = BitRate(256_000);
+/// More than any machine's network has.
+const MOST_SPEED: BitRate = BitRate(100_000_000_000);
 
 /// More exceptions than anybody keeps in mind.
 const MAX_ALLOW: usize = 64;
@@ -163,6 +169,9 @@ pub struct Caps {
     /// GPUs that are lent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpus: Option<Gpus>,
+    /// How fast work may send and receive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Speeds>,
     /// What this machine may send and receive in a month before work stops.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_per_month: Option<Share>,
@@ -458,6 +467,16 @@ fn check_caps(caps: &Caps) -> Result<(), RulesError> {
     {
         return Err(RulesError::value("caps.gpus", "write \"all\", \"none\", or a list such as [\"0\"]"));
     }
+    let Bandwidth { up, down } = caps.bandwidth.unwrap_or_default().0;
+    for rate in [up, down].into_iter().flatten() {
+        if rate == BitRate(0) {
+            return Err(RulesError::Nothing { key: "caps.bandwidth", why: "nothing would pass" });
+        }
+        if !(LEAST_SPEED..=MOST_SPEED).contains(&rate) {
+            let problem = format!("{rate}: write a speed from {LEAST_SPEED} to {MOST_SPEED}");
+            return Err(RulesError::value("caps.bandwidth", problem));
+        }
+    }
     match (caps.data_month_begins, caps.data_per_month) {
         (Some(_), None) => Err(RulesError::value(
             "caps.data_month_begins",
@@ -565,6 +584,11 @@ impl Checked {
         (first_at(&self.zone, begins, 0), first_at(&self.zone, next, 0))
     }
 
+    /// How fast work may send and receive.
+    pub fn bandwidth(&self) -> Bandwidth {
+        self.rules.caps.bandwidth.unwrap_or_default().0
+    }
+
     /// The most data of a month.
     pub fn data_cap(&self) -> Option<Bytes> {
         match self.rules.caps.data_per_month {
@@ -581,6 +605,33 @@ fn last_month(date: jiff::civil::Date) -> jiff::civil::Date {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_speed_is_bits_a_second_each_way_or_two_and_nothing_that_can_be_mistaken() {
+        let both = Rules::parse("[caps]\nbandwidth = \"20Mbit\"").unwrap();
+        let rate = Some(BitRate(20_000_000));
+        assert_eq!(both.caps.bandwidth.map(|speeds| speeds.0), Some(Bandwidth { up: rate, down: rate }));
+        let two = Rules::default().with("caps.bandwidth", "{ up = \"5Mbit\", down = \"50Mbit\" }").unwrap();
+        assert_eq!(two.caps.bandwidth.unwrap().0.to_string(), "5Mbit up, 50Mbit down");
+        let one = Rules::default().with("caps.bandwidth.up", "1Gbit").unwrap();
+        assert_eq!(one.caps.bandwidth.unwrap().0.to_string(), "1Gbit up");
+        for rules in [both, two, one.clone()] {
+            assert_eq!(Rules::parse(&rules.to_toml()).unwrap(), rules);
+            rules.check(None).unwrap();
+        }
+        let none = one.with("caps.bandwidth.up", "").unwrap().check(None).unwrap();
+        assert!(none.bandwidth().is_unlimited());
+        for wrong in ["20", "20M", "20Mbps", "\"20MB/s\"", "{ in = \"1Mbit\" }", "{ up = 5 }", "[\"1Mbit\"]"]
+        {
+            let error = Rules::default().with("caps.bandwidth", wrong).unwrap_err().to_string();
+            assert!(error.contains("caps.bandwidth"), "{error}");
+        }
+        for (wrong, says) in [("0Mbit", "nothing would pass"), ("64kbit", "256kbit"), ("101Gbit", "100Gbit")]
+        {
+            let error = Rules::default().with("caps.bandwidth", wrong).unwrap().check(None).unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
 
     #[test]
     fn what_containers_may_reach_is_understood_and_mistakes_are_named() {

@@ -1,4 +1,5 @@
-//! Somebody who answers: a web server that says one word on some ports, and a name server that knows one address.
+//! Somebody who answers: a web server that says one word on some ports, or as many bytes as it is asked for, and a name
+//! server that knows one address.
 //! What a neighbour, a router and the internet have to be, for whoever tests who can reach them.
 
 use clap::Args;
@@ -52,9 +53,24 @@ pub(crate) fn run(args: &AnswerArgs) -> io::Result<()> {
     })
 }
 
+/// Says the word; to `GET /bytes/N` so many bytes, and after a `PUT` once all has come.
 fn say(mut stream: TcpStream, word: &str) {
     let _ = stream.set_read_timeout(Some(PATIENCE));
-    let _ = stream.read(&mut [0; 4096]);
+    let mut asked = [0; 4096];
+    let length = stream.read(&mut asked).unwrap_or(0);
+    let asked = String::from_utf8_lossy(&asked[..length]);
+    let mut words = asked.split_whitespace();
+    match (words.next(), words.next().and_then(|path| path.strip_prefix("/bytes/")?.parse().ok())) {
+        // As many as that, for whoever measures how fast they come.
+        (Some("GET"), Some(bytes)) => {
+            let _ = write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {bytes}\r\n\r\n");
+            let _ = io::copy(&mut io::repeat(b'.').take(bytes), &mut stream);
+            return;
+        }
+        // All that comes until the other side is done.
+        (Some("PUT"), _) => drop(io::copy(&mut stream, &mut io::sink())),
+        _ => {}
+    }
     let _ = write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{word}", word.len());
 }
 

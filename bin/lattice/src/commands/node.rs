@@ -164,6 +164,7 @@ fn machine(facts: &MachineFacts, line: &mut impl FnMut(&str, String)) {
         site,
         labels,
         lan,
+        bandwidth,
     } = facts;
     let words = |words: &std::collections::BTreeSet<String>| {
         words.iter().map(String::as_str).collect::<Vec<_>>().join(" ")
@@ -197,6 +198,7 @@ fn machine(facts: &MachineFacts, line: &mut impl FnMut(&str, String)) {
         );
     }
     line("lan", if *lan == LanState::Unknown { String::new() } else { lan.as_str().to_owned() });
+    line("lent network", if bandwidth.is_unlimited() { String::new() } else { bandwidth.to_string() });
     line("power", if *battery { "has a battery".into() } else { String::new() });
     line("region", region.clone().unwrap_or_default());
     line("site", site.clone().unwrap_or_default());

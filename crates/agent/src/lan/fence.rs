@@ -6,8 +6,12 @@
 
 use super::{Firewall, table_name};
 use crate::{clock, engine::EngineStatus, owner::Lent};
-use lattice_lan::{Bridges, Facts, Ruleset};
-use lattice_model::{NodeId, Timestamp, container::bridge_prefix, machine::LanState};
+use lattice_lan::{Bridges, Facts, Limits, Ruleset};
+use lattice_model::{
+    BitRate, NodeId, Timestamp,
+    container::bridge_prefix,
+    machine::{Bandwidth, LanState},
+};
 use lattice_rules::{Access, LanFact, LanRule, Reading};
 use lattice_runtime::Runtime;
 use serde::{Deserialize, Serialize};
@@ -30,6 +34,44 @@ const APART: Duration = Duration::from_millis(300);
 const GRACE: Duration = Duration::from_secs(10);
 /// How long the engine may take to say what it is.
 const ASK: Duration = Duration::from_secs(10);
+
+/// What the owner wants of the firewall.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wish {
+    lan: LanRule,
+    bandwidth: Bandwidth,
+}
+
+impl Wish {
+    pub(crate) fn of(lent: &Lent) -> Self {
+        Self { lan: lent.lan().clone(), bandwidth: lent.bandwidth() }
+    }
+
+    fn limits(&self) -> Limits {
+        let Bandwidth { up, down } = self.bandwidth;
+        Limits { up: up.map(BitRate::bytes), down: down.map(BitRate::bytes) }
+    }
+}
+
+/// How fast containers may send and receive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpeedStatus {
+    /// By the owner's word.
+    pub limit: Bandwidth,
+    /// Why they may do so faster all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl SpeedStatus {
+    /// A sentence.
+    pub fn sentence(&self) -> String {
+        match &self.why {
+            None => format!("at most {}", self.limit),
+            Some(why) => format!("to be at most {}, which is not kept: {why}", self.limit),
+        }
+    }
+}
 
 /// Whether the owner's network is closed to containers, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +99,9 @@ pub struct LanStatus {
     /// How often somebody else had taken them away or changed them.
     #[serde(default)]
     pub restored: u64,
+    /// How fast containers may send and receive, where the owner limits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<SpeedStatus>,
 }
 
 impl LanStatus {
@@ -95,6 +140,8 @@ struct Done {
     broken: Option<Instant>,
     /// Whether the table of a network that is open was taken away.
     opened: bool,
+    /// Why the speed is not limited as the owner wants it.
+    unlimited: Option<String>,
 }
 
 /// Keeps containers out of the owner's network.
@@ -105,7 +152,7 @@ pub(crate) struct Fence {
     firewall: Option<Arc<dyn Firewall>>,
     /// Whoever deploys here is who owns this machine: where nothing can be closed, work runs all the same.
     own: bool,
-    rule: parking_lot::Mutex<LanRule>,
+    wish: parking_lot::Mutex<Wish>,
     done: Mutex<Done>,
     status: watch::Sender<LanStatus>,
     again: Notify,
@@ -118,14 +165,14 @@ impl Fence {
         runtime: Arc<dyn Runtime>,
         firewall: Option<Arc<dyn Firewall>>,
         own: bool,
-        rule: LanRule,
+        wish: Wish,
     ) -> Arc<Self> {
         let fence = Arc::new(Self {
             node,
             runtime,
             firewall,
             own,
-            rule: parking_lot::Mutex::new(rule),
+            wish: parking_lot::Mutex::new(wish),
             done: Mutex::new(Done::default()),
             status: watch::Sender::new(LanStatus::default()),
             again: Notify::new(),
@@ -137,7 +184,7 @@ impl Fence {
     /// For what runs nothing outside of its process.
     #[cfg(test)]
     pub(crate) async fn none(runtime: Arc<dyn Runtime>) -> Arc<Self> {
-        Self::begin(NodeId::from_random(1), runtime, None, false, LanRule::default()).await
+        Self::begin(NodeId::from_random(1), runtime, None, false, Wish::default()).await
     }
 
     pub(crate) fn status(&self) -> watch::Receiver<LanStatus> {
@@ -184,8 +231,8 @@ impl Fence {
                 }
                 changed = lent.changed() => {
                     if changed.is_err() { return }
-                    let rule = lent.borrow_and_update().lan().clone();
-                    *self.rule.lock() = rule;
+                    let wish = Wish::of(&lent.borrow_and_update());
+                    *self.wish.lock() = wish;
                     false
                 }
                 changed = engine.changed() => {
@@ -208,48 +255,83 @@ impl Fence {
     /// Makes it so; `anew` looks at the host's network again.
     async fn refresh(&self, anew: bool) -> Result<(), String> {
         let Some(firewall) = &self.firewall else { return Ok(()) };
-        let rule = self.rule.lock().clone();
+        let wish = self.wish.lock().clone();
         let mut done = self.done.lock().await;
-        if rule.access == Access::Open {
-            if !done.opened {
-                // Without a table everything is open.
-                match firewall.remove(&table_name(self.node)).await {
-                    Ok(()) => *done = Done { opened: true, ..Done::default() },
-                    Err(why) => debug!(why, "there may be a table that closes the network"),
-                }
-            }
-            self.tell(LanState::Open, Some("lan.access = \"open\" in the rules".into()), &rule, &done);
+        if wish.lan.access == Access::Open {
+            self.open(&**firewall, &mut done, &wish, anew).await;
+            self.tell(LanState::Open, Some("lan.access = \"open\" in the rules".into()), &wish, &done);
             return Ok(());
         }
         done.opened = false;
-        match self.close(&**firewall, &mut done, &rule, anew).await {
+        match self.close(&**firewall, &mut done, &wish, anew).await {
             Ok(()) => {
                 done.broken = None;
-                self.tell(LanState::Closed, None, &rule, &done);
+                self.tell(LanState::Closed, None, &wish, &done);
                 Ok(())
             }
             Err(why) if self.own => {
+                done.unlimited = Some(why.clone());
                 let why = format!("{why} (this machine runs its own owner's work)");
-                self.tell(LanState::Open, Some(why), &rule, &done);
+                self.tell(LanState::Open, Some(why), &wish, &done);
                 Ok(())
             }
             Err(why) => {
+                done.unlimited = Some(why.clone());
                 let since = *done.broken.get_or_insert_with(Instant::now);
                 // What has begun behind rules that held may run on for a moment: whoever flushed them
                 // may still be at it.
                 if since.elapsed() >= GRACE || self.status.borrow().state != LanState::Closed {
-                    self.tell(LanState::Unfenced, Some(why.clone()), &rule, &done);
+                    self.tell(LanState::Unfenced, Some(why.clone()), &wish, &done);
                 }
                 Err(why)
             }
         }
     }
 
+    /// By the owner's word: there is no table, or one that limits the speed and nothing else.
+    async fn open(&self, firewall: &dyn Firewall, done: &mut Done, wish: &Wish, anew: bool) {
+        let table = table_name(self.node);
+        if wish.limits() == Limits::default() {
+            done.unlimited = None;
+            if !done.opened {
+                // Without a table everything is open.
+                match firewall.remove(&table).await {
+                    Ok(()) => *done = Done { opened: true, ..Done::default() },
+                    Err(why) => debug!(why, "there may be a table that closes the network"),
+                }
+            }
+            return;
+        }
+        done.opened = false;
+        let written = async {
+            if !done.proven || anew {
+                self.prove(firewall, done).await?;
+            }
+            let bridges = Bridges { prefix: bridge_prefix(self.node), others: done.others.clone() };
+            let text = Ruleset::open(&table, bridges).limited(wish.limits()).nft();
+            self.write(firewall, done, &table, text).await
+        };
+        done.unlimited = match written.await {
+            Ok(false) => None,
+            Ok(true) => {
+                info!(table, limit = %wish.bandwidth, "the speed of containers is limited");
+                None
+            }
+            Err(why) => {
+                // No rest of a table that closes what is open.
+                if let Err(why) = firewall.remove(&table).await {
+                    debug!(why, "there may be a table that closes the network");
+                }
+                Some(why)
+            }
+        };
+    }
+
     async fn close(
         &self,
         firewall: &dyn Firewall,
         done: &mut Done,
-        rule: &LanRule,
+        wish: &Wish,
         anew: bool,
     ) -> Result<(), String> {
         if !done.proven {
@@ -261,38 +343,69 @@ impl Fence {
         let facts = done.facts.clone().unwrap_or_default();
         let table = table_name(self.node);
         let bridges = Bridges { prefix: bridge_prefix(self.node), others: done.others.clone() };
-        let ruleset = Ruleset::new(&table, bridges, &facts, &rule.allow)
+        let ruleset = Ruleset::new(&table, bridges, &facts, &wish.lan.allow)
             .map_err(|error| crate::error::chain(&error))?;
-        let text = ruleset.nft();
-        let there = firewall.listing(&table).await?;
+        let closed = ruleset.nft();
+        let text = ruleset.limited(wish.limits()).nft();
+        // Once the kernel did not take the limit, the rules without it are what is to hold.
+        let known_to_fail = done.unlimited.is_some() && done.text == closed && !anew;
+        let written = match known_to_fail {
+            true => self.write(firewall, done, &table, closed).await?,
+            false => match self.write(firewall, done, &table, text.clone()).await {
+                Ok(written) => {
+                    done.unlimited = None;
+                    written
+                }
+                Err(why) if text != closed => {
+                    let written = self.write(firewall, done, &table, closed).await?;
+                    done.unlimited = Some(why);
+                    written
+                }
+                Err(why) => return Err(why),
+            },
+        };
+        if written {
+            info!(
+                table,
+                routes = facts.routes.len(),
+                allowed = wish.lan.allow.len(),
+                "the owner's network is closed to containers"
+            );
+        }
+        Ok(())
+    }
+
+    /// Makes the table this one; whether that took anything.
+    async fn write(
+        &self,
+        firewall: &dyn Firewall,
+        done: &mut Done,
+        table: &str,
+        text: String,
+    ) -> Result<bool, String> {
+        let there = firewall.listing(table).await?;
         if text == done.text && there.is_some() && there == done.listing {
-            return Ok(());
+            return Ok(false);
         }
         let taken = text == done.text;
         if taken {
             warn!(
                 table,
                 gone = there.is_none(),
-                "somebody changed the rules that close the owner's network; they are written again"
+                "somebody changed the rules that this agent keeps for its containers; they are written again"
             );
         }
         firewall.apply(&text).await?;
-        let listing = firewall.listing(&table).await?;
+        let listing = firewall.listing(table).await?;
         if listing.is_none() {
             return Err("nft takes the rules, and then they are not there".into());
         }
         (done.text, done.listing) = (text, listing);
-        info!(
-            table,
-            routes = facts.routes.len(),
-            allowed = rule.allow.len(),
-            "the owner's network is closed to containers"
-        );
         self.status.send_modify(|status| {
             status.written += 1;
             status.restored += u64::from(taken);
         });
-        Ok(())
+        Ok(true)
     }
 
     /// Whether the bridges of this node's networks are where the rules hold. An engine that does not answer
@@ -329,16 +442,28 @@ impl Fence {
         Ok(())
     }
 
-    fn tell(&self, state: LanState, why: Option<String>, rule: &LanRule, done: &Done) {
+    fn tell(&self, state: LanState, why: Option<String>, wish: &Wish, done: &Done) {
         let resolvers =
             done.facts.iter().flat_map(|facts| &facts.resolvers).map(ToString::to_string).collect();
         self.status.send_if_modified(|status| {
             let since = if status.state == state { status.since } else { clock::now() };
-            let table = (state == LanState::Closed).then(|| format!("inet {}", table_name(self.node)));
-            let allow = rule.allow.iter().map(ToString::to_string).collect();
-            let now = LanStatus { state, why, since, allow, table, resolvers, ..status.clone() };
+            let limited = !wish.bandwidth.is_unlimited();
+            let kept = state == LanState::Closed || limited && done.unlimited.is_none();
+            let table = kept.then(|| format!("inet {}", table_name(self.node)));
+            let speed = limited.then(|| SpeedStatus { limit: wish.bandwidth, why: done.unlimited.clone() });
+            let allow = wish.lan.allow.iter().map(ToString::to_string).collect();
+            let now = LanStatus { state, why, since, allow, table, resolvers, speed, ..status.clone() };
             if *status == now {
                 return false;
+            }
+            if status.speed != now.speed
+                && let Some(speed) = &now.speed
+            {
+                let sentence = speed.sentence();
+                match speed.why {
+                    Some(_) => warn!(sentence, "the speed of containers"),
+                    None => info!(sentence, "the speed of containers"),
+                }
             }
             if status.state != now.state {
                 let sentence = now.sentence();
@@ -376,7 +501,10 @@ mod tests {
         interfaces: BTreeSet<String>,
         table: Option<String>,
         applied: usize,
+        tried: usize,
         broken: Option<String>,
+        /// The kernel has no limits.
+        uncounted: bool,
     }
 
     #[async_trait]
@@ -400,8 +528,12 @@ mod tests {
 
         async fn apply(&self, text: &str) -> Result<(), String> {
             let mut state = self.0.lock();
+            state.tried += 1;
             if let Some(why) = &state.broken {
                 return Err(why.clone());
+            }
+            if state.uncounted && text.contains("limit rate") {
+                return Err("nft_limit".into());
             }
             (state.table, state.applied) = (Some(text.to_owned()), state.applied + 1);
             Ok(())
@@ -422,8 +554,7 @@ mod tests {
         let settings = Settings::new(1, Timestamp(1_700_000_000_000));
         let runtime: Arc<dyn Runtime> = Arc::new(Simulated::new(settings));
         let firewall: Arc<dyn Firewall> = Arc::clone(&host) as _;
-        let rule = LanRule::default();
-        let fence = Fence::begin(node(), Arc::clone(&runtime), Some(firewall), own, rule).await;
+        let fence = Fence::begin(node(), Arc::clone(&runtime), Some(firewall), own, Wish::default()).await;
         (host, runtime, fence)
     }
 
@@ -448,11 +579,11 @@ mod tests {
         host.0.lock().facts = Facts::read("", route).unwrap();
         fence.refresh(true).await.unwrap();
         assert!(host.0.lock().table.as_ref().unwrap().contains("203.0.113.0/24"));
-        fence.rule.lock().allow.insert("192.168.1.9:80".parse().unwrap());
+        fence.wish.lock().lan.allow.insert("192.168.1.9:80".parse().unwrap());
         fence.refresh(false).await.unwrap();
         assert!(host.0.lock().table.as_ref().unwrap().contains("ip daddr 192.168.1.9/32"));
-        fence.rule.lock().access = Access::Open;
-        fence.rule.lock().allow.clear();
+        fence.wish.lock().lan.access = Access::Open;
+        fence.wish.lock().lan.allow.clear();
         fence.gate().await.unwrap();
         assert_eq!((state(&fence), host.0.lock().table.clone()), (LanState::Open, None));
     }
@@ -484,6 +615,58 @@ mod tests {
         host.0.lock().interfaces.insert(bridge_name(node(), network));
         fence.gate().await.unwrap();
         assert!(bridge_name(node(), network).len() <= 15);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_owners_limit_of_speed_is_in_the_table_closed_or_open() {
+        let (host, _, fence) = fence(false).await;
+        let table = || host.0.lock().table.clone().unwrap_or_default();
+        let rate = "limit rate over 2500000 bytes/second";
+        fence.wish.lock().bandwidth = Bandwidth { up: Some(BitRate(20_000_000)), down: None };
+        fence.gate().await.unwrap();
+        assert!(table().contains("closed4") && table().contains(rate) && !table().contains("speed_down"));
+        let speed = fence.status.borrow().speed.clone().unwrap();
+        assert_eq!(speed.sentence(), "at most 20Mbit up");
+        let written = host.0.lock().applied;
+        fence.gate().await.unwrap();
+        assert_eq!(host.0.lock().applied, written, "nothing is written in vain");
+        host.0.lock().table = None;
+        fence.gate().await.unwrap();
+        assert!(table().contains(rate), "flushed, and back");
+        // Open, the limit still holds; and without a limit there is no table.
+        fence.wish.lock().lan.access = Access::Open;
+        fence.gate().await.unwrap();
+        assert!(!table().contains("closed4") && table().contains(rate));
+        assert_eq!(state(&fence), LanState::Open);
+        host.0.lock().table = None;
+        fence.refresh(false).await.unwrap();
+        assert!(table().contains(rate), "flushed, and back");
+        fence.wish.lock().bandwidth = Bandwidth::default();
+        fence.gate().await.unwrap();
+        assert_eq!((table(), fence.status.borrow().speed.clone()), (String::new(), None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kernel_that_cannot_count_closes_the_network_all_the_same() {
+        let (host, _, fence) = fence(false).await;
+        host.0.lock().uncounted = true;
+        fence.wish.lock().bandwidth = Bandwidth { up: None, down: Some(BitRate(8_000_000)) };
+        fence.gate().await.unwrap();
+        assert_eq!(state(&fence), LanState::Closed);
+        let speed = fence.status.borrow().speed.clone().unwrap();
+        assert!(speed.sentence().contains("not kept: nft_limit"), "{}", speed.sentence());
+        let tried = host.0.lock().tried;
+        fence.gate().await.unwrap();
+        assert_eq!(host.0.lock().tried, tried, "what fails is not tried at each start");
+        host.0.lock().uncounted = false;
+        fence.refresh(true).await.unwrap();
+        assert_eq!(fence.status.borrow().speed.clone().and_then(|speed| speed.why), None);
+        // What cannot be limited where all is open is said as well, and stops nothing.
+        fence.wish.lock().lan.access = Access::Open;
+        host.0.lock().broken = Some("no right".into());
+        fence.gate().await.unwrap();
+        let speed = fence.status.borrow().speed.clone().unwrap();
+        assert_eq!(speed.why.as_deref(), Some("no right"));
     }
 
     #[tokio::test(start_paused = true)]

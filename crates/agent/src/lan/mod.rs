@@ -12,16 +12,21 @@
 //! not hold, or while one of its node's networks has no bridge where they hold: an engine in a virtual machine, or
 //! in a network namespace that is not known.
 //!
+//! The owner's limit of speed is in the same table. Where the kernel cannot count, the network is closed without it, and it
+//! is said that the limit is not kept.
+//!
 //! The table outlives the agent, as containers do. Rejected: a crate that speaks nftables' netlink, none of which
-//! has what is used here; iptables, which has no transaction over both versions of IP, and which others flush.
+//! has what is used here; iptables, which has no transaction over both versions of IP, and which others flush; `tc` for
+//! the limit of speed, whose queues would have to be put on each bridge as it comes and on the owner's own interface, need more
+//! of the kernel than many have, and do not fall with the table.
 
 mod changes;
 mod fence;
 mod firewall;
 mod resolvers;
 
-pub(crate) use fence::Fence;
-pub use fence::LanStatus;
+pub(crate) use fence::{Fence, Wish};
+pub use fence::{LanStatus, SpeedStatus};
 #[cfg(target_os = "linux")]
 pub use firewall::Nftables;
 pub use firewall::{Firewall, NoFirewall};
@@ -41,7 +46,8 @@ pub async fn lan_table_present(firewall: &dyn Firewall, node: NodeId) -> Result<
     Ok(firewall.listing(&table_name(node)).await?.is_some())
 }
 
-/// Removes a node's table, where it is there. Containers that still run reach the owner's network from then on.
+/// Removes a node's table, where it is there. Containers that still run reach the owner's network from then on, as fast
+/// as it goes.
 ///
 /// # Errors
 /// Why it may still be there.

@@ -2,7 +2,7 @@
 
 use crate::{AgentError, clock, error::Result, home::HomePaths};
 use lattice_identity::keyfile;
-use lattice_rules::{LanRule, Pause, Rules, Word};
+use lattice_rules::{Pause, Rules, Word};
 use std::{fs, io, path::Path, time::SystemTime};
 use tracing::warn;
 
@@ -67,14 +67,6 @@ pub(crate) fn word(paths: &HomePaths) -> Word {
     match rules {
         Ok(rules) => Word::Rules(Box::new(rules)),
         Err(problem) => Word::Broken(problem),
-    }
-}
-
-/// What containers may reach of the owner's network, as the file says: nothing where it cannot be read.
-pub(crate) fn lan_rule(paths: &HomePaths) -> LanRule {
-    match word(paths) {
-        Word::Rules(rules) => rules.rules().lan.clone(),
-        Word::Broken(_) => LanRule::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{config::AgentConfig, facts::Machine};
 use lattice_converge::{GpuOffer, NodePolicy};
 use lattice_model::{
     Bytes, Cpu,
-    machine::{GpuFacts, GpuState, GpuUnit},
+    machine::{Bandwidth, GpuFacts, GpuState, GpuUnit},
     resource::Capacity,
 };
 use lattice_rules::{Caps, Consent, Gpus, LanRule, Rules, Share, Word};
@@ -37,6 +37,11 @@ impl Lent {
     /// What containers may reach of the owner's network; of rules that cannot be read, nothing.
     pub(crate) const fn lan(&self) -> &LanRule {
         &self.lan
+    }
+
+    /// How fast work may send and receive. Of rules that cannot be read nothing runs anyway.
+    pub(crate) fn bandwidth(&self) -> Bandwidth {
+        self.caps.bandwidth.unwrap_or_default().0
     }
 
     /// Whether commands may be run in containers, and files copied.

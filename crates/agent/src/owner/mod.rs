@@ -5,6 +5,7 @@
 //! | `files` | `rules.toml` and `pause.json` in the agent's folder, read and replaced whole |
 //! | `lend` | what two files say together: `agent.toml` the most, `rules.toml` no more than that |
 //! | `warden` | the task that looks once a second, decides by [`lattice_rules`], and says so |
+//! | `speed` | what the agent itself sends and fetches, no faster than the owner allows |
 //! | `offline` | the same buttons while no agent runs |
 //!
 //! The warden tells the main loop ([`crate::event::Event::Owner`]), which stops and starts what runs; the
@@ -14,11 +15,13 @@
 mod files;
 mod lend;
 mod offline;
+mod speed;
 mod warden;
 
+pub(crate) use files::word;
 pub use files::{RulesFile, rules_of, save_rules, text_of};
-pub(crate) use files::{lan_rule, word};
 pub(crate) use lend::Lent;
 pub use offline::{Stopped, pause_offline, resume_offline};
+pub(crate) use speed::keep_speed;
 pub(crate) use warden::{Judgement, Order, Senses, Warden};
 pub use warden::{OwnerStatus, PauseStatus};

@@ -8,6 +8,7 @@ use crate::{
     error::{CloseReason, LinkError},
     message::{BulkFrame, ImagePartRequest, StreamId, TreePart, TreeRequest},
     proto::{self, bulk_client::BulkClient},
+    throttle::{Throttle, wait},
     wire::{self, WireError},
 };
 use bytes::Bytes;
@@ -16,7 +17,10 @@ use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tokio::{
+    sync::{Mutex as AsyncMutex, mpsc},
+    time::Instant,
+};
 
 /// How long the connection is kept when no stream is open.
 const IDLE: Duration = Duration::from_secs(30);
@@ -36,12 +40,24 @@ pub struct BulkDialer {
     idle: Duration,
     state: Arc<Mutex<State>>,
     dialling: Arc<AsyncMutex<()>>,
+    throttle: Throttle,
 }
 
 impl BulkDialer {
     /// Dials as the control connection is dialled.
     pub fn new(dialer: Arc<Dialer>) -> Self {
-        Self { dialer, idle: IDLE, state: Arc::default(), dialling: Arc::default() }
+        Self {
+            dialer,
+            idle: IDLE,
+            state: Arc::default(),
+            dialling: Arc::default(),
+            throttle: Throttle::default(),
+        }
+    }
+
+    /// How fast all of its streams together send and receive; without a limit until one is set.
+    pub const fn throttle(&self) -> &Throttle {
+        &self.throttle
     }
 
     /// The same with another time that an unused connection is kept.
@@ -92,6 +108,7 @@ impl BulkDialer {
                 reply.into_inner(),
                 connection.ended.clone(),
                 Some(Box::new(guard)),
+                self.throttle.clone(),
             )),
             Err(status) => Err(connection.refused(status).await),
         }
@@ -112,7 +129,7 @@ impl BulkDialer {
             Ok(reply) => reply.into_inner(),
             Err(status) => return Err(connection.refused(status).await),
         };
-        TreeReader::begin(parts, connection.ended.clone(), request.offset, guard).await
+        TreeReader::begin(parts, connection.ended.clone(), request.offset, guard, self.throttle.clone()).await
     }
 
     /// Fetches a part of an uploaded image that the node's goal names, from an offset on.
@@ -130,7 +147,7 @@ impl BulkDialer {
             Ok(reply) => reply.into_inner(),
             Err(status) => return Err(connection.refused(status).await),
         };
-        TreeReader::begin(parts, connection.ended.clone(), request.offset, guard).await
+        TreeReader::begin(parts, connection.ended.clone(), request.offset, guard, self.throttle.clone()).await
     }
 
     async fn connection(&self) -> Result<(Connection, Guard), LinkError> {
@@ -186,6 +203,9 @@ pub struct TreeReader {
     ended: Ended,
     size: u64,
     left: u64,
+    throttle: Throttle,
+    /// When what came last has had its time.
+    not_before: Option<Instant>,
     _guard: Guard,
 }
 
@@ -204,6 +224,7 @@ impl TreeReader {
         ended: Ended,
         offset: u64,
         guard: Guard,
+        throttle: Throttle,
     ) -> Result<Self, LinkError> {
         let size = match TreePart::try_from(next(&mut parts, &ended).await?)? {
             TreePart::Size(size) if size >= offset => size,
@@ -217,7 +238,7 @@ impl TreeReader {
                 return Err(WireError::Unexpected { got: "data", expected: "a size" }.into());
             }
         };
-        Ok(Self { parts, ended, size, left: size - offset, _guard: guard })
+        Ok(Self { parts, ended, size, left: size - offset, throttle, not_before: None, _guard: guard })
     }
 
     /// Bytes of the whole archive, or of the part of an image.
@@ -233,8 +254,10 @@ impl TreeReader {
         if self.left == 0 {
             return Ok(None);
         }
+        wait(self.not_before).await;
         match TreePart::try_from(next(&mut self.parts, &self.ended).await?)? {
             TreePart::Data(bytes) if bytes.len() as u64 <= self.left => {
+                self.not_before = self.throttle.received(bytes.len());
                 self.left -= bytes.len() as u64;
                 Ok(Some(bytes))
             }

@@ -12,6 +12,7 @@ use crate::{
         control_server::{self, ControlServer},
         enrollment_server::{self, EnrollmentServer},
     },
+    throttle::Throttle,
     version::{PROTOCOL, negotiate},
     wire::{self, WireError},
 };
@@ -213,7 +214,7 @@ impl bulk_server::Bulk for Context {
         let (shared, ended, incoming) = (self.shared.clone(), self.ended.clone(), request.into_inner());
         let (sender, queue) = mpsc::channel(bulk::QUEUE);
         self.shared.tasks.spawn(async move {
-            let channel = BulkChannel::new(sender, incoming, ended, None);
+            let channel = BulkChannel::new(sender, incoming, ended, None, Throttle::default());
             let closing = shared.closing.clone();
             closing.run_until_cancelled(shared.gateway.probe(peer, channel)).await
         });
@@ -232,7 +233,7 @@ impl bulk_server::Bulk for Context {
                 async { BulkFrame::try_from(next(&mut incoming, &ended).await?).map_err(Refusal::from) };
             let refusal = match timeout(shared.limits.first_message_timeout, first).await {
                 Ok(Ok(BulkFrame::Open(stream))) => {
-                    let channel = BulkChannel::new(sender, incoming, ended, None);
+                    let channel = BulkChannel::new(sender, incoming, ended, None, Throttle::default());
                     return shared.gateway.bulk(peer, stream, channel).await;
                 }
                 Ok(Ok(_)) => WireError::Unexpected { got: "another frame", expected: "Open" }.into(),

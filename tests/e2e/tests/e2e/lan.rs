@@ -39,7 +39,7 @@ const OWNERS_6: [(&str, &str); 3] = [
 
 /// A shell on the node.
 #[track_caller]
-fn on_node(bed: &Bed, text: &str) -> String {
+pub(super) fn on_node(bed: &Bed, text: &str) -> String {
     let mut command = bed.node("n1").machine().command("sh").unwrap();
     let output = command.args(["-euc", &format!("PATH=$PATH:/usr/sbin:/sbin; {text}")]).output().unwrap();
     let words = String::from_utf8_lossy(&output.stdout).trim().to_owned();
@@ -49,20 +49,20 @@ fn on_node(bed: &Bed, text: &str) -> String {
 
 /// The owner changes the rules of the node.
 #[track_caller]
-fn rules(bed: &Bed, changes: &[&str]) {
+pub(super) fn rules(bed: &Bed, changes: &[&str]) {
     let args: Vec<&str> = ["rules", "set"].iter().chain(changes).copied().collect();
     let output = bed.node("n1").agent_command(&args).unwrap().output().unwrap();
     assert!(output.status.success(), "{changes:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn status(bed: &Bed) -> Value {
+pub(super) fn status(bed: &Bed) -> Value {
     let output = bed.node("n1").agent_command(&["status", "-o", "json"]).unwrap().output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
 /// The running container of a service.
 #[track_caller]
-fn container(bed: &Bed, stack: &str, service: &str) -> String {
+pub(super) fn container(bed: &Bed, stack: &str, service: &str) -> String {
     until(&format!("a container of {stack}/{service} runs"), PATIENCE, || {
         let filter = format!("label=lattice.workload=default/{stack}/{service}");
         let ids = bed.docker("n1", &["ps", "--quiet", "--no-trunc", "--filter", &filter]);
