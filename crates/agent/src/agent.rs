@@ -35,10 +35,11 @@ use crate::{
     health::{Health, Monitor},
     home::Home,
     images::Images,
-    lan::{Fence, Firewall},
+    lan::{Fence, Firewall, Wish},
+    last_words::LastWords,
     local_api,
     machine::Roots,
-    owner::{self, Judgement, Senses, Warden},
+    owner::{self, Judgement, Lent, Senses, Warden},
     power::{Felt, Keeper},
     secrets::SecretsDir,
     session::{LinkStatus, Session},
@@ -185,8 +186,10 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     trees.clear_leftovers();
     let images = Arc::new(Images::open(paths.images(), Arc::clone(&runtime), events.clone()));
     images.clear_leftovers();
-    let rule = owner::lan_rule(&paths);
-    let fence = Fence::begin(identity.node, Arc::clone(&runtime), firewall, own_machine, rule).await;
+    // Of rules that cannot be read: the network is closed.
+    let wish = Wish::of(&Lent::new(config.clone(), &owner::word(&paths)));
+    let fence = Fence::begin(identity.node, Arc::clone(&runtime), firewall, own_machine, wish).await;
+    let words = LastWords::default();
     let executor = Executor {
         node: identity.node,
         fence: Arc::clone(&fence),
@@ -200,6 +203,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         relist: Arc::clone(&relist),
         tasks: tasks.clone(),
         stop: stop.clone(),
+        words: words.clone(),
     };
     let secrets_path =
         secrets.as_ref().as_ref().map_or_else(|_| "/run/lattice-agent".into(), SecretsDir::path);
@@ -304,6 +308,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         events: events.clone(),
         relist,
         status: engine_status,
+        words,
     };
     let session = Session::new(
         Arc::clone(&disk),
@@ -325,6 +330,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
     // Before anything is fetched.
     trees.reach(session.bulk());
     images.reach(session.bulk());
+    spawn(&tasks, &stop, owner::keep_speed(session.bulk().throttle().clone(), lent.clone()));
     spawn(&tasks, &stop, Arc::clone(&images).tend(lent_for_images, machines_for_images));
     spawn(&tasks, &stop, watcher.run());
     let prober = Prober {

@@ -6,6 +6,7 @@ use crate::{
     clock,
     error::chain,
     event::{Event, Tickets},
+    last_words::LastWords,
     trees::Trees,
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -56,6 +57,7 @@ pub(crate) struct Watcher {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) relist: Arc<Notify>,
     pub(crate) status: watch::Sender<EngineStatus>,
+    pub(crate) words: LastWords,
 }
 
 type Looked = (ContainerId, u64, Result<Option<lattice_model::container::ContainerSeen>>);
@@ -169,17 +171,21 @@ impl Watcher {
 
     async fn look(&self, id: ContainerId) -> Looked {
         let ticket = self.tickets.take();
-        let seen = self.runtime.inspect(&id).await;
+        let mut seen = self.runtime.inspect(&id).await;
+        if let Ok(Some(seen)) = &mut seen {
+            self.words.put(&*self.runtime, seen).await;
+        }
         (id, ticket, seen)
     }
 
     async fn list(&self) -> Result<(u64, Listing)> {
         let ticket = self.tickets.take();
-        let (containers, networks, volumes) = futures::try_join!(
+        let (mut containers, networks, volumes) = futures::try_join!(
             self.runtime.list(self.node),
             self.runtime.list_networks(self.node),
             self.runtime.list_volumes(self.node),
         )?;
+        self.words.put_all(&*self.runtime, &mut containers).await;
         let trees = Arc::clone(&self.trees);
         let trees = tokio::task::spawn_blocking(move || trees.list()).await.unwrap_or_default();
         Ok((ticket, Listing { containers, networks, volumes, trees }))

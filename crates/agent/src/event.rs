@@ -119,6 +119,7 @@ mod tests {
             out_of_memory: false,
             error: None,
             ports: vec![],
+            last_words: None,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     gpu::Gpus,
     images::Images,
     lan::Fence,
+    last_words::LastWords,
     secrets::SecretsDir,
     trees::Trees,
 };
@@ -43,6 +44,7 @@ pub(crate) struct Executor {
     pub(crate) relist: Arc<Notify>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
+    pub(crate) words: LastWords,
 }
 
 /// How often it is looked how far an image is.
@@ -228,7 +230,10 @@ impl Executor {
 
     async fn look(&self, container: ContainerId) -> Ended {
         let ticket = self.tickets.take();
-        let seen = self.runtime.inspect(&container).await.map_err(failure)?.map(Box::new);
+        let mut seen = self.runtime.inspect(&container).await.map_err(failure)?.map(Box::new);
+        if let Some(seen) = &mut seen {
+            self.words.put(&*self.runtime, seen).await;
+        }
         Ok((Outcome::Seen(seen.clone()), Some((container, seen)), ticket))
     }
 }

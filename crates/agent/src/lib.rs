@@ -29,6 +29,7 @@ mod health;
 mod home;
 mod images;
 mod lan;
+mod last_words;
 mod leave;
 mod local_api;
 mod log;
@@ -58,7 +59,7 @@ pub use health::Health;
 pub use home::{Hold, Home, HomePaths, Identity, PendingJoin, default_home};
 #[cfg(target_os = "linux")]
 pub use lan::Nftables;
-pub use lan::{Firewall, LanStatus, NoFirewall, lan_table_present, remove_lan_table};
+pub use lan::{Firewall, LanStatus, NoFirewall, SpeedStatus, lan_table_present, remove_lan_table};
 pub use lattice_gpu;
 pub use lattice_identity::{JoinToken, ServerAddress};
 pub use lattice_model::{Duration, Timestamp};

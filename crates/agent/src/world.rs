@@ -8,6 +8,7 @@ use crate::{
     executor::Executor,
     images::Images,
     lan::Fence,
+    last_words::LastWords,
     trees::Trees,
 };
 use lattice_converge::{AllocationRecord, Effect, Folders, Input, NodePolicy, Outcome, Reconciler};
@@ -88,9 +89,19 @@ async fn process(engine: &Simulated, records: BTreeMap<AllocationId, AllocationR
         relist: Arc::clone(&relist),
         tasks: TaskTracker::new(),
         stop: CancellationToken::new(),
+        words: LastWords::default(),
     };
     let status = watch::channel(EngineStatus::unknown()).0;
-    let watcher = Watcher { node: node(), runtime, trees, tickets, events, relist, status };
+    let watcher = Watcher {
+        node: node(),
+        runtime,
+        trees,
+        tickets,
+        events,
+        relist,
+        status,
+        words: LastWords::default(),
+    };
     Process {
         reconciler: Reconciler::new(node(), policy, folders, records),
         executor,

@@ -532,7 +532,14 @@ fn how_it_ended(seen: &ContainerSeen) -> String {
             "it was killed for using more memory than its limit; raise the limit or use less".into()
         }
         (false, _, Some(error)) if !error.is_empty() => format!("it could not be started: {error}"),
-        (false, Some(code), _) => format!("it ended with exit code {code}"),
+        (false, Some(code), _) => match &seen.last_words {
+            // As runc says it where it finds out in the container: the engine takes that for the program's words.
+            Some(words) if words.contains("exec format error") => format!(
+                "its image is made for another kind of machine than this one: build it for this kind, or say which with `platform:` (it ended with exit code {code}: {words})"
+            ),
+            Some(words) => format!("it ended with exit code {code}; it wrote last: {words}"),
+            None => format!("it ended with exit code {code}"),
+        },
         (false, None, _) => "it ended".into(),
     }
 }

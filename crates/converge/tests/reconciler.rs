@@ -122,6 +122,26 @@ fn jobs_end() {
     }
 }
 
+/// What a container wrote last is part of the reason, and what the kernel could not run is said in words that help.
+#[test]
+fn what_failed_says_its_last_words() {
+    let why = |words: Option<&str>| {
+        let mut world =
+            met(&goal([allocation("job", |a| a.spec = spec(|s| s.restart = RestartPolicy::Never))]));
+        world.die(id(1), 1);
+        let mut seen = world.container(id(1)).unwrap().clone();
+        seen.last_words = words.map(str::to_owned);
+        world.containers.insert(seen.id.clone(), seen.clone());
+        world.input(Input::Container(Box::new(seen)));
+        world.settle();
+        world.status(id(1)).reason.unwrap()
+    };
+    assert_eq!(why(None), "it ended with exit code 1");
+    assert_eq!(why(Some("no database | bye")), "it ended with exit code 1; it wrote last: no database | bye");
+    let foreign = why(Some("exec /program: exec format error"));
+    assert!(foreign.contains("another kind of machine") && foreign.contains("platform:"), "{foreign}");
+}
+
 #[test]
 fn dependencies_are_waited_for() {
     let mut world = met(&goal([
@@ -331,6 +351,7 @@ fn what_is_not_ours_is_left_alone() {
         out_of_memory: false,
         error: None,
         ports: vec![],
+        last_words: None,
     };
     let other = lattice_model::NodeId::from_random(2).to_string();
     let theirs = id(3).to_string();

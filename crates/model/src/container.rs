@@ -221,6 +221,8 @@ pub struct ContainerSeen {
     pub error: Option<String>,
     /// The ports that it was made with.
     pub ports: Vec<PublishedPort>,
+    /// What it wrote last before it failed, cut to a line; nothing where that is not known.
+    pub last_words: Option<String>,
 }
 
 impl ContainerSeen {
@@ -238,6 +240,7 @@ impl ContainerSeen {
             out_of_memory: false,
             error: None,
             ports: config.ports,
+            last_words: None,
         }
     }
 

@@ -108,6 +108,7 @@ mod tests {
             out_of_memory: false,
             error: None,
             ports: Vec::new(),
+            last_words: None,
         }
     }
 

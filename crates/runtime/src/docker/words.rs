@@ -95,6 +95,8 @@ pub(super) fn seen(inspected: ContainerInspectResponse) -> Option<ContainerSeen>
         out_of_memory: raw.oom_killed.unwrap_or(false),
         error: raw.error.filter(|error| !error.is_empty()),
         ports: inspected.host_config.and_then(|host| host.port_bindings).map(ports_of).unwrap_or_default(),
+        // Of the log, which is another question.
+        last_words: None,
     })
 }
 

@@ -69,6 +69,7 @@ pub(crate) async fn pinned(core: &Core, key: &StackKey, spec: &StackSpec) -> (St
         let node = able(core, &snapshot, &pool);
         asked.insert((workload.image.clone(), pool), node);
     }
+    let counted: BTreeMap<_, _> = asked.iter().map(|(what, node)| (what.clone(), node.is_some())).collect();
     let questions = asked.into_iter().filter_map(|(what, node)| Some((what, node?))).map(
         async |((image, pool), node)| {
             let login = login(core, &snapshot, &key.project, &image);
@@ -90,6 +91,13 @@ pub(crate) async fn pinned(core: &Core, key: &StackKey, spec: &StackSpec) -> (St
         let before =
             before.and_then(|row| row.spec.pin.clone()).filter(|pin| pin.from == ImageSource::Registry);
         let image = &workload.image;
+        let unasked = match counted.get(&(image.clone(), pool.clone())) {
+            Some(true) => None,
+            Some(false) => Some(format!(
+                "no node of the pool {pool} that can ask for it is connected; deploy again when one is"
+            )),
+            None => Some(format!("no more than {MOST} services are looked after at a time")),
+        };
         workload.pin = match (answers.get(&(image.clone(), pool)), before) {
             (Some(Answer::Found(ImageFound { digest, platforms })), before) => {
                 // The same digest is the same image, whatever another node could tell of it.
@@ -105,7 +113,21 @@ pub(crate) async fn pinned(core: &Core, key: &StackKey, spec: &StackSpec) -> (St
                 ));
                 Some(before)
             }
-            (None, before) => before,
+            (None, Some(before)) => {
+                let why = unasked.unwrap_or_default();
+                warnings.push(format!(
+                    "{name} stays with {}, whatever {image} stands for now: {why}",
+                    before.digest
+                ));
+                Some(before)
+            }
+            (None, None) => {
+                let why = unasked.unwrap_or_default();
+                warnings.push(format!(
+                    "{name} is not pinned to a digest, so each node takes what {image} stands for when it fetches it: {why}"
+                ));
+                None
+            }
             (Some(Answer::Local), _) => None,
             (Some(Answer::Failed(why)), None) => {
                 warnings.push(format!(

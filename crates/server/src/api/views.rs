@@ -10,6 +10,7 @@ use lattice_api::{
 };
 use lattice_model::{
     Duration, NodeId, NodeName, StackKey, WorkloadKey,
+    health::{Condition, ConditionKind, Level},
     report::{AllocationState, AllocationStatus, Health},
     resource::{Allocation, Approval, Intent, Node, PresenceState, Stack, Volume, Workload},
     unit::{Bytes, Cpu},
@@ -116,7 +117,25 @@ pub(crate) fn allocation(snapshot: &Snapshot, allocation: &Allocation) -> Alloca
             ..allocation.status.clone()
         };
     }
+    let planned = allocation.status.state == AllocationState::Assigned;
+    if let Some(row) = row.filter(|_| planned && allocation.status.reason.is_none()) {
+        view.status.reason = not_taken(&row.name, &row.conditions, heard);
+    }
     view
+}
+
+/// Why a node has not taken up yet what is planned for it, where that is known.
+fn not_taken(name: &NodeName, conditions: &[Condition], heard: bool) -> Option<String> {
+    if !heard {
+        return Some(format!("{name} is not connected; it hears of it when it is back"));
+    }
+    let full = |one: &&Condition| {
+        one.level == Level::Bad && matches!(one.kind, ConditionKind::Disk | ConditionKind::DiskErrors)
+    };
+    let condition = conditions.iter().find(full)?;
+    Some(format!(
+        "{name} cannot take it up, as its disk is in trouble; it does once that is mended ({condition})"
+    ))
 }
 
 /// A workload with its instances.
@@ -165,4 +184,29 @@ pub(crate) fn volume(snapshot: &Snapshot, volume: &Volume) -> VolumeView {
         .map(|row| row.key.workload.clone())
         .collect();
     VolumeView::of(volume, node, users)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lattice_model::{Timestamp, health::Reason};
+
+    #[test]
+    fn what_is_planned_and_not_taken_up_says_why() {
+        let name = NodeName::new("n1").unwrap();
+        let condition = |kind, level| Condition {
+            kind,
+            level,
+            since: Timestamp(1),
+            reason: Reason::LowSpace,
+            message: "0 B are free".into(),
+        };
+        let fine =
+            [condition(ConditionKind::Disk, Level::Warning), condition(ConditionKind::Cpu, Level::Bad)];
+        assert_eq!(not_taken(&name, &fine, true), None, "it is about to");
+        let full = [condition(ConditionKind::Disk, Level::Bad)];
+        let why = not_taken(&name, &full, true).unwrap();
+        assert!(why.contains("n1 cannot take it up") && why.contains("0 B are free"), "{why}");
+        assert!(not_taken(&name, &full, false).unwrap().contains("not connected"));
+    }
 }

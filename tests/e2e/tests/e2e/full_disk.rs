@@ -114,6 +114,11 @@ fn a_node_without_a_byte_left() {
         }
     });
     let _ = bed.lattice(&["node", "show", "n1"]).ok().says(&["disk: low_space (bad)"]);
+    // What is planned for it says what it waits for, whether the agent could tell or the server has to.
+    for one in bed.allocations("t") {
+        let why = one.status.reason.as_deref().unwrap_or_default();
+        assert!(why.contains("disk") || why.contains("space"), "{one:#?}");
+    }
     assert_eq!(calm(&bed).as_ref(), Some(&before), "what runs runs on");
     // The agent dies in the middle of it, and comes back to the same.
     node.kill_agent().unwrap();

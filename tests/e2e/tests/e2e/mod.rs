@@ -9,6 +9,7 @@ mod first_light;
 mod full_disk;
 mod hard;
 mod health;
+mod hours;
 mod identity;
 mod images;
 mod import;
@@ -24,6 +25,7 @@ mod reset;
 mod rollouts;
 mod secrets;
 mod service;
+mod speed;
 mod stranger;
 mod untouched;
 

@@ -38,9 +38,15 @@ fn what_fails_is_taken_back_and_what_came_up_is_gone_back_to() {
     let _ = cluster.deploy("s", &version("one", RUNS, ""), &[]).ok();
     let first = cluster.starts("s");
     // At once: the first one is still being watched, and is what to come back to all the same.
-    let failed = cluster.deploy("s", &version("two", "exit 3", ""), &[]).ended(1);
+    let failed = cluster.deploy("s", &version("two", "echo no $$WORD here; exit 3", ""), &[]).ended(1);
     let _ = failed.says(&["web", "it was taken back", "exit code 3"]);
     cluster.serving("s", 3);
+    // Its container and its log are gone; what it wrote last is kept with what happened.
+    let told = cluster.events("s");
+    let last = |event: &lattice_api::EventView| {
+        event.cause.as_deref().is_some_and(|why| why.contains("exit code 3") && why.contains("no two here"))
+    };
+    assert!(told.iter().any(last), "{told:#?}");
     let stayed = cluster.starts("s").iter().filter(|run| first.contains(run)).count();
     assert_eq!(stayed, 2, "what was not replaced yet runs on");
     let _ = cluster.lattice(&["rollout", "status", "s"]).ok().says(&[
