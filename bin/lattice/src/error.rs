@@ -31,6 +31,9 @@ pub(crate) enum CliError {
     /// It did not work.
     #[error("{0}")]
     Failed(String),
+    /// Somebody pressed Ctrl-C.
+    #[error("{0}")]
+    Interrupted(&'static str),
     /// Whoever read our output has gone, `head` for example. Not worth a word.
     #[error("standard output was closed")]
     StdoutClosed,
@@ -60,6 +63,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             CliError::Usage(_) | CliError::Ambiguous { .. } => USAGE,
             CliError::NotFound { .. } => NOT_FOUND,
             CliError::Failed(_) => FAILED,
+            CliError::Interrupted(_) => INTERRUPTED,
             CliError::StdoutClosed => 0,
         };
     }

@@ -23,6 +23,7 @@
 
 use crate::{
     AgentConfig, AgentError, LogRing,
+    builds::Builds,
     census::{Census, Told},
     clock::{self, ServerClock},
     disk::{Disk, Saves, has_room},
@@ -300,6 +301,18 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         machine: machines.clone(),
     };
     spawn(&tasks, &stop, keeper.run());
+    let builds = Arc::new(Builds {
+        node: identity.node,
+        runtime: Arc::clone(&runtime),
+        fence: Arc::clone(&fence),
+        images: Arc::clone(&images),
+        lent: lent.clone(),
+        owner: owner.clone(),
+        machine: machines.subscribe(),
+        folder: paths.images(),
+        place: Arc::default(),
+    });
+    spawn(&tasks, &stop, Arc::clone(&builds).clear_leftovers());
     let watcher = Watcher {
         node: identity.node,
         runtime: Arc::clone(&runtime),
@@ -325,6 +338,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         events.clone(),
         reports_ready,
         link_status,
+        builds,
         stop.clone(),
     )?;
     // Before anything is fetched.

@@ -11,7 +11,10 @@ use crate::{
 };
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use lattice_converge::Listing;
-use lattice_model::{NodeId, Timestamp, container::ContainerId};
+use lattice_model::{
+    NodeId, Timestamp,
+    container::{ContainerId, LABEL_BUILD},
+};
 use lattice_runtime::{EngineEventKind, Result, Runtime, RuntimeError};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -186,6 +189,8 @@ impl Watcher {
             self.runtime.list_volumes(self.node),
         )?;
         self.words.put_all(&*self.runtime, &mut containers).await;
+        // Those of builds are nobody's in a goal, and go with their build.
+        let networks = networks.into_iter().filter(|n| !n.labels.contains_key(LABEL_BUILD)).collect();
         let trees = Arc::clone(&self.trees);
         let trees = tokio::task::spawn_blocking(move || trees.list()).await.unwrap_or_default();
         Ok((ticket, Listing { containers, networks, volumes, trees }))

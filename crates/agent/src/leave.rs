@@ -62,6 +62,7 @@ pub async fn remove_belongings(
         runtime.remove(&container.id, true).await
     }))
     .await?;
+    runtime.clear_builds(node).await?;
     for network in runtime.list_networks(node).await? {
         runtime.remove_network(node, &network.name).await?;
     }

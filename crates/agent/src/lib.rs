@@ -12,6 +12,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod agent;
+mod builds;
 mod census;
 mod certificate;
 mod clock;

@@ -10,6 +10,7 @@
 use crate::{
     AgentConfig,
     agent::Snapshot,
+    builds::Builds,
     census::Told,
     certificate::{self, Validity},
     clock::{self, ServerClock},
@@ -173,6 +174,14 @@ pub(crate) struct Session {
     load: Load,
 }
 
+/// What this agent can do beyond its version. Where the owner lets nobody build, that is not said; a rule that
+/// changes meanwhile is kept all the same.
+fn capabilities(lent: &Lent) -> Vec<String> {
+    let always = ["logs", "exec", "secrets", "trees", "images", lattice_link::message::RESOLVES];
+    let builds = lent.builds().then_some(lattice_link::message::BUILDS);
+    always.into_iter().chain(builds).map(String::from).collect()
+}
+
 impl Session {
     #[allow(clippy::too_many_arguments, reason = "called once, by the agent that has them all")]
     pub(crate) fn new(
@@ -190,6 +199,7 @@ impl Session {
         events: mpsc::Sender<Event>,
         reports_ready: Arc<Notify>,
         status: watch::Sender<LinkStatus>,
+        builds: Arc<Builds>,
         stop: CancellationToken,
     ) -> Result<Self> {
         let slot = CertSlot::empty();
@@ -203,6 +213,7 @@ impl Session {
             Arc::clone(&runtime),
             events.clone(),
             lent.clone(),
+            builds,
             stop,
         ));
         let ratchet = AgentRatchet::new(disk.home().ratchet()?);
@@ -354,9 +365,7 @@ impl Session {
         let hello = Hello {
             protocol: PROTOCOL,
             agent_version: crate::VERSION.to_owned(),
-            capabilities: ["logs", "exec", "secrets", "trees", "images", lattice_link::message::RESOLVES]
-                .map(String::from)
-                .to_vec(),
+            capabilities: capabilities(&lent),
             facts: facts.clone(),
             capacity,
             goal,

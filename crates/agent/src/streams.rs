@@ -1,7 +1,7 @@
-//! Logs and commands: what the server asks for in the session, answered over the bulk connection.
-//! Only containers of allocations that the goal names are reached.
+//! Logs, commands and builds: what the server asks for in the session, answered over the bulk connection.
+//! Only containers of allocations that the goal names are reached; builds are in [`crate::builds`].
 
-use crate::{event::Event, owner::Lent};
+use crate::{builds::Builds, event::Event, owner::Lent};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use lattice_link::{
@@ -41,6 +41,7 @@ pub(crate) struct Streams {
     runtime: Arc<dyn Runtime>,
     events: mpsc::Sender<Event>,
     lent: watch::Receiver<Arc<Lent>>,
+    builds: Arc<Builds>,
     stop: CancellationToken,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
@@ -66,6 +67,7 @@ impl Streams {
         runtime: Arc<dyn Runtime>,
         events: mpsc::Sender<Event>,
         lent: watch::Receiver<Arc<Lent>>,
+        builds: Arc<Builds>,
         stop: CancellationToken,
     ) -> Self {
         let (places, refusals) = (Semaphore::new(MAX_STREAMS), Semaphore::new(MAX_REFUSALS));
@@ -75,6 +77,7 @@ impl Streams {
             runtime,
             events,
             lent,
+            builds,
             stop,
             places: Arc::new(places),
             refusals: Arc::new(refusals),
@@ -131,6 +134,7 @@ impl Streams {
             StreamRequest::Files(request) => self.files(request, &send, &mut recv).await?,
             StreamRequest::Volume(request) => self.volume(request, &send, &mut recv).await?,
             StreamRequest::Resolve(request) => self.resolve(request, &send).await?,
+            StreamRequest::Build(request) => self.builds.answer(request, &send, &mut recv).await?,
         };
         send.close(end).await?;
         linger(recv).await;

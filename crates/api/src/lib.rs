@@ -24,6 +24,7 @@
 
 pub mod allocation;
 pub mod backup;
+mod build;
 pub mod cluster;
 pub mod error;
 pub mod image;
@@ -38,6 +39,7 @@ pub mod user;
 
 pub use allocation::*;
 pub use backup::*;
+pub use build::{BuildRecord, BuildStart};
 pub use cluster::*;
 pub use error::{ErrorBody, ErrorCode, Problem};
 pub use image::{ImageView, LayerView, MAX_IMAGE_CONFIG_BYTES};

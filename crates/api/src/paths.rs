@@ -149,6 +149,8 @@ routes! {
     IMAGES, images(project) = "/v1/projects/{project}/images";
     /// `GET`: [`ImageView`](crate::ImageView). `PUT` of its configuration: [`ImageView`](crate::ImageView). `digest` is the image's id.
     IMAGE, image(project, digest) = "/v1/projects/{project}/images/{digest}";
+    /// `POST` [`BuildStart`](crate::BuildStart): `application/x-ndjson`, see [`BuildRecord`](crate::BuildRecord).
+    BUILDS, builds(project) = "/v1/projects/{project}/builds";
     /// `GET` ?[`EventQuery`](crate::EventQuery): list of [`EventView`](crate::EventView), oldest first.
     EVENTS, events() = "/v1/events";
     /// `GET` ?[`AuditQuery`](crate::AuditQuery): list of [`AuditView`](crate::AuditView), oldest first.

@@ -3,11 +3,12 @@
 use crate::{
     client::{Client, NO_QUERY},
     error::{ClientError, refusal},
+    stream::{BuildStream, Open},
 };
 use bytes::Bytes;
 use futures::Stream;
 use hyper::Method;
-use lattice_api::{ImageView, LayerView, List, paths};
+use lattice_api::{BuildStart, ImageView, LayerView, List, paths};
 use lattice_model::{ProjectName, spec::ImageDigest};
 use std::io;
 
@@ -52,6 +53,15 @@ impl Client {
         let path = paths::layer(project, digest);
         let (response, _connection) = self.send_stream(&path, "application/zstd", frame).await?;
         self.read(response).await
+    }
+
+    /// Builds an image on a node, of a tree that is uploaded.
+    pub async fn build(&self, project: &ProjectName, start: &BuildStart) -> Result<BuildStream, ClientError> {
+        let body = serde_json::to_vec(start).map_err(|error| ClientError::json(&error))?;
+        let path = paths::builds(project);
+        let (response, connection) =
+            self.send(Method::POST, &path, Some("application/json"), body.into()).await?;
+        Ok(BuildStream::new(Open { body: response.into_body(), _connection: connection }))
     }
 
     /// Takes in an image whose layers are uploaded, by its configuration.

@@ -27,4 +27,4 @@ pub use endpoint::{ApiToken, Endpoint, Https};
 pub use error::ClientError;
 pub use exec::{ExecOutput, ExecReceiver, ExecSender, ExecSession};
 pub use home::{API_SOCKET, default_home};
-pub use stream::{ByteStream, LogStream, MAX_LOG_RECORD, MAX_WATCH_EVENT, WatchStream};
+pub use stream::{BuildStream, ByteStream, LogStream, MAX_LOG_RECORD, MAX_WATCH_EVENT, WatchStream};

@@ -6,7 +6,9 @@ use crate::error::ClientError;
 use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use lattice_api::{Bookmark, ErrorBody, LogRecord, SSE_BOOKMARK, SSE_CHANGE, SSE_ERROR, WatchItem};
+use lattice_api::{
+    Bookmark, BuildRecord, ErrorBody, LogRecord, SSE_BOOKMARK, SSE_CHANGE, SSE_ERROR, WatchItem,
+};
 
 /// The most bytes of one log record.
 pub const MAX_LOG_RECORD: usize = 1 << 20;
@@ -57,6 +59,38 @@ impl ByteStream {
     /// The next piece; `None` at the end. A connection that breaks is an error and not an end. Cancel safe.
     pub async fn next(&mut self) -> Option<Result<Bytes, ClientError>> {
         self.open.chunk().await
+    }
+}
+
+/// What a build on a node says, as it comes. Dropping it ends the build.
+pub struct BuildStream {
+    open: Open,
+    lines: Lines,
+}
+
+impl BuildStream {
+    pub(crate) fn new(open: Open) -> Self {
+        Self { open, lines: Lines::new(MAX_LOG_RECORD) }
+    }
+
+    /// The next record; `None` at the end, which is one only behind [`BuildRecord::Done`] or
+    /// [`BuildRecord::Failed`]. Cancel safe.
+    pub async fn next(&mut self) -> Option<Result<BuildRecord, ClientError>> {
+        loop {
+            match self.lines.next() {
+                Err(error) => return Some(Err(error)),
+                Ok(Some(line)) if line.is_empty() => {}
+                Ok(Some(line)) => {
+                    return Some(serde_json::from_slice(&line).map_err(|error| ClientError::json(&error)));
+                }
+                Ok(None) => match self.open.chunk().await {
+                    Some(Ok(chunk)) => self.lines.push(&chunk),
+                    Some(Err(error)) => return Some(Err(error)),
+                    None if self.lines.is_empty() => return None,
+                    None => return Some(Err(ClientError::protocol("the stream ends within a line"))),
+                },
+            }
+        }
     }
 }
 

@@ -188,6 +188,25 @@ impl NodePolicy {
     }
 }
 
+impl NodePolicy {
+    /// Why no image of this project is built here that begins from these others; nothing where it may be. What is
+    /// built counts as uploaded, and is judged when it is to run.
+    pub fn refuse_build(&self, project: &ProjectName, bases: &BTreeSet<String>) -> Option<String> {
+        if let Some(projects) = &self.projects
+            && !projects.contains(project)
+        {
+            return Some(format!("the owner of this machine does not run work of project {project}"));
+        }
+        let images = self.images.as_ref()?;
+        let foreign = |base: &&String| !images.iter().any(|pattern| is_image(pattern, base));
+        let base = bases.iter().find(foreign)?;
+        Some(format!(
+            "the owner of this machine does not run the image {}, which is built from (consent.images in rules.toml)",
+            whole_name(base)
+        ))
+    }
+}
+
 /// The image's name in the owner's eyes, unless he runs it. What an uploaded image is called proves nothing, as whoever
 /// uploads it chooses that: it counts as `uploaded/NAME`, or by its id. Neither does a name that the engine would
 /// take for the id of any image that it has.
@@ -262,6 +281,20 @@ mod tests {
 
     fn names(names: &[&str]) -> BTreeSet<String> {
         names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_is_built_begins_from_images_that_the_owner_runs() {
+        let mut policy = NodePolicy::lending(Cpu(1000), Bytes(1 << 30));
+        let (one, other) = ("one".parse().unwrap(), "other".parse().unwrap());
+        let bases = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        assert_eq!(policy.refuse_build(&one, &bases(&["x"])), None);
+        policy.projects = Some([ProjectName::default_project(), "one".parse().unwrap()].into());
+        assert!(policy.refuse_build(&other, &bases(&[])).unwrap().contains("project other"));
+        policy.images = Some(["docker.io/library/*".to_owned()].into());
+        assert_eq!(policy.refuse_build(&one, &bases(&["busybox:1", "node"])), None);
+        let refused = policy.refuse_build(&one, &bases(&["busybox", "ghcr.io/x/y:1"])).unwrap();
+        assert!(refused.contains("ghcr.io/x/y:1"), "{refused}");
     }
 
     #[test]

@@ -13,6 +13,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The most bytes of one that is read.
 pub const MAX_DOCKERFILE: u64 = 256 << 10;
 
+/// What a Dockerfile is called among what it is built from, where it is none of these files: `COPY . .` leaves it out.
+pub const OWN_DOCKERFILE: &str = ".lattice.Dockerfile";
+
 /// What a Dockerfile says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dockerfile {

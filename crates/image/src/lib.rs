@@ -25,7 +25,7 @@ mod saved;
 
 pub use archive::{Part, archive, known_layers, loaded_name};
 pub use config::{Config, MAX_CONFIG, MAX_LAYERS, without_label};
-pub use dockerfile::{Dockerfile, MAX_DOCKERFILE};
+pub use dockerfile::{Dockerfile, MAX_DOCKERFILE, OWN_DOCKERFILE};
 pub use error::{ImageError, Result};
 pub use frame::{Frame, LEVEL, MAX_LAYER, check, compress};
 pub use pieces::Pieces;

@@ -3,8 +3,8 @@
 use crate::error::Refusal;
 use bytes::Bytes;
 use lattice_model::{
-    AllocationId, ClusterId, Duration, GoalId, NodeId, NodeName, SealedGoal, Standing, Timestamp, TokenId,
-    VolumeName,
+    AllocationId, ClusterId, Cpu, Duration, GoalId, NodeId, NodeName, ProjectName, SealedGoal, Standing,
+    Timestamp, TokenId, VolumeName,
     goal::RegistryLogin,
     health::Condition,
     report::{AllocationStatus, Report},
@@ -304,6 +304,95 @@ pub enum StreamRequest {
     /// What an image's name stands for in its registry: an [`ImageFound`] up as JSON, or the exit code
     /// [`LOCAL_IMAGE`]. Only of an agent that says [`RESOLVES`].
     Resolve(ResolveRequest),
+    /// An image to be built: the archive of its context by [`channel::STDIN`] down, output by
+    /// [`channel::STDOUT`] up. Then [`BuildSaid::Built`] by [`channel::CONTROL`] up, [`BuildWants`] down, and
+    /// for each layer that is wanted [`BuildSaid::Layer`] and its frame of zstd by [`channel::LAYER`] up; at last
+    /// the configuration by [`channel::CONFIG`], and the exit code 0. Only of an agent that says [`BUILDS`].
+    Build(BuildRequest),
+}
+
+/// The capability to answer [`StreamRequest::Build`].
+pub const BUILDS: &str = "build";
+/// How long an agent builds at the most, fetching of what it begins from and handing over included.
+pub const BUILD_TIME: std::time::Duration = std::time::Duration::from_secs(30 * 60);
+
+/// An image to be built.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildRequest {
+    /// Whose it is.
+    pub project: ProjectName,
+    /// The archive that comes.
+    pub context: TreeDigest,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The Dockerfile's name in it.
+    pub dockerfile: String,
+    /// The stage that is wanted; the last one unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Variables of the build. They may be confidential.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub args: BTreeMap<String, String>,
+    /// Labels of the image.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// What it is made for, as `os/arch`; the node's own unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// Whether its steps have a network.
+    pub network: bool,
+    /// Further names for its steps, as `name:address`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra_hosts: Vec<String>,
+    /// The size of `/dev/shm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shm: Option<lattice_model::Bytes>,
+    /// Whether what it begins from is fetched anew where a registry has it.
+    #[serde(default)]
+    pub pull: bool,
+    /// Processor that a step may have; the node gives no more than it lends.
+    pub cpu: Cpu,
+    /// Memory that a step may have.
+    pub memory: lattice_model::Bytes,
+    /// Who fetches what it begins from, by registry.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logins: BTreeMap<String, RegistryLogin>,
+}
+
+impl fmt::Debug for BuildRequest {
+    /// Without arguments and logins.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BuildRequest")
+            .field("project", &self.project)
+            .field("context", &self.context)
+            .field("dockerfile", &self.dockerfile)
+            .field("target", &self.target)
+            .field("platform", &self.platform)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an agent says of a build.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuildSaid {
+    /// The image is there.
+    Built {
+        /// Its layers, the lowest first.
+        layers: Vec<ImageDigest>,
+    },
+    /// The frame of this layer follows.
+    Layer {
+        /// Which.
+        digest: ImageDigest,
+    },
+}
+
+/// What the server lacks of an image that was built.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BuildWants {
+    /// Its layers.
+    pub layers: BTreeSet<ImageDigest>,
 }
 
 /// A whole volume to fill or to read, also of an allocation that never ran.
@@ -445,8 +534,12 @@ pub mod channel {
     pub const STDOUT: u8 = 1;
     /// From the container.
     pub const STDERR: u8 = 2;
-    /// To the agent: a JSON [`super::TerminalSize`].
+    /// To the agent: a JSON [`super::TerminalSize`]; of a build, words of both sides.
     pub const CONTROL: u8 = 3;
+    /// Of a build: the layer that was named last.
+    pub const LAYER: u8 = 4;
+    /// Of a build: the image's configuration.
+    pub const CONFIG: u8 = 5;
 }
 
 /// The terminal was resized.

@@ -8,6 +8,7 @@
 //!
 //! The planner knows no store, no link and no clock.
 
+mod build;
 pub mod cluster;
 pub mod forecast;
 pub mod goal;
@@ -23,6 +24,7 @@ mod reconcile;
 pub mod rollout;
 mod slots;
 
+pub use build::{BuildAsk, place_build};
 pub use cluster::{Cluster, Row};
 pub use home::bound_globals;
 pub use lattice_scheduler::Strategy;

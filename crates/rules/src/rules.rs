@@ -12,6 +12,7 @@
 //! projects = ["default"]               # whose work may run here
 //! images = ["docker.io/library/*"]     # * is any run of characters
 //! exec = false                         # whether others may open a shell in containers or copy files
+//! builds = false                       # whether images are built here for others
 //!
 //! [caps]
 //! cpu = "50%"                          # or cores: 2.5
@@ -151,6 +152,9 @@ pub struct Consent {
     /// Whether commands may be run in containers and files copied; allowed unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exec: Option<bool>,
+    /// Whether images may be built here for others; allowed unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub builds: Option<bool>,
 }
 
 /// How much of the machine.

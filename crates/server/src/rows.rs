@@ -388,6 +388,9 @@ pub(crate) struct ImageRow {
     /// Since when nothing of the project names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unused_since: Option<Timestamp>,
+    /// The digest of what it was built of on a node, where it was: the same again is not built again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) built_of: Option<String>,
 }
 
 /// The cluster's authority, keys sealed.

@@ -108,6 +108,7 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("list_images", In, Nothing),
     ("get_image", Forbidden, Nothing),
     ("put_image", Forbidden, Nothing),
+    ("build_image", Forbidden, Nothing),
     ("list_events", In, In),
     ("list_audit", In, Forbidden),
     ("backup_status", In, Forbidden),

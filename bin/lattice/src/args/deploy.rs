@@ -43,6 +43,10 @@ pub(crate) struct DeployArgs {
     /// Build nothing: take the `image` of each service.
     #[arg(long)]
     pub(crate) no_build: bool,
+    /// Where images are built: `local`, with the Docker of this computer; `node`, on a node of the pool that
+    /// runs the service; or on the node of this name. Unless said, local if a Docker answers here, else on a node.
+    #[arg(long, value_name = "local|node|NODE", conflicts_with = "no_build")]
+    pub(crate) build_on: Option<BuildOn>,
     /// Only say what would change.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -299,4 +303,27 @@ pub(crate) struct SecretRmArgs {
     /// Their names.
     #[arg(required = true)]
     pub(crate) names: Vec<SecretName>,
+}
+
+/// Where images are built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BuildOn {
+    /// With the Docker of this computer.
+    Local,
+    /// On a node of the pool.
+    Node,
+    /// On this one.
+    Named(lattice_model::NodeName),
+}
+
+impl std::str::FromStr for BuildOn {
+    type Err = lattice_model::InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "local" => Self::Local,
+            "node" => Self::Node,
+            name => Self::Named(name.parse()?),
+        })
+    }
 }

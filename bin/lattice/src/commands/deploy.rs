@@ -1,15 +1,16 @@
 //! `deploy` and `run`.
 
 use crate::{
-    args::{DeployArgs, JobRunArgs, RunArgs, WaitArgs},
+    args::{BuildOn, DeployArgs, JobRunArgs, RunArgs, WaitArgs},
     commands::{
         follow::{Outcome, follow},
+        node_build::{self, Where},
         ps::stack_table,
     },
     context::Context,
     error::{CliError, FAILED, INTERRUPTED},
     parse,
-    project::{Project, build, pack_all, planned, share},
+    project::{Project, build, pack_all, planned, share, tag},
     table::{Style, clean},
     terminal::{self, note},
 };
@@ -33,7 +34,8 @@ use std::{
 pub(crate) async fn deploy(ctx: &Context, args: DeployArgs) -> anyhow::Result<ExitCode> {
     let Project { mut loaded, source, folder } = Project::read(&args.project, !args.no_build)?;
     let key = StackKey { project: ctx.project_or_default(), stack: loaded.name.clone() };
-    let parts = Parts::prepare(ctx, &key, &mut loaded, &folder, args.dry_run).await?;
+    let on = args.build_on.as_ref();
+    let parts = Parts::prepare(ctx, &key, &mut loaded, &folder, on, args.dry_run).await?;
     let request = DeployRequest { spec: loaded.spec, source: Some(source) };
     let result =
         ctx.client.deploy(&key, &DeployQuery { dry_run: args.dry_run, hold: false }, &request).await?;
@@ -61,13 +63,26 @@ impl Parts {
         key: &StackKey,
         loaded: &mut Loaded,
         folder: &Path,
+        build_on: Option<&BuildOn>,
         dry_run: bool,
     ) -> anyhow::Result<Self> {
         let mut lines = String::new();
         let would = if dry_run { "would be " } else { "" };
+        let place = match loaded.builds.is_empty() || dry_run {
+            true => Where::Here,
+            false => node_build::choose(build_on).await,
+        };
         for (service, how) in &loaded.builds {
             let (image, pin) = if dry_run {
                 (planned(&key.stack, service), None)
+            } else if let Where::Node(node) = &place {
+                let pool = loaded.spec.workloads.get(service).and_then(|workload| workload.pool.clone());
+                let built =
+                    node_build::build(ctx, &key.project, service, (folder, how), pool, node.clone()).await?;
+                let (view, said) = built;
+                let image = tag(&key.stack, service, &view.id.hex());
+                let _ = writeln!(lines, "  {image}: {said}");
+                (image, Some(uploaded(view.id)))
             } else {
                 let (folder, stack, service, how) =
                     (folder.to_owned(), key.stack.clone(), service.clone(), how.clone());

@@ -13,6 +13,7 @@ mod login;
 mod logs;
 mod manual;
 mod node;
+mod node_build;
 mod pool;
 mod ps;
 mod registry;

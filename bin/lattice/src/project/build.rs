@@ -15,6 +15,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// How long a Docker may take to say that it is there.
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(10);
 /// The most that is read of an image's id.
 const MAX_ID: usize = 200;
 
@@ -161,9 +163,18 @@ pub(super) fn docker() -> Command {
     command
 }
 
+/// Whether a Docker answers here.
+pub(crate) async fn answers() -> bool {
+    let mut command = tokio::process::Command::from(docker());
+    command.args(["version", "--format", "{{.Server.Version}}"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let status = tokio::time::timeout(ANSWER, command.status()).await;
+    matches!(status, Ok(Ok(status)) if status.success())
+}
+
 pub(super) fn no_docker(error: std::io::Error) -> anyhow::Error {
     anyhow::Error::from(error)
-        .context("the program `docker` could not be run, and it builds images; install it, or write `image:` and deploy with --no-build")
+        .context("the program `docker` could not be run, and it builds images; install it, build on a node (--build-on node), or write `image:` and deploy with --no-build")
 }
 
 #[cfg(unix)]

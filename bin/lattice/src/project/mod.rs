@@ -2,17 +2,19 @@
 //! deployment needs beside its specification.
 //!
 //! Enter at [`Project::read`]. `disk` is the loader's view of the files, `build` makes images with
-//! the local Docker, `image` brings them to the server, `trees` packs files, `agent` finds this machine's
+//! the local Docker, `context` packs what a node builds from, `image` brings them to the server, `trees` packs files, `agent` finds this machine's
 //! engine.
 
 mod agent;
 mod build;
+mod context;
 mod disk;
 mod image;
 mod trees;
 
 pub(crate) use agent::engine_socket;
-pub(crate) use build::{build, planned, tag};
+pub(crate) use build::{answers, build, planned, tag};
+pub(crate) use context::{Context, context};
 pub(crate) use image::share;
 pub(crate) use trees::pack_all;
 

@@ -28,12 +28,7 @@ pub(crate) fn pack_all(folder: &Path, loaded: &mut Loaded) -> anyhow::Result<Vec
 
 fn pack(folder: &Path, content: &TreeContent) -> anyhow::Result<Tree> {
     let too_large = |place: &Path| {
-        let mut parts = largest(place);
-        parts.truncate(NAMED);
-        let parts: Vec<String> =
-            parts.iter().map(|(name, bytes)| format!("{} ({})", name.display(), Bytes(*bytes))).collect();
-        let parts =
-            if parts.is_empty() { String::new() } else { format!("; the largest: {}", parts.join(", ")) };
+        let parts = largest_of(place);
         CliError::Failed(format!(
             "{} is too large to travel with a deployment: at most {} and 10000 files{parts}. Keep data in a named volume, put programs into an image, or mount a smaller folder",
             place.display(),
@@ -89,6 +84,15 @@ fn permissions(place: &Path) -> u32 {
 #[cfg(not(unix))]
 fn permissions(_: &Path) -> u32 {
     0o644
+}
+
+/// What is largest in a folder, as the end of a sentence.
+pub(super) fn largest_of(place: &Path) -> String {
+    let mut parts = largest(place);
+    parts.truncate(NAMED);
+    let parts: Vec<String> =
+        parts.iter().map(|(name, bytes)| format!("{} ({})", name.display(), Bytes(*bytes))).collect();
+    if parts.is_empty() { String::new() } else { format!("; the largest: {}", parts.join(", ")) }
 }
 
 /// What is directly in a folder, the largest first.

@@ -49,6 +49,11 @@ impl Lent {
         self.consent.exec.unwrap_or(true)
     }
 
+    /// Whether images may be built here for others.
+    pub(crate) fn builds(&self) -> bool {
+        self.consent.builds.unwrap_or(true)
+    }
+
     /// The most that images may take on disk, where the owner says how much disk is lent.
     pub(crate) fn disk(&self, machine: &Machine) -> Option<Bytes> {
         self.caps.disk.map(|share| Bytes(share.of(machine.disk_free.0)))
@@ -178,5 +183,6 @@ mod tests {
         let why = lent("gpus = \"all\"", "").policy(&with_gpus).gpus.remove("GPU-2");
         assert_eq!(why, Some(GpuOffer::Kept("no container can use it: it is broken".into())));
         assert!(lent("", "").exec() && !lent("", "[consent]\nexec = false").exec());
+        assert!(lent("", "").builds() && !lent("", "[consent]\nbuilds = false").builds());
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 use futures::{StreamExt as _, stream};
 use lattice_model::{Duration, NodeId};
-use lattice_runtime::{Runtime, RuntimeError};
+use lattice_runtime::{BuildLeft, Runtime, RuntimeError};
 use std::{collections::BTreeSet, fs, io, path::Path};
 
 /// How long a container has to end.
@@ -196,6 +196,16 @@ async fn node_in_engine(
     while let Some((name, result)) = ends.next().await {
         let by_hand = hand("rm -fv", &name);
         note(outcome, tell, Item::new(ItemKind::Container, name), result.map_err(io::Error::other), by_hand);
+    }
+    let BuildLeft { containers, images } = runtime.builds_left(node).await.unwrap_or_default();
+    let cleared = runtime.clear_builds(node).await;
+    for (kind, verb, name) in containers
+        .into_iter()
+        .map(|container| (ItemKind::Container, "rm -fv", container.0))
+        .chain(images.into_iter().map(|(image, _)| (ItemKind::Image, "rmi", image)))
+    {
+        let by_hand = hand(verb, &name);
+        note(outcome, tell, Item::new(kind, name), said(cleared.clone()), by_hand);
     }
     for network in runtime.list_networks(node).await.unwrap_or_default() {
         let result = runtime.remove_network(node, &network.name).await;

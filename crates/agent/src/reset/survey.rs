@@ -12,7 +12,7 @@ use lattice_model::{
     Bytes, NodeId,
     container::{ContainerState, bridge_prefix},
 };
-use lattice_runtime::{Runtime, RuntimeError};
+use lattice_runtime::{BuildLeft, Runtime, RuntimeError};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, fs, path::Path, time::Duration};
 use tokio::time::timeout;
@@ -232,6 +232,13 @@ async fn in_engine(
             let runs = matches!(container.state, ContainerState::Running | ContainerState::Paused);
             found.items.push(Item { runs, ..Item::new(ItemKind::Container, container.name) });
         }
+        let BuildLeft { containers, images } = runtime.builds_left(*node).await?;
+        for container in containers {
+            found.items.push(Item { runs: true, ..Item::new(ItemKind::Container, container.0) });
+        }
+        for (image, bytes) in images {
+            found.items.push(Item { bytes: Some(bytes), ..Item::new(ItemKind::Image, image) });
+        }
         for network in runtime.list_networks(*node).await? {
             found.items.push(Item::new(ItemKind::Network, network.name));
         }
@@ -262,6 +269,9 @@ fn by_hand(socket: &str, nodes: &BTreeSet<NodeId>, images: &[&str]) -> String {
         text.push_str(&format!(
             "\n  H rm -fv $(H ps -aq {label}); H network rm $(H network ls -q {label}); H volume rm $(H volume ls -q {label})"
         ));
+        // What is left of a build that was cut off.
+        let label = format!("--filter label=lattice.build={node}");
+        text.push_str(&format!("\n  H rm -fv $(H ps -aq {label}); H rmi $(H images -aq {label})"));
     }
     if !images.is_empty() {
         text.push_str(&format!("\n  H rmi {}", images.join(" ")));

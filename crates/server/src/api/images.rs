@@ -22,7 +22,8 @@ use axum::{
     extract::{Extension, State},
     http::StatusCode,
 };
-use futures::{StreamExt as _, TryStreamExt as _};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use lattice_api::{ErrorBody, ErrorCode, ImageView, LayerView, List, Problem};
 use lattice_image::{Config, MAX_LAYER};
 use lattice_model::{
@@ -43,7 +44,7 @@ pub(crate) fn blob(digest: ImageDigest) -> TreeDigest {
 }
 
 /// Whether a layer is on this server's disk.
-async fn there(core: &Core, digest: ImageDigest) -> Result<bool, ErrorBody> {
+pub(crate) async fn there(core: &Core, digest: ImageDigest) -> Result<bool, ErrorBody> {
     core.layers.size(blob(digest)).await.map(|size| size.is_some()).map_err(|error| {
         tracing::error!(%error, "the folder of layers cannot be read");
         let hint = "look at the server's log and its disk";
@@ -72,23 +73,34 @@ pub(crate) async fn upload(
         let text = "the server takes in as many uploads as it can";
         return Err(ErrorBody::new(ErrorCode::TooManyRequests, text, "try again in a moment").into());
     };
-    let room = room(&core, &core.snapshot(), &project, digest);
     let body = body.into_data_stream().map_err(std::io::Error::other).boxed();
+    take_layer(&core, &who, &project, digest, body).await.map(Json)
+}
+
+/// Takes in a layer, whole and within the quota.
+pub(crate) async fn take_layer(
+    core: &Core,
+    who: &Principal,
+    project: &ProjectName,
+    digest: ImageDigest,
+    body: BoxStream<'static, std::io::Result<Bytes>>,
+) -> Result<LayerView, ApiError> {
+    let room = room(core, &core.snapshot(), project, digest);
     let (stored, bytes) = match core.layers.put(blob(digest), room, body).await {
         Ok(Stored { bytes: stored, what: What::Layer(bytes) }) => (stored, bytes),
         Ok(Stored { bytes, what: What::Tree(_) }) => (bytes, bytes),
         Err(NotTaken::TooMuch(_) | NotTaken::Layer(lattice_image::ImageError::TooLarge { .. })) => {
-            return Err(too_much(&core, &project, room).into());
+            return Err(too_much(core, project, room).into());
         }
         Err(error) => return Err(not_taken(&error).into()),
     };
-    let id = image_id(&project, digest);
+    let id = image_id(project, digest);
     let done = core
         .commit(|snapshot| {
             // Others of the project may have uploaded meanwhile.
-            let room = self::room(&core, snapshot, &project, digest);
+            let room = self::room(core, snapshot, project, digest);
             if bytes > room {
-                return Err(too_much(&core, &project, room).into());
+                return Err(too_much(core, project, room).into());
             }
             let row = LayerRow {
                 project: project.clone(),
@@ -109,10 +121,10 @@ pub(crate) async fn upload(
         })
         .await?;
     // The housekeeper may have taken an older copy away that no row named, just before this one's.
-    if !there(&core, digest).await? {
+    if !there(core, digest).await? {
         return Err(not_taken(&NotTaken::Broken("it was cleared away in the same moment".into())).into());
     }
-    Ok(Json(done.value))
+    Ok(done.value)
 }
 
 /// How much a project may still upload, in bytes unpacked, that layer aside.
@@ -136,7 +148,7 @@ fn too_much(core: &Core, project: &ProjectName, room: u64) -> ErrorBody {
     ErrorBody::new(ErrorCode::TooLarge, text, hint)
 }
 
-fn view(snapshot: &Snapshot, row: &ImageRow) -> ImageView {
+pub(crate) fn view(snapshot: &Snapshot, row: &ImageRow) -> ImageView {
     let bytes =
         |layer: &ImageDigest| snapshot.layers.get(&image_id(&row.project, *layer)).map_or(0, |l| l.bytes);
     ImageView {
@@ -173,7 +185,11 @@ pub(crate) async fn show(State(core): State<Arc<Core>>, parts: Names) -> Result<
 }
 
 /// The first layer of an image that is not there.
-async fn lacking(core: &Core, snapshot: &Snapshot, row: &ImageRow) -> Result<Option<ImageDigest>, ErrorBody> {
+pub(crate) async fn lacking(
+    core: &Core,
+    snapshot: &Snapshot,
+    row: &ImageRow,
+) -> Result<Option<ImageDigest>, ErrorBody> {
     for layer in &row.layers {
         let known = snapshot.layers.contains_key(&image_id(&row.project, *layer));
         if !known || !there(core, *layer).await? {
@@ -190,7 +206,19 @@ pub(crate) async fn register(
     Raw(json): Raw,
 ) -> Result<Json<ImageView>, ApiError> {
     let (project, id) = names(&parts)?;
-    let found = ImageDigest::of(&json);
+    take_image(&core, &who, &project, id, &json, None).await.map(Json)
+}
+
+/// Takes in an image whose layers are there; `built_of` says of what a node built it.
+pub(crate) async fn take_image(
+    core: &Core,
+    who: &Principal,
+    project: &ProjectName,
+    id: ImageDigest,
+    json: &[u8],
+    built_of: Option<String>,
+) -> Result<ImageView, ApiError> {
+    let found = ImageDigest::of(json);
     if found != id {
         let text =
             format!("the configuration has the digest {found}, and not the one that it was sent under");
@@ -199,22 +227,22 @@ pub(crate) async fn register(
     let invalid = |text: String| {
         ErrorBody::new(ErrorCode::InvalidSpec, text, "build the image again, then deploy again")
     };
-    let Config { platform, layers } = Config::read(&json).map_err(|error| invalid(error.to_string()))?;
+    let Config { platform, layers } = Config::read(json).map_err(|error| invalid(error.to_string()))?;
     let config =
         String::from_utf8(json.to_vec()).map_err(|_| invalid("the configuration is no text".into()))?;
     let mut lost = BTreeSet::new();
     for layer in layers.iter().collect::<BTreeSet<_>>() {
-        if !there(&core, *layer).await? {
+        if !there(core, *layer).await? {
             lost.insert(*layer);
         }
     }
-    let key = image_id(&project, id);
+    let key = image_id(project, id);
     let done = core
         .commit(|snapshot| {
             let mut ops = Vec::new();
             let mut missing = Vec::new();
             for layer in layers.iter().collect::<BTreeSet<_>>() {
-                let at = image_id(&project, *layer);
+                let at = image_id(project, *layer);
                 match snapshot.layers.get(&at).filter(|_| !lost.contains(layer)) {
                     Some(row) => ops.push(rows::check::<LayerRow>(at, Some(row.revision))),
                     None => missing
@@ -228,7 +256,7 @@ pub(crate) async fn register(
                     .with_details(missing)
                     .into());
             }
-            let row = ImageRow {
+            let mut row = ImageRow {
                 project: project.clone(),
                 id,
                 platform: platform.clone(),
@@ -237,7 +265,9 @@ pub(crate) async fn register(
                 uploaded_at: clock::now(),
                 uploaded_by: who.name.clone(),
                 unused_since: None,
+                built_of: built_of.clone(),
             };
+            row.built_of = row.built_of.or_else(|| snapshot.images.get(&key)?.built_of.clone());
             ops.push(match snapshot.images.get(&key) {
                 Some(old) => rows::update(&row, old.revision),
                 None => rows::create(&row),
@@ -250,7 +280,7 @@ pub(crate) async fn register(
             Ok((ops, view(snapshot, &row)))
         })
         .await?;
-    Ok(Json(done.value))
+    Ok(done.value)
 }
 
 fn pins(spec: &StackSpec) -> impl Iterator<Item = (&lattice_model::WorkloadName, &ImagePin)> {

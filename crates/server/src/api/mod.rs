@@ -7,10 +7,11 @@
 //! - [`extract`], [`error`]: bodies, queries and names in; refusals out, always as `ErrorBody`;
 //! - one file for each subject: [`cluster`], [`tokens`], [`users`], [`login`] with [`pages`], [`projects`],
 //!   [`nodes`], [`stacks`] with [`deploy`], [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`],
-//!   [`secrets`], [`watch`], [`backups`].
+//!   [`secrets`], [`watch`], [`backups`], [`builds`].
 
 pub(crate) mod allocations;
 pub(crate) mod backups;
+pub(crate) mod builds;
 pub(crate) mod cluster;
 pub(crate) mod deploy;
 pub(crate) mod diff;

@@ -19,7 +19,7 @@
 //! a viewer, and as the developer of another project: a new route needs its line there.
 
 use super::{
-    allocations, backups, cluster,
+    allocations, backups, builds, cluster,
     error::ApiError,
     guard::{self, Access},
     images, jobs, login, nodes, pages, pools, projects, rollout, secrets, stacks, streams, tokens, trees,
@@ -212,6 +212,7 @@ pub(crate) fn table() -> Vec<Route> {
         look(on(P::StackLook, guard::project), paths::IMAGES, "list_images", "Images that a project uploaded.", get(images::list)).lists::<api::ImageView>(),
         look(on(P::StackChange, guard::project), paths::IMAGE, "get_image", "An uploaded image that is wholly there.", get(images::show)).gives::<api::ImageView>(),
         Route { takes: Content::Other("application/octet-stream", None), ..change(on(P::StackChange, guard::project), put_, paths::IMAGE, "put_image", "Takes in an image whose layers are uploaded: its configuration, byte for byte.", put(images::register)).gives::<api::ImageView>().limit(api::MAX_IMAGE_CONFIG_BYTES) },
+        Route { gives: Content::Other("application/x-ndjson", Some(described::<api::BuildRecord>)), ..change(on(P::StackChange, guard::project), Method::POST, paths::BUILDS, "build_image", "Builds an image on a node, of an uploaded tree: what happens, one record a line.", post(builds::build)).takes::<api::BuildStart>() },
         look(list(P::StackLook), paths::EVENTS, "list_events", "What happened, oldest first.", get(cluster::events)).query::<api::EventQuery>().lists::<api::EventView>(),
         look(on(P::AuditLook, guard::cluster), paths::AUDIT, "list_audit", "Who changed what, oldest first.", get(cluster::audit)).query::<api::AuditQuery>().lists::<api::AuditView>(),
         look(on(P::ClusterLook, guard::cluster), paths::BACKUP, "backup_status", "How the backups are doing that the server makes by itself.", get(backups::status)).gives::<api::BackupStatus>(),

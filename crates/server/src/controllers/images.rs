@@ -125,6 +125,7 @@ mod tests {
                 uploaded_at: Timestamp(0),
                 uploaded_by: "x".into(),
                 unused_since: unused.map(Timestamp),
+                built_of: None,
             })
         };
         let layer = |digest, unused: Option<i64>| {

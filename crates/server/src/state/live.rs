@@ -44,6 +44,8 @@ pub(crate) struct Live {
     pub(crate) open: Arc<OpenStreams>,
     /// Places for uploads.
     pub(crate) uploads: Uploads,
+    /// Who builds images on nodes.
+    pub(crate) builds: crate::api::builds::Builds,
     dirty: Mutex<BTreeSet<StackKey>>,
     plan: Notify,
     /// Somebody came or went.

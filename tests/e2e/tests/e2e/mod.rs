@@ -2,6 +2,7 @@
 
 mod backup;
 mod bad_input;
+mod builds;
 mod changes;
 mod cut;
 mod docker_restart;

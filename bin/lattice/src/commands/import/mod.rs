@@ -108,7 +108,7 @@ async fn begin(
     // What a build would make is not known before; what the engine has is.
     let images = work::images(&engine, &key, &plan, &mut loaded, args.dry_run).await?;
     let mut dry = loaded.clone();
-    let parts = deploy::Parts::prepare(ctx, &key, &mut dry, &folder, true).await?;
+    let parts = deploy::Parts::prepare(ctx, &key, &mut dry, &folder, None, true).await?;
     let request = DeployRequest { spec: dry.spec, source: None };
     let result = ctx.client.deploy(&key, &DeployQuery { dry_run: true, hold: true }, &request).await?;
     say(ctx, args, found, &key, &plan, &format!("{images}{}", parts.0), &result)?;
@@ -126,7 +126,7 @@ async fn begin(
     }
     // Built and uploaded while the project still runs.
     work::upload(ctx, &engine, &key, &plan, &mut loaded).await?;
-    deploy::Parts::prepare(ctx, &key, &mut loaded, &folder, false).await?;
+    deploy::Parts::prepare(ctx, &key, &mut loaded, &folder, None, false).await?;
     let timeout = args.timeout.as_std();
     Work::new(ctx, engine, desk, found, &plan, key, socket, timeout)?.run(loaded.spec, &source).await
 }
