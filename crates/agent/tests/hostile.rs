@@ -8,7 +8,8 @@ mod support;
 
 use lattice_agent_core::{HomePaths, Reply, Request, ask};
 use lattice_link::message::{
-    BulkEnd, BulkFrame, Copying, ExecRequest, FilesRequest, LogsRequest, StreamRequest, VolumeRequest,
+    BuildRequest, BulkEnd, BulkFrame, Copying, ExecRequest, FilesRequest, LogsRequest, StreamRequest,
+    VolumeRequest, channel,
 };
 use lattice_model::{
     AllocationId, Goal, GoalId, GoalVolume, NodeId, SealedGoal, VolumeId,
@@ -251,6 +252,116 @@ async fn fails(server: &Server, request: StreamRequest, code: &str) -> String {
             None => panic!("no end"),
         }
     }
+}
+
+/// Asks for a build of this archive, which is to be refused; gives the message.
+async fn builds_not(server: &Server, request: BuildRequest, archive: &[u8], code: &str) -> String {
+    let channel = server.open(StreamRequest::Build(request)).await;
+    let (send, mut recv) = channel.split();
+    // It may be refused before all of it is there.
+    let _ = send.data(channel::STDIN, archive.to_vec().into()).await;
+    let _ = send.end(channel::STDIN).await;
+    loop {
+        match tokio::time::timeout(support::LIMIT, recv.recv()).await.unwrap().unwrap() {
+            Some(BulkFrame::Close(BulkEnd::Failed(refusal))) if refusal.code == code => {
+                return refusal.message;
+            }
+            Some(BulkFrame::Close(end)) => panic!("{end:?} and not {code}"),
+            Some(BulkFrame::Data { bytes, .. }) => panic!("{bytes:?} and not {code}"),
+            Some(_) => {}
+            None => panic!("no end"),
+        }
+    }
+}
+
+/// Nothing is built of what leads out, is another thing than was said, or begins from what the owner does not run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_reaches_nothing_but_its_own_files() {
+    let server = Server::start().await;
+    let mut node = Node::running(&server).await;
+    let request = |archive: &[u8]| BuildRequest {
+        project: "default".parse().unwrap(),
+        context: TreeDigest::of(archive),
+        bytes: archive.len() as u64,
+        dockerfile: "Dockerfile".into(),
+        target: None,
+        args: Default::default(),
+        labels: Default::default(),
+        platform: None,
+        network: true,
+        extra_hosts: Vec::new(),
+        shm: None,
+        pull: false,
+        cpu: lattice_model::Cpu(1000),
+        memory: lattice_model::Bytes::from_mib(64),
+        logins: Default::default(),
+    };
+    let packed = |text: &str| {
+        let mut packer = Packer::new();
+        packer.file(Path::new("Dockerfile"), 0o644, (0, 0), text.as_bytes()).unwrap();
+        packer.finish().unwrap().archive
+    };
+    let fine = packed(&format!("FROM {IMAGE}\n"));
+    let sent = server.give(1, &Goal::default());
+    server.until("it is connected", |seen| seen.accepted.contains(&sent).then_some(())).await;
+    // 1. More than was said, or something else.
+    let small = BuildRequest { bytes: 100, ..request(&fine) };
+    builds_not(&server, small, &fine, "too_large").await;
+    let huge = BuildRequest { bytes: u64::MAX, ..request(&fine) };
+    builds_not(&server, huge, &vec![0; 70 << 20], "too_large").await;
+    let other = BuildRequest { context: TreeDigest::of(b"x"), ..request(&fine) };
+    builds_not(&server, other, &fine, "mismatch").await;
+    // 2. What leads out, by name, by a link, or by the Dockerfile's own name.
+    let raw = |kind: tar::EntryType, name: &str, target: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(kind);
+        header.set_size(0);
+        if !target.is_empty() {
+            header.set_link_name(target).unwrap();
+        }
+        for set in [tar::Header::set_uid, tar::Header::set_gid] {
+            set(&mut header, 0);
+        }
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_cksum();
+        let mut archive = header.as_bytes().to_vec();
+        archive.extend_from_slice(&fine);
+        archive
+    };
+    for archive in [
+        raw(tar::EntryType::Regular, "../out", ""),
+        raw(tar::EntryType::Regular, "/out", ""),
+        raw(tar::EntryType::Symlink, "out", "/etc"),
+        raw(tar::EntryType::Link, "out", "Dockerfile"),
+        raw(tar::EntryType::Char, "out", ""),
+        b"no archive".to_vec(),
+    ] {
+        builds_not(&server, request(&archive), &archive, "build_refused").await;
+    }
+    let outside = BuildRequest { dockerfile: "../../../../etc/hostname".into(), ..request(&fine) };
+    builds_not(&server, outside, &fine, "build_refused").await;
+    // 3. An image of the owner's by its id, and what could hide one.
+    let id = docker(&["image", "inspect", "--format", "{{.Id}}", IMAGE]);
+    for text in [format!("FROM {id}"), "# escape=`\nFROM x:1".to_owned(), "FROM x:1\nRUN <<E\nE".to_owned()] {
+        let archive = packed(&text);
+        builds_not(&server, request(&archive), &archive, "build_refused").await;
+    }
+    // 4. What the owner does not allow.
+    for (rules, word) in [
+        ("[consent]\nbuilds = false", "build images"),
+        ("[consent]\nprojects = [\"other\"]", "project default"),
+        ("[consent]\nimages = [\"docker.io/library/*\"]", "consent.images"),
+    ] {
+        let set = ask(&HomePaths::new(node.folder.path()), &Request::SetRules { text: rules.into() }).await;
+        assert!(matches!(set.unwrap(), Some(Reply::Owner(_))), "{rules}");
+        let said = builds_not(&server, request(&fine), &fine, "owner_forbids").await;
+        assert!(said.contains(word), "{said}");
+    }
+    assert_eq!(node.runtime.builds_left(node.node).await.unwrap(), lattice_runtime::BuildLeft::default());
+    assert!(node.runtime.list_networks(node.node).await.unwrap().is_empty());
+    node.clear().await;
 }
 
 /// Foreign things that have the very names and labels that Lattice would give them.

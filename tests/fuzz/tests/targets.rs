@@ -20,6 +20,7 @@ targets! {
     messages: Messages,
     goals: Goals,
     archives: Archive,
+    dockerfiles: Dockerfile,
     documents: Document,
     requests: Requests,
 }

@@ -18,7 +18,7 @@ pub(crate) const SERVICE: Table = Table {
         (
             "build",
             Honoured(
-                "built by `lattice deploy` with this machine's Docker, and uploaded to the server for the nodes that run it",
+                "built by `lattice deploy` with this machine's Docker, or on a node where none answers (not all of it: images.md), and uploaded to the server for the nodes that run it",
             ),
         ),
         (

@@ -3,6 +3,7 @@
 mod archives;
 mod certificates;
 mod compose;
+mod dockerfiles;
 mod documents;
 mod goals;
 mod messages;
@@ -13,6 +14,7 @@ mod words;
 pub use archives::Archive;
 pub use certificates::Certificate;
 pub use compose::Compose;
+pub use dockerfiles::Dockerfile;
 pub use documents::Document;
 pub use goals::Goals;
 pub use messages::Messages;
