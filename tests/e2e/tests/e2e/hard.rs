@@ -2,7 +2,7 @@
 
 use super::{nodes::pairs, sleepers};
 use lattice_api::NodeView;
-use lattice_e2e::{Agent, Bed, Clock, Cluster, How, PATIENCE, until};
+use lattice_e2e::{Agent, BUSYBOX, Bed, Clock, Cluster, How, PATIENCE, until};
 use lattice_model::{
     health::{ConditionKind, Level, Reason},
     resource::PresenceState,
@@ -287,6 +287,37 @@ fn a_foreign_program_is_named_without_a_storm() {
     let tries = cluster.allocations("odd").iter().map(|one| one.status.restarts).max().unwrap();
     assert!(tries <= 8, "{tries} attempts in so short a time are a storm");
     let _ = cluster.lattice(&["rm", "-y", "odd"]).ok();
+    let _ = Command::new("docker").args(["rmi", "--force", &tag]).output();
+}
+
+/// An image that says that it is for another kind of processor than any machine has is placed nowhere, and it is said why
+/// and what to do.
+#[test]
+fn an_image_for_another_processor_is_placed_nowhere() {
+    let cluster = Cluster::start();
+    let _agent = cluster.join("a");
+    // The small image with another word in its configuration; no program of another kind is needed for that.
+    let folder = tempfile::tempdir().unwrap();
+    let tag = format!("lattice-test/arm:{}", std::process::id());
+    let script = "cd \"$1\"; docker save \"$2\" | tar x; rm -f repositories
+        sed -i 's/\"architecture\":\"amd64\"/\"architecture\":\"arm64\"/' *.json
+        sed -i \"s,$2,$3,\" manifest.json; tar c . | docker load";
+    let mut remake = Command::new("sh");
+    remake.args(["-euc", script, "sh"]).arg(folder.path()).args([BUSYBOX, &tag]);
+    let remade = remake.output().unwrap();
+    assert!(remade.status.success(), "{}", String::from_utf8_lossy(&remade.stderr));
+    let text = "services:\n  odd:\n    build: .\n";
+    let built = cluster.compose("arm", text);
+    let dockerfile = format!("FROM {tag}\nLABEL lattice.test=1\nCMD [\"sleep\", \"1000\"]\n");
+    fs::write(built.parent().unwrap().join("Dockerfile"), dockerfile).unwrap();
+    let _ = cluster.deploy("arm", text, &["--no-wait"]).ok();
+    until("it is said why it is placed nowhere", PATIENCE, || {
+        let said = cluster.lattice(&["ps", "-a", "arm"]).ok().stdout;
+        let flat = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        if flat.contains("its image is for linux/arm64") { Ok(()) } else { Err(said) }
+    });
+    assert!(cluster.allocations("arm").is_empty(), "{:?}", cluster.allocations("arm"));
+    let _ = cluster.lattice(&["rm", "-y", "arm"]).ok();
     let _ = Command::new("docker").args(["rmi", "--force", &tag]).output();
 }
 
