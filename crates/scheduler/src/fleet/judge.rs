@@ -10,7 +10,7 @@ use super::{
 };
 use crate::score::Strategy;
 use lattice_model::AllocationId;
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 /// What a wish weighs against all room.
 pub(crate) const WISH: i64 = 1 << 32;
@@ -32,7 +32,7 @@ impl Fleet {
         }
         let class = self.class(need, tags, false);
         let Some((slot, score)) = self.best(class) else {
-            return Err(FleetError::NoFit(Box::new(self.account(need, tags))));
+            return Err(FleetError::NoFit(Box::new(self.tell(class, false))));
         };
         let units = self.units(class, slot).unwrap_or(0);
         self.hold(key, need, tags, slot, units);
@@ -161,7 +161,7 @@ impl Fleet {
         let nodes = self.slots.len();
         let mut groups: Vec<Group> = Vec::new();
         let mut place = Vec::with_capacity(nodes);
-        let mut known = std::collections::HashMap::new();
+        let mut known = HashMap::new();
         for node in 0..nodes {
             let of = |axis: &usize| self.domains[*axis].of.get(node).copied().unwrap_or(NOWHERE);
             let domains: Vec<u32> = axes.iter().map(of).collect();
@@ -210,6 +210,7 @@ impl Fleet {
             for node in 0..class.why.len() {
                 class.statics[node] = self.fixed(class, node);
             }
+            self.alike = Some(HashMap::new());
             for at in 0..class.groups.len() {
                 let members = std::mem::take(&mut class.groups[at].members);
                 let mut scores = Vec::with_capacity(members.len());
@@ -229,6 +230,7 @@ impl Fleet {
                     members.iter().filter(|m| class.statics[**m as usize].refusal.is_none()).count() as u32;
                 group.members = members;
             }
+            self.alike = None;
         } else {
             for at in class.at..end {
                 let entry = self.journal[(at - self.journal_base) as usize];
@@ -352,9 +354,33 @@ impl Fleet {
 
     /// On a node with GPUs: which units, and the steps that it costs.
     fn cost(&mut self, class: &Class, node: usize) -> Option<(u64, i64)> {
+        let Some(mut alike) = self.alike.take() else { return self.cost_anew(class, node) };
+        let found = match self.slots[node].likeness() {
+            Some(likeness) => match alike.get(&likeness) {
+                Some(known) => *known,
+                None => {
+                    let found = self.cost_anew(class, node);
+                    alike.insert(likeness, found);
+                    found
+                }
+            },
+            None => self.cost_anew(class, node),
+        };
+        self.alike = Some(alike);
+        found
+    }
+
+    fn cost_anew(&mut self, class: &Class, node: usize) -> Option<(u64, i64)> {
         let need = &*class.key.need;
-        let mut scratch = std::mem::take(&mut self.scratch);
         let slot = &mut self.slots[node];
+        if let (Some(ask), Some(shape)) = (&need.gpus, &class.shape) {
+            let units = slot.units.iter().zip(&slot.units_free);
+            let fitting = units.filter(|(unit, free)| **free >= ask.each() && shape.suits(unit));
+            if fitting.count() < usize::from(ask.count) {
+                return None;
+            }
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
         let before = match slot.loss {
             Some(loss) => loss,
             None => {
@@ -381,14 +407,11 @@ impl Fleet {
     }
 
     /// The units that an ask gets on a node.
-    pub(crate) fn units(&mut self, class: usize, slot: u32) -> Option<u64> {
-        let class = self.classes[class].take()?;
+    pub(crate) fn units(&mut self, at: usize, slot: u32) -> Option<u64> {
+        let class = self.classes[at].take()?;
         let asks = class.key.need.gpus.as_ref().is_some_and(|gpus| gpus.count > 0);
         let found = if asks { self.cost(&class, slot as usize).map(|(units, _)| units) } else { Some(0) };
-        let at = self.class_of.get(&class.key).copied();
-        if let Some(at) = at {
-            self.classes[at] = Some(class);
-        }
+        self.classes[at] = Some(class);
         found
     }
 
@@ -481,14 +504,17 @@ impl Fleet {
         nodes.into_iter().map(|(id, at)| (id, score(at))).collect()
     }
 
-    /// Why not, or why: see [`Account`].
+    /// Why not, or why, with what would have to change: see [`Account`]. Takes milliseconds among many thousand nodes;
+    /// the error of [`Fleet::place`] has the counts alone.
     pub fn account(&mut self, need: &Arc<Need>, tags: &Tags) -> Account {
         let class = self.class(need, tags, false);
-        let Some(class) = self.classes[class].take() else { return Account::default() };
-        let account = Account::of(self, &class);
-        if let Some(at) = self.class_of.get(&class.key) {
-            self.classes[*at] = Some(class);
-        }
+        self.tell(class, true)
+    }
+
+    fn tell(&mut self, at: usize, full: bool) -> Account {
+        let Some(class) = self.classes[at].take() else { return Account::default() };
+        let account = Account::of(self, &class, full);
+        self.classes[at] = Some(class);
         account
     }
 }

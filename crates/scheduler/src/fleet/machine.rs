@@ -56,6 +56,8 @@ pub(crate) struct Slot {
     pub(crate) used: Room,
     pub(crate) free: Room,
     pub(crate) units: Vec<Unit>,
+    /// The same number where the units are the same.
+    pub(crate) kind: u32,
     pub(crate) units_free: Vec<u16>,
     pub(crate) ports: Vec<PortClaim>,
     /// What is there, by the numbers of the fleet's table.
@@ -64,9 +66,19 @@ pub(crate) struct Slot {
     pub(crate) loss: Option<i64>,
 }
 
+/// See [`Slot::likeness`].
+pub(crate) type Likeness = (u32, u64, u64, [u16; 8]);
+
 impl Slot {
     pub(crate) fn gpu_state(&self) -> Free<'_> {
         Free { cpu: self.free.cpu, memory: self.free.memory, units: &self.units, free: &self.units_free }
+    }
+
+    /// By what two nodes with GPUs that are alike cost an ask the same; none where there are too many GPUs.
+    pub(crate) fn likeness(&self) -> Option<Likeness> {
+        let mut free = [0; 8];
+        free.get_mut(..self.units_free.len())?.copy_from_slice(&self.units_free);
+        Some((self.kind, self.free.cpu, self.free.memory, free))
     }
 
     /// Takes what an allocation gets.

@@ -44,6 +44,7 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    #[inline]
     pub(crate) fn suits(&self, unit: &Unit) -> bool {
         unit.memory >= self.least && (self.models.is_empty() || self.models.contains(&unit.model))
     }
@@ -54,7 +55,7 @@ impl Shape {
 }
 
 /// A GPU of a node, or an instance of one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Unit {
     pub(crate) model: u16,
     pub(crate) memory: u64,
@@ -95,10 +96,10 @@ impl Free<'_> {
         }
         let mut fill = if count > 1 { times / count * shape.sum() } else { times * shape.sum() };
         for (free, ask) in [(self.cpu, shape.cpu), (self.memory, shape.memory)] {
-            if ask > 0 {
-                let most = u128::from(free) * shape.sum().unsigned_abs() as u128 / u128::from(ask);
-                fill = fill.min(i64::try_from(most).unwrap_or(i64::MAX));
-            }
+            let sum = shape.sum().unsigned_abs();
+            // Where the product is too large, there is more than anybody has.
+            let most = free.saturating_mul(sum).checked_div(ask);
+            fill = most.and_then(|most| i64::try_from(most).ok()).map_or(fill, |most| fill.min(most));
         }
         AHEAD * small + (sum - fill).max(0)
     }

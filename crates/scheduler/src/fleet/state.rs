@@ -2,7 +2,7 @@
 
 use super::{
     class::{Class, Key, NOWHERE, Tags, named},
-    machine::{Machine, Slot},
+    machine::{Likeness, Machine, Slot},
     mix::{Mix, Shape, Unit},
     need::{Need, Pull, WHOLE},
     room::Room,
@@ -105,6 +105,10 @@ pub struct Fleet {
     pub(crate) cells: usize,
     pub(crate) tick: u64,
     pub(crate) scratch: Vec<u16>,
+    /// The sets of GPUs that nodes have, numbered.
+    kinds: HashMap<Vec<Unit>, u32>,
+    /// While all nodes are judged for one kind of ask: what it costs on those that were alike.
+    pub(crate) alike: Option<HashMap<Likeness, Option<(u64, i64)>>>,
 }
 
 impl Fleet {
@@ -133,6 +137,8 @@ impl Fleet {
             cells: 0,
             tick: 0,
             scratch: Vec::new(),
+            kinds: HashMap::new(),
+            alike: None,
         }
     }
 
@@ -209,8 +215,11 @@ impl Fleet {
         }
         let known = self.by_id.get(&machine.id).copied();
         let at = known.or_else(|| self.vacant.pop()).unwrap_or(self.slots.len() as u32);
+        let kinds = self.kinds.len() as u32;
+        let kind = *self.kinds.entry(units.clone()).or_insert(kinds);
         let mut slot = Slot {
             present: true,
+            kind,
             used: Room::default(),
             free: machine.capacity,
             units_free: vec![WHOLE; units.len()],
@@ -410,7 +419,10 @@ impl Fleet {
 
     /// Drops what is not used when there is too much of it.
     pub(crate) fn tidy(&mut self) {
-        let counts: usize = self.counters.len().saturating_mul(self.slots.len().max(64));
+        if !self.tick.is_multiple_of(64) {
+            return;
+        }
+        let counts: usize = self.counters.iter().map(|counter| counter.counts.len() + 16).sum();
         if counts > COUNTS {
             self.recount();
         }

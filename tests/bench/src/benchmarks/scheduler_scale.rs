@@ -51,15 +51,17 @@ fn measure() -> anyhow::Result<Outcome> {
         let before = resident()?;
         let mut fleet = filled(nodes)?;
         let mut times = decide(&mut fleet, nodes, ROUNDS)?;
+        let refused = refuse(&mut fleet, nodes)?;
         let used = (resident()? - before).max(0.0);
         times.sort_unstable_by(f64::total_cmp);
         let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
         outcome.note(format!(
-            "{nodes} nodes, {} allocations: median {:.1} µs, p99 {:.1} µs, longest {:.1} µs, {used:.0} MiB",
+            "{nodes} nodes, {} allocations: median {:.1} µs, p99 {:.1} µs, longest {:.1} µs; a refusal with its account {:.1} µs; {used:.0} MiB",
             nodes * 10,
             at(0.5) * 1e6,
             at(0.99) * 1e6,
-            at(1.0) * 1e6
+            at(1.0) * 1e6,
+            refused * 1e6
         ));
         if nodes == SIZES[2] {
             outcome.add("scheduler-scale/p99", at(0.99) * 1e3);
@@ -120,6 +122,20 @@ fn decide(fleet: &mut Fleet, nodes: usize, rounds: usize) -> anyhow::Result<Vec<
         placed.context("it does not fit")?;
     }
     Ok(times)
+}
+
+/// Seconds that it takes to say why an ask fits nowhere; the median.
+fn refuse(fleet: &mut Fleet, nodes: usize) -> anyhow::Result<f64> {
+    let need = Arc::new(Need { room: Room { cpu: 1 << 40, ..small().room }, ..small() });
+    let mut times = Vec::new();
+    for round in 0..100 {
+        let begun = Instant::now();
+        let placed = fleet.place(key(nodes * 10 + ROUNDS + round), &need, &Tags::new());
+        times.push(begun.elapsed().as_secs_f64());
+        anyhow::ensure!(placed.is_err(), "it fits where it cannot");
+    }
+    times.sort_unstable_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
 }
 
 #[cfg(test)]
