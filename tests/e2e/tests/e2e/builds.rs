@@ -164,4 +164,16 @@ fn a_build_that_fails_is_ended_or_loses_its_agent_leaves_nothing() {
     bed.node("n1").start_agent().unwrap();
     until("the next agent cleared up", PATIENCE, || left(&bed, "n1"));
     assert!(bed.docker("n1", &["images", "-q", BUSYBOX]).len() > 5, "what it began from stays");
+    // There is no next agent: a reset takes it away.
+    until("the node is back", PATIENCE, || {
+        let said = bed.lattice(&["node", "ls"]).ok().stdout;
+        if said.contains("connected") { Ok(()) } else { Err(said) }
+    });
+    let mut process = begun("deploy-reset");
+    bed.node("n1").kill_agent().unwrap();
+    assert_eq!(process.wait(PATIENCE).code(), Some(1));
+    assert!(left(&bed, "n1").is_err(), "the network at least");
+    let reset = bed.node("n1").agent_command(&["reset", "--yes"]).unwrap().output().unwrap();
+    assert!(reset.status.success(), "{}", String::from_utf8_lossy(&reset.stderr));
+    left(&bed, "n1").unwrap();
 }
