@@ -511,3 +511,41 @@ fn versions_numbers_and_lists_are_compared() {
     assert!(holds("site", Test::Absent) && !holds("site", Test::Exists));
     assert!(!holds("site", Test::In(BTreeSet::new())) && holds("site", Test::NotIn(BTreeSet::new())));
 }
+
+fn terms() -> impl Generator<Value = Term> {
+    let values = || prop::collection::btree_set("[a-z0-9][a-z0-9._-]{0,8}", 1..4);
+    let versions = prop_oneof![Just(">=20.10, <25"), Just("^1.2.3"), Just("~2"), Just("=3.0.0"), Just("*")];
+    let test = prop_oneof![
+        values().prop_map(Test::In),
+        values().prop_map(Test::NotIn),
+        Just(Test::Exists),
+        Just(Test::Absent),
+        any::<i64>().prop_map(Test::Above),
+        any::<i64>().prop_map(Test::Below),
+        versions.prop_map(|version| Test::Version(version.parse().unwrap())),
+    ];
+    ("[a-z][a-z.]{0,12}", test).prop_map(|(key, test)| Term { key, test })
+}
+
+proptest! {
+    /// A term comes back as it was, and no text breaks the parser.
+    #[test]
+    fn terms_come_back_as_they_were(term in terms(), noise in any::<String>()) {
+        prop_assert_eq!(term.to_string().parse::<Term>(), Ok(term));
+        if let Ok(term) = noise.parse::<Term>() {
+            prop_assert_eq!(term.to_string().parse::<Term>(), Ok(term));
+        }
+    }
+}
+
+#[test]
+fn what_is_no_term_is_refused() {
+    for text in
+        ["", "region", "region =", "= eu", "gpu.memory > much", "region in eu", "region in ()", "a exist"]
+    {
+        assert!(text.parse::<Term>().is_err(), "{text}");
+    }
+    for text in ["region=eu", "region == eu", "gpu.memory>40", "region in(eu,us)", "engine version >=24"] {
+        assert!(text.parse::<Term>().is_ok(), "{text}");
+    }
+}

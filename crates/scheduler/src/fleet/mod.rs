@@ -44,6 +44,6 @@ pub use account::{Account, Parts};
 pub use class::Tags;
 pub use evict::Eviction;
 pub use machine::{Gpu, Machine};
-pub use need::{GpuNeed, Near, Need, Pull, Spread, Taint, Term, Test, Toleration, WHOLE};
+pub use need::{GpuNeed, InvalidTerm, Near, Need, Pull, Spread, Taint, Term, Test, Toleration, WHOLE};
 pub use room::{Kind, Oversubscription, Room};
 pub use state::{CELLS, Fleet, FleetError, Placed};

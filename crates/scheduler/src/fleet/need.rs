@@ -6,7 +6,11 @@
 use super::room::Room;
 use crate::filter::PortClaim;
 use semver::{Version, VersionReq};
-use std::{collections::BTreeMap, collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 /// What one allocation asks of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -135,6 +139,61 @@ impl fmt::Display for Term {
             Test::Above(than) => write!(f, "{key} > {than}"),
             Test::Below(than) => write!(f, "{key} < {than}"),
             Test::Version(wanted) => write!(f, "{key} version {wanted}"),
+        }
+    }
+}
+
+/// Why a text is no term.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no term; write an attribute (region, arch, labels.disk), then = or != and a value, in or not in and (one, two), > or < and a whole number, version and a range like >=24, <26, or exists, or does not exist"
+)]
+pub struct InvalidTerm(String);
+
+impl FromStr for Term {
+    type Err = InvalidTerm;
+
+    /// As it is displayed.
+    fn from_str(text: &str) -> Result<Self, InvalidTerm> {
+        let wrong = || InvalidTerm(text.chars().take(200).collect());
+        let text = text.trim();
+        let end = text.find(|c: char| c.is_whitespace() || "=!<>".contains(c)).ok_or_else(wrong)?;
+        let (key, rest) = (&text[..end], text[end..].trim());
+        let list = |rest: &str| {
+            let inside = rest.trim().strip_prefix('(')?.strip_suffix(')')?;
+            let values: BTreeSet<String> = inside.split(',').map(|value| value.trim().to_owned()).collect();
+            (!values.contains("")).then_some(values)
+        };
+        let one =
+            |rest: &str| Some(rest.trim()).filter(|v| !v.is_empty()).map(|v| BTreeSet::from([v.to_owned()]));
+        // A word is followed by a space or by what belongs to it.
+        let word = |word: &str| {
+            rest.strip_prefix(word).filter(|r| r.starts_with([' ', '(', '<', '>', '=', '^', '~']))
+        };
+        let test = if let Some(rest) = rest.strip_prefix("!=") {
+            one(rest).map(Test::NotIn)
+        } else if let Some(rest) = rest.strip_prefix("==").or_else(|| rest.strip_prefix('=')) {
+            one(rest).map(Test::In)
+        } else if let Some(rest) = rest.strip_prefix('>') {
+            rest.trim().parse().ok().map(Test::Above)
+        } else if let Some(rest) = rest.strip_prefix('<') {
+            rest.trim().parse().ok().map(Test::Below)
+        } else if let Some(rest) = word("not in") {
+            list(rest).map(Test::NotIn)
+        } else if let Some(rest) = word("in") {
+            list(rest).map(Test::In)
+        } else if let Some(rest) = word("version") {
+            rest.trim().parse().ok().map(Test::Version)
+        } else {
+            match rest {
+                "exists" => Some(Test::Exists),
+                "does not exist" => Some(Test::Absent),
+                _ => None,
+            }
+        };
+        match test {
+            Some(test) if !key.is_empty() && key.len() <= 256 => Ok(Self { key: key.to_owned(), test }),
+            _ => Err(wrong()),
         }
     }
 }
