@@ -36,8 +36,10 @@ use std::{
     time::Duration,
 };
 use tracing_subscriber::{
-    EnvFilter,
+    filter::{LevelFilter, Targets},
     fmt::writer::{BoxMakeWriter, MakeWriterExt as _},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 /// Lends this computer to a Lattice cluster.
@@ -164,8 +166,10 @@ fn log(json: bool, file: Option<&Path>) -> Result<LogRing> {
     let ring = LogRing::default();
     let tee = ring.clone();
     let tee = move || tee.writer();
-    let filter = EnvFilter::try_from_env("LATTICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let plain = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    // Without the regular expressions of `EnvFilter`, which are a fiftieth of this program.
+    let asked = std::env::var("LATTICE_LOG").ok().and_then(|text| text.parse().ok());
+    let filter = asked.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let plain = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_target(false);
     let writer: BoxMakeWriter = match file {
         Some(path) => {
             let file = LogFile::open(path)
@@ -176,9 +180,9 @@ fn log(json: bool, file: Option<&Path>) -> Result<LogRing> {
     };
     let plain = plain.with_writer(writer);
     if json {
-        plain.json().flatten_event(true).init();
+        plain.json().flatten_event(true).finish().with(filter).init();
     } else {
-        plain.with_ansi(std::io::stderr().is_terminal()).init();
+        plain.with_ansi(std::io::stderr().is_terminal()).finish().with(filter).init();
     }
     Ok(ring)
 }

@@ -24,13 +24,18 @@ mod up;
 use args::{Cli, Command};
 use clap::Parser;
 use std::process::ExitCode;
-use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     // `up` and `server` choose themselves where their log goes.
     if !matches!(cli.command, Command::Up(_) | Command::Server(_)) {
-        fmt().with_env_filter(log_filter("warn")).with_writer(std::io::stderr).finish().init();
+        log_to_stderr(LevelFilter::WARN);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -43,6 +48,12 @@ fn main() -> ExitCode {
 }
 
 /// What is logged: `LATTICE_LOG`, else `level`.
-fn log_filter(level: &str) -> EnvFilter {
-    EnvFilter::try_from_env("LATTICE_LOG").unwrap_or_else(|_| EnvFilter::new(level))
+fn log_filter(level: LevelFilter) -> Targets {
+    let asked = std::env::var("LATTICE_LOG").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or_else(|| Targets::new().with_default(level))
+}
+
+fn log_to_stderr(level: LevelFilter) {
+    let all = fmt().with_max_level(LevelFilter::TRACE).with_writer(std::io::stderr);
+    all.finish().with(log_filter(level)).init();
 }

@@ -29,6 +29,7 @@ use std::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::{filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// How long this machine's node may take to be ready before `up` says what it waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -169,7 +170,7 @@ pub(crate) async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
         None => ServerConfig::new(home),
     };
     config.accept_older_store = accept_older_store;
-    tracing_subscriber::fmt().with_env_filter(crate::log_filter("info")).with_writer(std::io::stderr).init();
+    crate::log_to_stderr(LevelFilter::INFO);
     let told = until_told()?;
     let server = start(config, &told).await?;
     told.cancelled().await;
@@ -179,11 +180,8 @@ pub(crate) async fn server(args: ServerArgs) -> anyhow::Result<ExitCode> {
 /// The terminal is for what people want to know; what programs did is in a file.
 fn log_to(path: &Path) -> anyhow::Result<()> {
     let log = std::sync::Mutex::new(agent::open_log(path)?);
-    tracing_subscriber::fmt()
-        .with_env_filter(crate::log_filter("info"))
-        .with_ansi(false)
-        .with_writer(log)
-        .init();
+    let all = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE);
+    all.with_ansi(false).with_writer(log).finish().with(crate::log_filter(LevelFilter::INFO)).init();
     Ok(())
 }
 

@@ -4,10 +4,11 @@ use crate::{Draw, Subject, json, text};
 use lattice_identity::{Cidr, Fingerprint, ServerAddress, UserCode};
 use lattice_link::client::{Address, Proxy};
 use lattice_model::{
-    AllocationId, Binding, Bytes, Cpu, NodeName, PoolName, ProjectName, Role, SecretName, StackKey,
+    AllocationId, Binding, BitRate, Bytes, Cpu, NodeName, PoolName, ProjectName, Role, SecretName, StackKey,
     StackName, UserName, VolumeKey, VolumeName, WorkloadKey, WorkloadName,
     spec::{Constraint, NodeAttribute, TreeDigest},
 };
+use lattice_scheduler::fleet::Term;
 use serde::{Deserialize, Serialize};
 use std::{fmt::Display, str::FromStr};
 
@@ -37,6 +38,12 @@ const SEEDS: &[&str] = &[
     "node.platform.arch == amd64",
     "sha256:0000000000000000000000000000000000000000000000000000000000000000",
     "0190a0b0-0000-7000-8000-000000000000",
+    "region in (eu, us)",
+    "labels.disk = ssd",
+    "gpu.memory > 40",
+    "engine version >=24, <26",
+    "fence does not exist",
+    "20Mbit",
     "SHA256:abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJ",
 ];
 
@@ -60,9 +67,10 @@ impl Subject for Word {
         comes_back::<Binding>(word)?;
         comes_back::<Role>(word)?;
         // These are shown to people, rounded.
-        let _ = (word.parse::<Bytes>(), word.parse::<Cpu>());
+        let _ = (word.parse::<Bytes>(), word.parse::<Cpu>(), word.parse::<BitRate>());
         comes_back::<Constraint>(word)?;
         comes_back::<NodeAttribute>(word)?;
+        comes_back::<Term>(word)?;
         comes_back::<TreeDigest>(word)?;
         comes_back::<AllocationId>(word)?;
         comes_back::<StackKey>(word)?;
