@@ -4,11 +4,9 @@
 use crate::{Context, enrol, farewell};
 use anyhow::{Context as _, Result};
 use clap::Args;
-#[cfg(target_os = "linux")]
-use lattice_agent_core::Login;
 use lattice_agent_core::{
     AgentError, AgentParts, Ended, JoinOptions, JoinToken, NodeName, PendingJoin, ServerAddress, Sleep,
-    System, note_elsewhere,
+    System, note_elsewhere, session_manager,
 };
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,21 +36,14 @@ pub(crate) struct RunArgs {
 }
 
 /// The session manager, which announces sleep; without one nothing is announced.
-#[cfg(target_os = "linux")]
-async fn session_manager() -> Option<Arc<dyn Sleep>> {
-    match Login::system().await {
-        Ok(login) => Some(Arc::new(login)),
+async fn manager() -> Option<Arc<dyn Sleep>> {
+    match session_manager().await {
+        Ok(manager) => Some(manager),
         Err(why) => {
             info!(why, "no session manager answers; sleep is not announced, and the machine not kept awake");
             None
         }
     }
-}
-
-/// None is spoken to on this system yet.
-#[cfg(not(target_os = "linux"))]
-async fn session_manager() -> Option<Arc<dyn Sleep>> {
-    None
 }
 
 pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
@@ -96,7 +87,7 @@ pub(crate) async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
     }
     home.move_servers(args.server)?;
     let sensors = Arc::new(args.machine_root.map_or_else(System::new, System::below));
-    let manager = session_manager().await;
+    let manager = manager().await;
     let (firewall, log) = (Some(context.firewall(&config)), context.log.clone());
     let own_machine = args.own_machine;
     let parts = AgentParts { home, config, runtime, sensors, manager, log, firewall, own_machine };

@@ -18,7 +18,7 @@
 //! | `rules.toml` | the owner's rules, see [`lattice_rules`] | replaced whole, or written by people |
 //! | `pause.json` | the owner's pause, while there is one | replaced whole |
 //! | `data-use.json` | what the machine sent and received this month | replaced whole |
-//! | `agent.sock` | the local API | socket, 0600 |
+//! | `agent.sock` | the local API | socket, 0600; on Windows the name of its pipe |
 //! | `lock` | held while an agent, `join`, `leave` or `reset` runs; names the process | `flock` |
 //!
 //! The folder is 0700. Rejected: one file for all (a certificate is replaced twice a day, a key never).
@@ -74,7 +74,7 @@ impl HomePaths {
         &self.dir
     }
 
-    /// The local API's socket.
+    /// The local API's socket, or where the name of its pipe is.
     pub fn socket(&self) -> PathBuf {
         self.dir.join("agent.sock")
     }

@@ -8,7 +8,7 @@
 //! - [`ask_status`], [`doctor()`], [`belongings`] and [`remove_belongings`] serve the command line;
 //! - [`survey`] and [`reset()`] take everything away again.
 //!
-//! For Unix alone at present: the local API is a Unix socket and secrets live on a tmpfs.
+//! For Unix alone at present: secrets live on a tmpfs, and trees are unpacked with their rights.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod agent;
@@ -19,6 +19,7 @@ mod clock;
 mod config;
 mod disk;
 mod doctor;
+mod door;
 mod engine;
 mod enrol;
 mod error;
@@ -67,9 +68,7 @@ pub use lattice_model::{Duration, Timestamp};
 pub use lattice_model::{NodeId, NodeName};
 pub use lattice_rules::{PauseKind, Preset, Reading, Rules, RulesError, Span, Verdict};
 pub use lattice_runtime::{Runtime, docker::Docker};
-#[cfg(target_os = "linux")]
-pub use lattice_sense::Login;
-pub use lattice_sense::{Sensors, Sleep, System};
+pub use lattice_sense::{Sensors, Sleep, System, session_manager};
 pub use leave::{Belongings, belongings, remove_belongings};
 pub use local_api::{AgentStatus, AllocationLine, Reply, Request, ask, ask_status};
 pub use log::LogRing;

@@ -1,13 +1,13 @@
-//! What programs of the owner on this machine may ask: a Unix socket of mode 0600 in the agent's
-//! folder. One line of JSON in, one out. The folder is private and so is the socket, and the kernel says who
-//! has connected: this user or root, and nobody else.
+//! What programs of the owner on this machine may ask: one line of JSON in, one out, at the agent's
+//! [`door`](crate::door), through which only this user comes, or root.
 //!
 //! Rejected: HTTP, which is a server's worth of code for ten questions; a browser that is tricked
-//! into asking cannot speak to a Unix socket either way. Windows needs a named pipe in [`listen`]'s place.
+//! into asking can speak neither to a Unix socket nor to a named pipe either way.
 
 use crate::{
     certificate::Validity,
     disk::Disk,
+    door::{self, Listener, Stream},
     engine::EngineStatus,
     error::{Result, chain},
     event::Event,
@@ -23,10 +23,9 @@ use lattice_model::{AllocationId, ClusterId, NodeId, Timestamp, WorkloadKey, rep
 use lattice_rules::{PauseKind, Rules};
 use lattice_runtime::Runtime;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, io, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{UnixListener, UnixStream},
     sync::{Semaphore, mpsc, oneshot, watch},
     time::timeout,
 };
@@ -188,31 +187,21 @@ pub(crate) struct Desk {
     pub(crate) stop: CancellationToken,
 }
 
-/// Removes the socket when the agent ends.
-struct Socket(std::path::PathBuf);
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 /// Serves until dropped. An agent without its local API still does its work.
 pub(crate) async fn serve(desk: Desk) {
     let path = desk.paths.socket();
-    let listener = match listen(&path) {
+    let mut listener = match Listener::open(&path) {
         Ok(listener) => listener,
         Err(error) => {
             return error!(path = %path.display(), %error, "the local API cannot be offered; `lattice-agent status` will not work (a socket's path may have 107 characters)");
         }
     };
-    let _socket = Socket(path);
     let (desk, callers) = (Arc::new(desk), Arc::new(Semaphore::new(MAX_CALLERS)));
     let slow = Arc::new(Semaphore::new(MAX_SLOW));
     loop {
         let Ok(permit) = Arc::clone(&callers).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 let (desk, slow) = (Arc::clone(&desk), Arc::clone(&slow));
                 tokio::spawn(async move {
                     match timeout(LONG_PATIENCE, answer(&desk, &slow, stream)).await {
@@ -230,21 +219,10 @@ pub(crate) async fn serve(desk: Desk) {
     }
 }
 
-fn listen(path: &std::path::Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // The folder is 0700, so nobody gets in between these two.
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
-async fn answer(desk: &Desk, slow: &Semaphore, stream: UnixStream) -> io::Result<()> {
-    let caller = stream.peer_cred()?.uid();
-    let (read, mut write) = stream.into_split();
-    let reply = if caller != 0 && caller != rustix::process::geteuid().as_raw() {
+async fn answer(desk: &Desk, slow: &Semaphore, stream: Stream) -> io::Result<()> {
+    let stranger = door::stranger(&stream)?;
+    let (read, mut write) = tokio::io::split(stream);
+    let reply = if let Some(caller) = stranger {
         warn!(caller, "another user asked the local API; refused");
         refused("not_the_owner", "only the user that runs the agent, and root, may ask")
     } else {
@@ -380,22 +358,10 @@ pub async fn ask_status(paths: &HomePaths) -> io::Result<Option<AgentStatus>> {
 /// # Errors
 /// When one runs and does not answer, or refuses.
 pub async fn ask(paths: &HomePaths, request: &Request) -> io::Result<Option<Reply>> {
-    let stream = match UnixStream::connect(paths.socket()).await {
-        Ok(stream) => stream,
-        // Reset: it ended while the connection waited to be taken.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
-            ) =>
-        {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
+    let Some(stream) = door::connect(&paths.socket()).await? else { return Ok(None) };
     let slow = matches!(request, Request::Doctor {} | Request::ResetPreview {});
     let ask = async {
-        let (read, mut write) = stream.into_split();
+        let (read, mut write) = tokio::io::split(stream);
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         write.write_all(&line).await?;

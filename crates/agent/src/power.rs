@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 
 /// Between two looks.
 const LOOK: StdDuration = StdDuration::from_secs(1);
-/// How long the server may take to hear of it; the system lets nobody wait longer than five seconds.
+/// How long the server may take to hear of it; no system lets anybody wait longer than five seconds.
 const TELL: StdDuration = StdDuration::from_secs(3);
 /// Looks between two about staying awake.
 const AWAKE_EVERY: u32 = 5;

@@ -147,10 +147,15 @@ fn card(device: &Device<'_>, index: u32, driver: &str, cuda: &str) -> (Card, BTr
         })
         .flatten()
         .collect();
+    // The number of its device file, which only Unix has.
+    #[cfg(unix)]
+    let minor = device.minor_number().ok();
+    #[cfg(not(unix))]
+    let minor = None;
     let card = Card {
         facts,
         address,
-        minor: device.minor_number().ok(),
+        minor,
         lost,
         celsius: (device.temperature(TemperatureSensor::Gpu).ok())
             .and_then(|celsius| i32::try_from(celsius).ok()),

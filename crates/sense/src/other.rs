@@ -1,12 +1,10 @@
-//! Systems on which nothing is measured yet. macOS: IOKit's power sources (`IOPSCopyPowerSourcesInfo`),
-//! `HIDIdleTime` of `IOHIDSystem`, `NWPath.isExpensive`. Windows: `GetSystemPowerStatus`,
-//! `GetLastInputInfo`, `ConnectionCost`. Each belongs into a file of its own beside this one.
+//! Systems on which nothing is measured: neither Linux nor Windows nor macOS.
 
 use crate::{Counters, Heat, Power, Sensors, System};
 use lattice_model::{Duration, Timestamp};
 use lattice_rules::Reading;
 
-const WHY: &str = "it is not measured on this operating system yet";
+const WHY: &str = "it is not measured on this operating system";
 
 impl Sensors for System {
     fn power(&self) -> Power {
