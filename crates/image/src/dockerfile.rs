@@ -157,10 +157,11 @@ fn instructions(lines: &[(String, bool)]) -> Result<Vec<Instruction>> {
         }
         all.push(instruction(&whole, number)?);
     }
-    if let Some(whole) = open {
-        all.push(instruction(&whole, lines.len().saturating_sub(1))?);
+    match open {
+        // A label after it would become a part of it.
+        Some(whole) => Err(wrong(format!("ends in the middle of an instruction: {}\\", short(&whole)))),
+        None => Ok(all),
     }
-    Ok(all)
 }
 
 fn instruction(text: &str, ends: usize) -> Result<Instruction> {
@@ -322,6 +323,7 @@ mod tests {
             ("FROM $NONE", "without an image's name"),
             ("FROM ${A:?x}", "not understood"),
             ("FROM a b c", "not understood"),
+            ("FROM a\\\n\n# b\n", "ends in the middle of an instruction: FROM a"),
             ("FROM img\nCOPY --from=$X a b", "without an image's name"),
         ] {
             let error = read(text).unwrap_err().to_string();
