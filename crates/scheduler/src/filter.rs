@@ -10,7 +10,7 @@ use lattice_model::{
     spec::{Constraint, NodeAttribute, Protocol},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeSet, fmt, net::IpAddr};
 
 /// A port of a node that somebody has or wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,8 +98,13 @@ impl fmt::Display for Refusal {
 }
 
 /// What of a node has a value, as text.
-pub(crate) fn attribute<'n>(node: &'n Node, attribute: &NodeAttribute) -> std::borrow::Cow<'n, str> {
-    match attribute {
+pub(crate) fn attribute<'n>(node: &'n Node, attribute: &NodeAttribute) -> Cow<'n, str> {
+    value(node, attribute).unwrap_or_default()
+}
+
+/// The same, or none where it lacks it.
+pub(crate) fn value<'n>(node: &'n Node, attribute: &NodeAttribute) -> Option<Cow<'n, str>> {
+    Some(match attribute {
         NodeAttribute::Id => node.id.to_string().into(),
         NodeAttribute::Name => node.name.as_str().into(),
         NodeAttribute::Os => node.facts.os.as_str().into(),
@@ -107,11 +112,17 @@ pub(crate) fn attribute<'n>(node: &'n Node, attribute: &NodeAttribute) -> std::b
         NodeAttribute::Pool => node.pool.as_str().into(),
         NodeAttribute::Owner => node.owner.as_str().into(),
         NodeAttribute::Lan => node.facts.machine.lan.as_str().into(),
-        NodeAttribute::Label(key) => node.label(key).unwrap_or_default().into(),
+        NodeAttribute::Label(key) => node.label(key)?.into(),
+        NodeAttribute::Cpu => node.capacity.cpu.to_string().into(),
+        NodeAttribute::Memory => node.capacity.memory.0.to_string().into(),
+        NodeAttribute::Disk => node.capacity.disk.0.to_string().into(),
+        NodeAttribute::Engine => Some(node.facts.engine_version.as_str()).filter(|v| !v.is_empty())?.into(),
+        NodeAttribute::Agent => Some(node.facts.agent_version.as_str()).filter(|v| !v.is_empty())?.into(),
+        NodeAttribute::Battery => if node.facts.machine.battery { "yes" } else { "no" }.into(),
         NodeAttribute::GpuModel | NodeAttribute::GpuMemory | NodeAttribute::GpuCount => {
             gpu::attribute(node, attribute)
         }
-    }
+    })
 }
 
 /// The one name of an architecture, as the machine or as Docker names it.
@@ -123,19 +134,18 @@ fn architecture(name: &str) -> String {
     }
 }
 
-fn holds(constraint: &Constraint, node: &Node) -> bool {
-    if matches!(
+/// Whether a constraint holds of a node.
+pub fn holds(constraint: &Constraint, node: &Node) -> bool {
+    let gpu = matches!(
         constraint.attribute,
         NodeAttribute::GpuModel | NodeAttribute::GpuMemory | NodeAttribute::GpuCount
-    ) {
+    );
+    if gpu {
         return gpu::node_holds(constraint, node);
     }
-    let has = attribute(node, &constraint.attribute);
-    let equal = match constraint.attribute {
-        NodeAttribute::Arch => architecture(&has) == architecture(&constraint.value),
-        _ => has.eq_ignore_ascii_case(&constraint.value),
-    };
-    equal == constraint.equal
+    let alike =
+        |a: &str, b: &str| constraint.attribute == NodeAttribute::Arch && architecture(a) == architecture(b);
+    constraint.holds(value(node, &constraint.attribute).as_deref(), alike)
 }
 
 /// Whether a node runs what is made for `os/arch[/variant]`. Containers are Linux's on every machine;

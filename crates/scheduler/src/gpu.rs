@@ -11,7 +11,7 @@ use lattice_model::{
     Bytes,
     machine::{GpuFacts, GpuUnit},
     resource::Node,
-    spec::{Constraint, GpuCount, GpuRequest, NodeAttribute},
+    spec::{Constraint, GpuCount, GpuRequest, NodeAttribute, Test, Than},
 };
 use std::{borrow::Cow, collections::BTreeSet};
 
@@ -35,17 +35,21 @@ fn suits(unit: &GpuUnit<'_>, request: &GpuRequest, constraints: &[Constraint]) -
 
 /// What constraints on the node's GPUs mean for each that is handed out. Those on the rest of the node hold of any.
 fn unit_holds(constraint: &Constraint, unit: &GpuUnit<'_>) -> bool {
-    let Constraint { attribute, equal, at_least, value } = constraint;
-    match attribute {
-        NodeAttribute::GpuModel => unit.gpu.is_model(value) == *equal,
-        NodeAttribute::GpuMemory => {
-            let asked: Bytes = value.parse().unwrap_or_default();
-            let enough = has(unit.memory, asked);
-            match at_least {
-                true => enough,
-                false => (enough && has(asked, unit.memory)) == *equal,
-            }
-        }
+    let Constraint { attribute, test } = constraint;
+    let model = |asked: &String| unit.gpu.is_model(asked);
+    let amount = |text: &str| text.parse::<Bytes>().unwrap_or_default();
+    // As much as it says, give or take what a card keeps for itself.
+    let equal = |asked: &String| has(unit.memory, amount(asked)) && has(amount(asked), unit.memory);
+    match (attribute, test) {
+        (NodeAttribute::GpuModel, Test::In(values)) => values.iter().any(model),
+        (NodeAttribute::GpuModel, Test::NotIn(values)) => !values.iter().any(model),
+        (NodeAttribute::GpuMemory, Test::In(values)) => values.iter().any(equal),
+        (NodeAttribute::GpuMemory, Test::NotIn(values)) => !values.iter().any(equal),
+        (NodeAttribute::GpuMemory, Test::Than(Than::AtLeast, asked)) => has(unit.memory, amount(asked)),
+        (NodeAttribute::GpuMemory, Test::Than(Than::Below, asked)) => !has(unit.memory, amount(asked)),
+        (NodeAttribute::GpuMemory, Test::Than(than, asked)) => than.holds(&unit.memory, &amount(asked)),
+        (NodeAttribute::GpuModel, Test::Than(..)) => false,
+        (NodeAttribute::GpuModel | NodeAttribute::GpuMemory, Test::Absent) => false,
         _ => true,
     }
 }
@@ -53,18 +57,19 @@ fn unit_holds(constraint: &Constraint, unit: &GpuUnit<'_>) -> bool {
 /// Whether a constraint on the GPUs of a node holds: of their number, or of one of them at least.
 pub(crate) fn node_holds(constraint: &Constraint, node: &Node) -> bool {
     let units = node.facts.machine.gpu_units();
-    let lent = units.iter().filter(|unit| unit.lent);
-    match constraint.attribute {
-        NodeAttribute::GpuCount => {
-            let count = lent.count() as u64;
-            let asked: u64 = constraint.value.parse().unwrap_or(u64::MAX);
-            if constraint.at_least { count >= asked } else { (count == asked) == constraint.equal }
-        }
+    let lent: Vec<&GpuUnit<'_>> = units.iter().filter(|unit| unit.lent).collect();
+    if constraint.attribute == NodeAttribute::GpuCount {
+        return match &constraint.test {
+            Test::Exists => !lent.is_empty(),
+            Test::Absent => lent.is_empty(),
+            _ => constraint.holds(Some(&lent.len().to_string()), |_, _| false),
+        };
+    }
+    match (lent.as_slice(), &constraint.test) {
         // A node without any has none that is such a one.
-        _ => {
-            let mut lent = lent.peekable();
-            (lent.peek().is_none() && !constraint.equal) || lent.any(|unit| unit_holds(constraint, unit))
-        }
+        ([], test) => matches!(test, Test::NotIn(_) | Test::Absent),
+        (_, Test::Absent) => false,
+        (lent, _) => lent.iter().any(|unit| unit_holds(constraint, unit)),
     }
 }
 

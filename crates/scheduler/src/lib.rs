@@ -14,7 +14,7 @@ mod gpu;
 mod pick;
 mod score;
 
-pub use filter::{PortClaim, Refusal, unsuitable};
+pub use filter::{PortClaim, Refusal, holds, unsuitable};
 pub use gpu::assign;
 pub use pick::{Ask, Candidate, Choice, Explanation, Tally, pick};
 pub use score::{Score, Strategy};

@@ -26,7 +26,7 @@ pub use lifecycle::{
     Dependency, DependencyCondition, HealthCheck, Mode, RestartPolicy, RestartTiming, UpdateFailure,
     UpdateOrder, UpdatePolicy,
 };
-pub use placement::{Constraint, InvalidConstraint, NodeAttribute, PlacementSpec};
+pub use placement::{Constraint, InvalidConstraint, NodeAttribute, PlacementSpec, Quantity, Test, Than};
 
 use crate::{
     name::{NetworkName, PoolName, VolumeName, WorkloadName},

@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use lattice_client::{Client, Endpoint};
 use lattice_model::{
     ProjectName, StackKey,
-    spec::{Constraint, ImageDigest, ImagePin, ImageSource, NodeAttribute, StackSpec, WorkloadSpec},
+    spec::{Constraint, ImageDigest, ImagePin, ImageSource, NodeAttribute, StackSpec, Test, WorkloadSpec},
 };
 use lattice_testbed::{Node, Options, Testbed, program};
 use std::{
@@ -174,12 +174,8 @@ async fn by_lattice(client: &Client, to: &Node, name: &str, spec: &WorkloadSpec)
     let mut spec = spec.clone();
     let digest = spec.pin.as_ref().context("it is not pinned")?.digest;
     spec.pin = Some(ImagePin { from: ImageSource::Server, digest, platforms: BTreeSet::new() });
-    spec.placement.constraints = vec![Constraint {
-        attribute: NodeAttribute::Name,
-        equal: true,
-        at_least: false,
-        value: to.name().to_owned(),
-    }];
+    spec.placement.constraints =
+        vec![Constraint { attribute: NodeAttribute::Name, test: Test::In([to.name().to_owned()].into()) }];
     let networks = spec.networks.keys().map(|name| (name.clone(), Default::default())).collect();
     let stack = StackSpec { workloads: [("web".parse()?, spec)].into(), networks, ..StackSpec::default() };
     let key = key(name)?;
