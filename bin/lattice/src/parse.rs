@@ -1,7 +1,9 @@
 //! What people type in flags: spans, ports, policies.
 
+use lattice_api::Untaint;
 use lattice_model::{
     Duration,
+    resource::Taint,
     spec::{ContainerPort, MAX_REPLICAS, PortSpec, Protocol, RestartPolicy},
 };
 use std::{collections::BTreeMap, net::IpAddr};
@@ -35,6 +37,39 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         total = number.checked_mul(size).and_then(|ms| total.checked_add(ms)).ok_or_else(fail)?;
     }
     Ok(Duration::from_millis(total))
+}
+
+/// What becomes of a taint: `KEY=VALUE:EFFECT` sets one, `KEY-` takes all of the key away, `KEY:EFFECT-` one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TaintChange {
+    Set(Taint),
+    Remove(Untaint),
+}
+
+impl std::str::FromStr for TaintChange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(name) = text.strip_suffix('-') else {
+            return text
+                .parse()
+                .map(Self::Set)
+                .map_err(|error: lattice_model::taint::InvalidTaint| error.to_string());
+        };
+        let (name, effect) = match name.rsplit_once(':') {
+            None => (name, None),
+            Some((name, effect)) => {
+                let wrong = || format!("{effect:?} is no effect of a taint; write refuse, avoid or evict");
+                (name, Some(effect.parse().map_err(|_| wrong())?))
+            }
+        };
+        // With its value, as the listing shows it.
+        let key = name.split_once('=').map_or(name, |(key, _)| key);
+        if key.is_empty() {
+            return Err(format!("{text:?} names no taint; write KEY- or KEY:EFFECT-"));
+        }
+        Ok(Self::Remove(Untaint { key: key.to_owned(), effect }))
+    }
 }
 
 /// A count from 1 on.

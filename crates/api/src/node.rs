@@ -4,11 +4,11 @@ use lattice_model::{
     NodeId, NodeName, OwnerName, PoolName, ProjectName, StackName, Standing, Timestamp, TokenId,
     WorkloadName,
     health::Condition,
-    resource::{Approval, Capacity, Drain, Eligibility, Node, NodeFacts, Presence},
+    resource::{Approval, Capacity, Drain, Eligibility, Node, NodeFacts, Presence, Taint, TaintEffect},
     unit::{Bytes, Cpu},
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use utoipa::{IntoParams, ToSchema};
 
 /// A computer.
@@ -51,6 +51,9 @@ pub struct NodeView {
     /// Labels by operator and owner.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// What the operator has against work there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub taints: BTreeSet<Taint>,
     /// How far emptying it has come, while somebody has asked for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainView>,
@@ -270,6 +273,7 @@ impl NodeView {
             capacity,
             facts,
             labels,
+            taints,
             drain,
             presence,
             conditions,
@@ -306,6 +310,7 @@ impl NodeView {
             allocations,
             facts,
             labels,
+            taints,
             drain: drain.map(|Drain { since, deadline }| DrainView { since, deadline, moving, staying }),
             evidence,
             joined_at,
@@ -341,6 +346,30 @@ pub struct NodeChange {
     /// Labels to set; one without a value goes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, Option<String>>,
+    /// Taints to set; another of the same key and effect goes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taint: Vec<Taint>,
+    /// Taints to take away, before those of `taint` are set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untaint: Vec<Untaint>,
+}
+
+/// Taints to take away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Untaint {
+    /// What they are called.
+    pub key: String,
+    /// Those of this effect alone; all where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<TaintEffect>,
+}
+
+impl Untaint {
+    /// Whether it means a taint.
+    pub fn means(&self, taint: &Taint) -> bool {
+        self.key == taint.key && self.effect.is_none_or(|effect| effect == taint.effect)
+    }
 }
 
 /// Why a node is rejected or revoked.

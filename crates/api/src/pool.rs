@@ -1,6 +1,10 @@
 //! Pools: static groups of nodes.
 
-use lattice_model::{PoolName, ProjectName, Timestamp, resource::Pool};
+use crate::Untaint;
+use lattice_model::{
+    PoolName, ProjectName, Timestamp,
+    resource::{Pool, Taint},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use utoipa::ToSchema;
@@ -19,6 +23,9 @@ pub struct PoolView {
     /// The projects that may use it; absent is all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projects: Option<BTreeSet<ProjectName>>,
+    /// Taints that its nodes have besides their own.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub taints: BTreeSet<Taint>,
     /// How many nodes belong to it.
     pub nodes: u32,
     /// When it was made.
@@ -28,8 +35,8 @@ pub struct PoolView {
 impl PoolView {
     /// The view of a row.
     pub fn of(pool: &Pool, nodes: u32) -> Self {
-        let Pool { name, description, labels, trusted, projects, created_at } = pool.clone();
-        Self { name, description, labels, trusted, projects, nodes, created_at }
+        let Pool { name, description, labels, trusted, projects, taints, created_at } = pool.clone();
+        Self { name, description, labels, trusted, projects, taints, nodes, created_at }
     }
 }
 
@@ -51,6 +58,9 @@ pub struct PoolCreate {
     /// The projects that may use it; all where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projects: Option<BTreeSet<ProjectName>>,
+    /// Taints that its nodes have besides their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taint: Vec<Taint>,
 }
 
 /// Changes a pool; what is absent stays.
@@ -72,4 +82,10 @@ pub struct PoolChange {
     /// All projects may use it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all_projects: bool,
+    /// Taints to set; another of the same key and effect goes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taint: Vec<Taint>,
+    /// Taints to take away, before those of `taint` are set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untaint: Vec<Untaint>,
 }

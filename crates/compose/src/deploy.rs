@@ -12,7 +12,7 @@ use lattice_model::{
     Bytes, Cpu,
     spec::{
         Constraint, GpuCount, GpuRequest, MAX_REPLICAS, Mode, NodeAttribute, Rendezvous, RestartPolicy,
-        UpdateFailure, UpdateOrder, UpdatePolicy, WorkloadSpec,
+        Toleration, UpdateFailure, UpdateOrder, UpdatePolicy, WorkloadSpec,
     },
 };
 
@@ -441,6 +441,37 @@ impl Reader<'_> {
                 u16::try_from(port).ok().map(|port| Rendezvous { port })
             }
         }
+    }
+
+    /// The taints of nodes that a service bears: `KEY`, `KEY=VALUE`, or mappings of `key` and `value`.
+    pub(crate) fn tolerations(&mut self, node: &Node, path: &Path<'_>) -> Vec<Toleration> {
+        let mut found: Vec<Toleration> = Vec::new();
+        for (index, item) in self.list(node, path).unwrap_or_default().iter().enumerate() {
+            let at = path.index(index);
+            let one = match &*item.value {
+                Value::Mapping(map) => {
+                    self.check_keys(map, &at, &keys::TOLERATION);
+                    let Some(key) = map.get("key") else {
+                        let hint = "Write `{key: NAME}`, with `value:` where only one value is borne";
+                        self.error(Code::Invalid, item.span, &at, "it names no taint", hint);
+                        continue;
+                    };
+                    let Some(key) = self.text(&key.value, &at.key("key")) else { continue };
+                    let value = match map.get("value") {
+                        None => None,
+                        Some(value) => match self.text(&value.value, &at.key("value")) {
+                            Some(value) => Some(value),
+                            None => continue,
+                        },
+                    };
+                    let text = value.map_or_else(|| key.to_owned(), |value| format!("{key}={value}"));
+                    self.named(&text, item.span, &at)
+                }
+                _ => self.parsed(item, &at),
+            };
+            found.extend(one.filter(|one| !found.contains(one)));
+        }
+        found
     }
 
     fn amount<T>(&mut self, entry: Option<&Entry>, path: &Path<'_>, least: T) -> Option<T>

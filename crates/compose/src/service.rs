@@ -125,6 +125,10 @@ impl Reader<'_> {
                             let at = at.key("priority");
                             spec.placement.priority = self.parsed(&entry.value, &at).unwrap_or(0);
                         }
+                        if let Some(entry) = entries.get("tolerations") {
+                            spec.placement.tolerations =
+                                self.tolerations(&entry.value, &at.key("tolerations"));
+                        }
                         if let Some(entry) = entries.get("rendezvous") {
                             spec.rendezvous = self.rendezvous(&entry.value, &at.key("rendezvous"));
                         }

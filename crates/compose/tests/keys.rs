@@ -135,6 +135,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("volumes", "volumes: [\"./conf:/conf:ro\"]", ""),
     ("working_dir", "working_dir: /srv", ""),
     ("x-lattice", "x-lattice: {pool: gpu}", ""),
+    ("x-lattice.tolerations", "x-lattice: {tolerations: [gpu, b=1, {key: c}, {key: d, value: e}]}", ""),
     ("deploy.labels", "deploy: {labels: {a: b}}", ""),
     ("deploy.mode", "deploy: {mode: global}", ""),
     ("deploy.placement", "deploy: {placement: {constraints: [node.labels.disk == ssd]}}", ""),

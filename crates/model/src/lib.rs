@@ -18,6 +18,7 @@ pub mod report;
 pub mod resource;
 pub mod spec;
 pub mod standing;
+pub mod taint;
 pub mod time;
 pub mod unit;
 

@@ -3,6 +3,8 @@
 //! The planner and the controllers read these; the API shows views of them. A state that only
 //! the present knows (heartbeats, load) is not here: it lives in memory and is rebuilt from hello.
 
+pub use crate::taint::{Taint, TaintEffect};
+
 use crate::{
     goal::DesiredState,
     health::{Condition, Level},
@@ -46,6 +48,9 @@ pub struct Node {
     /// Labels by operator and owner.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// What the operator has against work there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub taints: BTreeSet<Taint>,
     /// Since when and until when it is emptied, while it is [`Eligibility::Draining`].
     #[serde(default)]
     pub drain: Option<Drain>,
@@ -394,6 +399,9 @@ pub struct Pool {
     /// The projects that may use it; `None` is all.
     #[serde(default)]
     pub projects: Option<BTreeSet<ProjectName>>,
+    /// Taints that its nodes have besides their own.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub taints: BTreeSet<Taint>,
     /// When it was made, by the server's clock.
     pub created_at: Timestamp,
 }
@@ -407,6 +415,7 @@ impl Pool {
             labels: BTreeMap::new(),
             trusted: true,
             projects: None,
+            taints: BTreeSet::new(),
             created_at: now,
         }
     }

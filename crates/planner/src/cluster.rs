@@ -4,7 +4,7 @@
 use imbl::{OrdMap, OrdSet};
 use lattice_model::{
     AllocationId, NodeId, PoolName, StackKey, VolumeKey, WorkloadKey,
-    resource::{Allocation, Node, Pool, Stack, Volume, Workload, WorkloadRevision},
+    resource::{Allocation, Node, Pool, Stack, Taint, Volume, Workload, WorkloadRevision},
     spec::Mode,
 };
 use std::sync::Arc;
@@ -89,6 +89,11 @@ impl Cluster {
     /// The allocations on a node.
     pub fn allocations_on(&self, node: NodeId) -> impl Iterator<Item = &Row<Allocation>> {
         self.by_node.get(&node).into_iter().flatten().filter_map(|id| self.allocations.get(id))
+    }
+
+    /// The taints of a node, its own and its pool's.
+    pub fn taints_of<'c>(&'c self, node: &'c Node) -> impl Iterator<Item = &'c Taint> {
+        node.taints.iter().chain(self.pools.get(&node.pool).into_iter().flat_map(|pool| &pool.taints))
     }
 
     /// The workloads that run once on each node.

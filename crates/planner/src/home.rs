@@ -16,6 +16,7 @@ use lattice_model::{
     machine::GpuState,
     resource::{Allocation, Approval, Eligibility, Intent, Node, PresenceState, Superseded, Workload},
     spec::{Mode, WorkloadSpec},
+    taint::borne_by_both,
 };
 use lattice_scheduler::{Ask, Explanation, Refusal, Strategy, pick, unsuitable};
 use std::{
@@ -57,6 +58,7 @@ pub(crate) fn ask_of(spec: &WorkloadSpec, strategy: Strategy) -> Ask {
         memory,
         ports: claims(spec).collect(),
         constraints: spec.placement.constraints.clone(),
+        tolerates: spec.placement.tolerations.clone(),
         platforms: spec.platform.clone().into_iter().collect(),
         images: spec.pin.iter().map(|pin| pin.platforms.clone()).collect(),
         gpus: spec.gpus.iter().cloned().collect(),
@@ -211,7 +213,8 @@ pub(crate) fn must_leave(planning: &Planning<'_>, workload: &Workload, node: Nod
         return Some(format!("{} is being emptied", row.name));
     }
     let ask = ask_of(&workload.spec, planning.policy.strategy);
-    unsuitable(&ask, row).map(|refusal| format!("{} is no place for it any more: {refusal}", row.name))
+    unsuitable(&ask, row, planning.cluster.taints_of(row))
+        .map(|refusal| format!("{} is no place for it any more: {refusal}", row.name))
 }
 
 /// Why a replica cannot stay with the GPUs that it has: one of them is not lent any more, or broke.
@@ -281,7 +284,9 @@ fn choose(planning: &Planning<'_>, group: &[&Workload]) -> Home {
     let wanted: Vec<&Workload> = wanted(group).collect();
     let Some(first) = wanted.first() else { return Home::Free };
     let ask = |replicas: &dyn Fn(&Workload) -> u32| {
-        let mut ask = Ask { strategy: planning.policy.strategy, ..Ask::in_pool(pool_of(&first.spec)) };
+        let tolerates = first.spec.placement.tolerations.clone();
+        let mut ask =
+            Ask { strategy: planning.policy.strategy, tolerates, ..Ask::in_pool(pool_of(&first.spec)) };
         let (mut cpu, mut memory) = (0u32, 0u64);
         for workload in &wanted {
             let most = workload.spec.placement.max_per_node.unwrap_or(u32::MAX);
@@ -291,6 +296,7 @@ fn choose(planning: &Planning<'_>, group: &[&Workload]) -> Home {
             memory = memory.saturating_add(one.memory.0.saturating_mul(replicas.into()));
             ask.ports.extend(one.ports);
             ask.constraints.extend(one.constraints);
+            ask.tolerates = borne_by_both(&ask.tolerates, &one.tolerates);
             ask.platforms.extend(one.platforms);
             ask.images.extend(one.images);
             let gpus = one.gpus.into_iter().flat_map(|one| repeat_n(one, replicas as usize));

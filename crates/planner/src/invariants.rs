@@ -12,8 +12,9 @@ use lattice_model::{
     NodeId,
     resource::{Allocation, Intent, Superseded},
     spec::GpuCount,
+    taint::{TaintEffect, not_borne},
 };
-use lattice_scheduler::{PortClaim, Strategy, unsuitable};
+use lattice_scheduler::{PortClaim, Refusal, Strategy, unsuitable};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -122,7 +123,9 @@ fn created_where_suitable(plan: &Plan, after: &Cluster, broken: &mut Vec<String>
         let Step::Create(allocation) = step else { continue };
         let Some(node) = after.nodes.get(&allocation.node) else { continue };
         let ask = ask_of(&allocation.spec, Strategy::Spread);
-        if let Some(refusal) = unsuitable(&ask, node) {
+        let refused = not_borne(after.taints_of(node), &ask.tolerates, &[TaintEffect::Refuse]);
+        let refused = refused.cloned().map(Refusal::Taint);
+        if let Some(refusal) = unsuitable(&ask, node, after.taints_of(node)).or(refused) {
             broken.push(format!(
                 "{} is created on {}, which is no place for it: {refusal}",
                 name(allocation),

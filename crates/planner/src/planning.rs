@@ -235,7 +235,8 @@ impl<'a> Planning<'a> {
         let free_cpu =
             Cpu(u32::try_from(u64::from(node.capacity.cpu.0).saturating_sub(cpu)).unwrap_or(u32::MAX));
         let free_memory = Bytes(node.capacity.memory.0.saturating_sub(memory));
-        Candidate { node, free_cpu, free_memory, ports, taken_gpus, siblings }
+        let taints = self.cluster.taints_of(node).cloned().collect();
+        Candidate { node, taints, free_cpu, free_memory, ports, taken_gpus, siblings }
     }
 }
 

@@ -135,7 +135,7 @@ fn takers(cluster: &Cluster, workload: &Workload) -> BTreeSet<NodeId> {
             && node.eligibility != Eligibility::Draining
             && !node.is_gone()
             && node.presence.state != PresenceState::New
-            && unsuitable(&ask, node).is_none()
+            && unsuitable(&ask, node, cluster.taints_of(node)).is_none()
             && (node.takes_work() || has(node.id))
     };
     cluster.nodes.values().filter(takes).map(|node| node.id).collect()

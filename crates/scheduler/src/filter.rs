@@ -8,6 +8,7 @@ use lattice_model::{
     health::{ConditionKind, Reason},
     resource::{Approval, Eligibility, Node, PresenceState},
     spec::{Constraint, NodeAttribute, Protocol},
+    taint::{Taint, TaintEffect, not_borne},
 };
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, collections::BTreeSet, fmt, net::IpAddr};
@@ -45,6 +46,8 @@ pub enum Refusal {
     Pool,
     /// Something that has to hold of it does not.
     Constraint(Constraint),
+    /// It has a taint that the ask does not bear.
+    Taint(Taint),
     /// It cannot run what is made for this platform.
     Platform(String),
     /// Its machine is of a kind that the image is not made for; this is what it is made for.
@@ -80,6 +83,7 @@ impl fmt::Display for Refusal {
             Self::NotApproved => f.write_str("not approved"),
             Self::Pool => f.write_str("other pool"),
             Self::Constraint(constraint) => write!(f, "constraint {constraint}"),
+            Self::Taint(taint) => write!(f, "taint {taint}"),
             Self::Platform(platform) => write!(f, "not for {platform}"),
             Self::Image(platforms) => write!(f, "its image is for {platforms}"),
             Self::Gpu(why) => write!(f, "gpu: {why}"),
@@ -162,13 +166,20 @@ fn runs(platform: &str, node: &Node) -> bool {
 }
 
 /// Why `node` is no place for `ask` whatever it has left and however it is doing: what stays
-/// there although it is, has to move.
-pub fn unsuitable(ask: &Ask, node: &Node) -> Option<Refusal> {
+/// there although it is, has to move. `taints` are those of the node and of its pool.
+pub fn unsuitable<'t>(
+    ask: &Ask,
+    node: &Node,
+    taints: impl IntoIterator<Item = &'t Taint>,
+) -> Option<Refusal> {
     if node.pool != ask.pool {
         return Some(Refusal::Pool);
     }
     if let Some(constraint) = ask.constraints.iter().find(|constraint| !holds(constraint, node)) {
         return Some(Refusal::Constraint(constraint.clone()));
+    }
+    if let Some(taint) = not_borne(taints, &ask.tolerates, &[TaintEffect::Evict]) {
+        return Some(Refusal::Taint(taint.clone()));
     }
     if let Some(platform) = ask.platforms.iter().find(|platform| !runs(platform, node)) {
         return Some(Refusal::Platform(platform.clone()));
@@ -190,8 +201,11 @@ pub(crate) fn refuse(ask: &Ask, node: &Candidate<'_>) -> Option<Refusal> {
     if node.node.approval != Approval::Approved {
         return Some(Refusal::NotApproved);
     }
-    if let Some(refusal) = unsuitable(ask, node.node) {
+    if let Some(refusal) = unsuitable(ask, node.node, &node.taints) {
         return Some(refusal);
+    }
+    if let Some(taint) = not_borne(&node.taints, &ask.tolerates, &[TaintEffect::Refuse]) {
+        return Some(Refusal::Taint(taint.clone()));
     }
     match node.node.eligibility {
         Eligibility::Eligible => {}

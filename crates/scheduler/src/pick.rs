@@ -7,7 +7,8 @@ use crate::{
 use lattice_model::{
     Bytes, Cpu, NodeId, NodeName, PoolName,
     resource::Node,
-    spec::{Constraint, GpuRequest, NodeAttribute},
+    spec::{Constraint, GpuRequest, NodeAttribute, Toleration},
+    taint::{Taint, TaintEffect, not_borne},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -30,6 +31,8 @@ pub struct Ask {
     pub ports: Vec<PortClaim>,
     /// What has to hold of the node.
     pub constraints: Vec<Constraint>,
+    /// The taints that it bears.
+    pub tolerates: Vec<Toleration>,
     /// What its images are made for, as `os/arch`; empty is the node's own.
     pub platforms: Vec<String>,
     /// What each of its images is made for, any one of which will do; empty is not known.
@@ -54,6 +57,7 @@ impl Ask {
             memory: Bytes(0),
             ports: Vec::new(),
             constraints: Vec::new(),
+            tolerates: Vec::new(),
             platforms: Vec::new(),
             images: Vec::new(),
             gpus: Vec::new(),
@@ -69,6 +73,8 @@ impl Ask {
 pub struct Candidate<'a> {
     /// The node.
     pub node: &'a Node,
+    /// Its taints, and those of its pool.
+    pub taints: Vec<Taint>,
     /// Processor not set aside.
     pub free_cpu: Cpu,
     /// Memory not set aside.
@@ -114,6 +120,8 @@ pub struct Tally {
     pub fewer: bool,
     /// Whether fuller nodes are better.
     pub pack: bool,
+    /// A taint for which it is avoided where another node takes the ask.
+    pub avoided: Option<Box<Taint>>,
 }
 
 impl Explanation {
@@ -132,7 +140,7 @@ impl fmt::Display for Explanation {
             (None, 1) => write!(f, "the only node does not fit ({counts})"),
             (None, n) => write!(f, "none of {n} nodes fits ({counts})"),
             (Some((name, _)), n) => {
-                let Tally { headroom, spread, fewer, pack } = &self.tally;
+                let Tally { headroom, spread, fewer, pack, avoided } = &self.tally;
                 let left = f64::from(*headroom) / 10.0;
                 let fit = n - refused;
                 match (fit, spread, fewer) {
@@ -149,6 +157,9 @@ impl fmt::Display for Explanation {
                     }
                 }
                 write!(f, ", {left} % left there")?;
+                if let Some(taint) = avoided {
+                    write!(f, ", though it has the taint {taint}")?;
+                }
                 if refused > 0 { write!(f, " (not: {counts})") } else { Ok(()) }
             }
         }
@@ -196,6 +207,7 @@ pub fn pick<'a>(ask: &Ask, nodes: impl IntoIterator<Item = Candidate<'a>>) -> Re
         spread: ask.spread.iter().enumerate().find(|(n, _)| better_at(*n)).map(|(_, by)| by.clone()),
         fewer: fitting.iter().any(|(score, _)| score.siblings < best.siblings),
         pack: ask.strategy == Strategy::Pack,
+        avoided: not_borne(&winner.taints, &ask.tolerates, &[TaintEffect::Avoid]).cloned().map(Box::new),
     };
     Ok(Choice { node: winner.node.id, explanation })
 }

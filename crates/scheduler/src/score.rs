@@ -1,10 +1,13 @@
 //! Soft score: the derived order of [`Score`] is the policy, greater is better.
 //!
-//! Spread first: a node that vanishes takes few replicas of a service with it. Then how full a node
-//! is, by the [`Strategy`] that the operator chose.
+//! First the taints for which a node is avoided: it is for what has no other place. Then spread: a node that vanishes
+//! takes few replicas of a service with it. Then how full a node is, by the [`Strategy`] that the operator chose.
 
 use crate::pick::{Ask, Candidate};
-use lattice_model::NodeId;
+use lattice_model::{
+    NodeId,
+    taint::{Taint, TaintEffect},
+};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 
@@ -22,6 +25,8 @@ pub enum Strategy {
 /// How well a node suits an ask. Members are compared from first to last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Score {
+    /// Taints for which it is avoided and that the ask does not bear.
+    pub avoided: Reverse<u32>,
     /// Replicas of it on all nodes that share the value of an attribute to spread over, one count for each such
     /// attribute.
     pub among: Vec<Reverse<u32>>,
@@ -51,7 +56,10 @@ pub(crate) fn score(ask: &Ask, node: &Candidate<'_>, among: Vec<u32>) -> Score {
         Strategy::Spread => left,
         Strategy::Pack => -left,
     };
+    let borne = |taint: &Taint| ask.tolerates.iter().any(|one| one.bears(taint));
+    let avoided = node.taints.iter().filter(|taint| taint.effect == TaintEffect::Avoid && !borne(taint));
     Score {
+        avoided: Reverse(u32::try_from(avoided.count()).unwrap_or(u32::MAX)),
         among: among.into_iter().map(Reverse).collect(),
         siblings: Reverse(node.siblings),
         room,

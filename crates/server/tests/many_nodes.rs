@@ -197,6 +197,59 @@ async fn pools_hold_what_they_are_told_to() {
     assert_eq!(world.ask("POST", "/v1/join-tokens", Some(json!({ "pool": "attic" }))).await.0, 404);
 }
 
+#[tokio::test]
+async fn taints_keep_away_send_away_and_are_written_down() {
+    let world = World::with(quick).await;
+    let (mut a, mut to_a) = world.node("a").await;
+    world
+        .ok(
+            "PATCH",
+            "/v1/nodes/a",
+            Some(json!({ "taint": [{ "key": "gpu", "value": "train", "effect": "refuse" }] })),
+        )
+        .await;
+    world.ok("PUT", SHOP, Some(stateless(1))).await;
+    let waits = world
+        .until(WEB, |web| web["state"] == "pending" && !web["pending"].as_array().unwrap().is_empty())
+        .await;
+    assert!(waits["pending"].to_string().contains("taint gpu=train:refuse"), "{waits:#}");
+    let node = world.ok("PATCH", "/v1/nodes/a", Some(json!({ "untaint": [{ "key": "gpu" }] }))).await;
+    assert!(node.get("taints").is_none(), "{node:#}");
+    obey(&mut a, &mut to_a, |goal| goal.allocations.len() == 1).await;
+    // A pool's are its nodes' too, and one that evicts sends away what runs as soon as there is another place.
+    let (mut b, mut to_b) = world.node("b").await;
+    world
+        .ok(
+            "POST",
+            "/v1/pools",
+            Some(json!({ "name": "lab", "taint": [{ "key": "lab", "effect": "refuse" }] })),
+        )
+        .await;
+    world
+        .ok(
+            "PATCH",
+            "/v1/pools/lab",
+            Some(json!({ "taint": [{ "key": "lab", "effect": "evict" }], "untaint": [{ "key": "lab" }] })),
+        )
+        .await;
+    assert_eq!(world.get("/v1/pools/lab").await["taints"], json!([{ "key": "lab", "effect": "evict" }]));
+    world
+        .ok("PATCH", "/v1/nodes/a", Some(json!({ "taint": [{ "key": "leaving", "effect": "evict" }] })))
+        .await;
+    obey(&mut b, &mut to_b, |goal| goal.allocations.len() == 1).await;
+    obey(&mut a, &mut to_a, |goal| goal.allocations.is_empty() && goal.remove.is_empty()).await;
+    let audit = world.get("/v1/audit").await.to_string();
+    assert!(audit.contains("taint gpu=train:refuse") && audit.contains("taint leaving:evict"), "{audit}");
+    for wrong in [
+        json!({ "key": "a b", "effect": "refuse" }),
+        json!({ "key": "a", "effect": "keep" }),
+        json!({ "key": "a" }),
+    ] {
+        let (status, said) = world.ask("PATCH", "/v1/nodes/a", Some(json!({ "taint": [wrong] }))).await;
+        assert!((400..=422).contains(&status), "{status} {said}");
+    }
+}
+
 /// Says of each allocation of a goal how it is, until the workload is as it should be.
 async fn answer(agent: &mut Agent, link: &mut Link, bad: &str, enough: impl Fn(&Goal) -> bool) -> Goal {
     use lattice_model::report::{AllocationState, AllocationStatus};

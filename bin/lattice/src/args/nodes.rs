@@ -2,7 +2,7 @@
 
 use crate::parse;
 use clap::{Args, Subcommand};
-use lattice_model::{Duration, NodeName, OwnerName, PoolName, ProjectName};
+use lattice_model::{Duration, NodeName, OwnerName, PoolName, ProjectName, resource::Taint};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
@@ -61,6 +61,8 @@ pub(crate) enum NodeCommand {
     Uncordon(NodesArgs),
     /// Change the pool and the labels of nodes.
     Set(NodeSetArgs),
+    /// Set taints of a node, which keep away work that does not tolerate them, or take them away.
+    Taint(NodeTaintArgs),
     /// Empty nodes: they get no new work, and what can run elsewhere moves there.
     Drain(DrainArgs),
     /// Forget nodes that are emptied, lost, rejected or revoked.
@@ -93,6 +95,16 @@ pub(crate) struct NodeSetArgs {
     pub(crate) label: Vec<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct NodeTaintArgs {
+    /// A name, an id, or an id's first characters.
+    pub(crate) node: String,
+    /// KEY=VALUE:EFFECT or KEY:EFFECT sets one: `refuse` (nothing new), `avoid` (worse than other nodes), `evict` (what
+    /// runs moves too). KEY- takes all of the key away, KEY:EFFECT- one.
+    #[arg(required = true, value_name = "TAINT")]
+    pub(crate) taints: Vec<parse::TaintChange>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoolCommand {
     /// List pools.
@@ -121,6 +133,9 @@ pub(crate) struct PoolCreateArgs {
     /// A label: KEY=VALUE.
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub(crate) label: Vec<String>,
+    /// A taint that its nodes have: KEY=VALUE:EFFECT; see `lattice node taint`.
+    #[arg(long)]
+    pub(crate) taint: Vec<Taint>,
 }
 
 #[derive(Debug, Args)]
@@ -142,6 +157,9 @@ pub(crate) struct PoolSetArgs {
     /// A label to set, KEY=VALUE, or to take away, KEY.
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub(crate) label: Vec<String>,
+    /// A taint that its nodes have, KEY=VALUE:EFFECT, or have no more, KEY-; see `lattice node taint`.
+    #[arg(long)]
+    pub(crate) taint: Vec<parse::TaintChange>,
 }
 
 #[derive(Debug, Args)]

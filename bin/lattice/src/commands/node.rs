@@ -58,10 +58,22 @@ pub(crate) async fn run(ctx: &Context, command: NodeCommand) -> anyhow::Result<E
             }
         }
         NodeCommand::Set(args) => {
-            let request = NodeChange { pool: args.pool.clone(), labels: pool::labels(&args.label) };
+            let labels = pool::labels(&args.label);
+            let request = NodeChange { pool: args.pool.clone(), labels, ..NodeChange::default() };
             for node in &args.nodes {
                 let view = client.change_node(node, &request).await?;
                 note(&format!("{} is in pool {}", view.name, view.pool));
+            }
+        }
+        NodeCommand::Taint(args) => {
+            let (taint, untaint) = pool::taints(args.taints);
+            let view = client
+                .change_node(&args.node, &NodeChange { taint, untaint, ..NodeChange::default() })
+                .await?;
+            if ctx.is_json() {
+                ctx.json(&view)?;
+            } else {
+                note(&format!("{} has {}", view.name, pool::tainted(&view.taints)));
             }
         }
         NodeCommand::Drain(args) => return drain(ctx, args).await,
@@ -263,7 +275,7 @@ async fn remove(ctx: &Context, args: NodeRmArgs) -> anyhow::Result<()> {
 async fn list(ctx: &Context) -> anyhow::Result<()> {
     let now = ctx.now();
     let mut table = Table::new(&[
-        "NAME", "ID", "STATE", "FOR", "HEALTH", "POOL", "OWNER", "CPU", "MEMORY", "RUNS", "AGENT",
+        "NAME", "ID", "STATE", "FOR", "HEALTH", "POOL", "OWNER", "CPU", "MEMORY", "RUNS", "TAINTS", "AGENT",
     ]);
     let nodes = ctx.client.nodes().await?.items;
     let pending = nodes.iter().filter(|node| node.approval == Approval::Pending).count();
@@ -280,6 +292,7 @@ async fn list(ctx: &Context) -> anyhow::Result<()> {
             format!("{}/{}", node.reserved.cpu, node.capacity.cpu).into(),
             format!("{}/{}", node.reserved.memory, node.capacity.memory).into(),
             node.allocations.to_string().into(),
+            node.taints.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ").into(),
             node.facts.agent_version.into(),
         ]);
     }
@@ -376,6 +389,9 @@ fn describe(ctx: &Context, node: &NodeView) -> String {
         line("label", format!("{name}={value}"));
     }
     let heard = node.presence.state == PresenceState::Connected;
+    for taint in &node.taints {
+        line("taint", taint.to_string());
+    }
     let last = if heard { "" } else { " (last heard)" };
     for one in &node.conditions {
         line("health", format!("{one}, for {}{last}", show::age(one.since, now)));

@@ -4,11 +4,13 @@ use crate::{
     args::{PoolCommand, PoolCreateArgs, PoolSetArgs},
     context::Context,
     error::CliError,
+    parse::TaintChange,
     table::Table,
     terminal::note,
 };
-use lattice_api::{PoolChange, PoolCreate, PoolView, paths};
-use std::collections::BTreeMap;
+use lattice_api::{PoolChange, PoolCreate, PoolView, Untaint, paths};
+use lattice_model::resource::Taint;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `lattice pool …`.
 pub(crate) async fn run(ctx: &Context, command: PoolCommand) -> anyhow::Result<()> {
@@ -36,6 +38,27 @@ pub(crate) fn labels(texts: &[String]) -> BTreeMap<String, Option<String>> {
     texts.iter().map(label).collect()
 }
 
+/// Taints to set, and those to take away.
+pub(crate) fn taints(changes: Vec<TaintChange>) -> (Vec<Taint>, Vec<Untaint>) {
+    let (mut set, mut take) = (Vec::new(), Vec::new());
+    for change in changes {
+        match change {
+            TaintChange::Set(taint) => set.push(taint),
+            TaintChange::Remove(untaint) => take.push(untaint),
+        }
+    }
+    (set, take)
+}
+
+/// Taints in words.
+pub(crate) fn tainted(taints: &BTreeSet<Taint>) -> String {
+    match taints.len() {
+        0 => "no taints".into(),
+        1 => format!("the taint {}", taints.iter().map(ToString::to_string).collect::<String>()),
+        _ => format!("the taints {}", taints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
 fn projects(view: &PoolView) -> String {
     match &view.projects {
         None => "all".into(),
@@ -45,7 +68,7 @@ fn projects(view: &PoolView) -> String {
 }
 
 async fn list(ctx: &Context) -> anyhow::Result<()> {
-    let mut table = Table::new(&["NAME", "NODES", "TRUSTED", "PROJECTS", "LABELS", "DESCRIPTION"]);
+    let mut table = Table::new(&["NAME", "NODES", "TRUSTED", "PROJECTS", "TAINTS", "LABELS", "DESCRIPTION"]);
     for view in ctx.client.pools().await?.items {
         let labels = view.labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
         table.row([
@@ -53,6 +76,7 @@ async fn list(ctx: &Context) -> anyhow::Result<()> {
             view.nodes.to_string().into(),
             if view.trusted { "yes".into() } else { "no".into() },
             projects(&view).into(),
+            view.taints.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ").into(),
             labels.join(" ").into(),
             view.description.into(),
         ]);
@@ -61,23 +85,25 @@ async fn list(ctx: &Context) -> anyhow::Result<()> {
 }
 
 async fn create(ctx: &Context, args: PoolCreateArgs) -> anyhow::Result<()> {
-    let PoolCreateArgs { name, trusted, projects: allowed, description, label } = args;
+    let PoolCreateArgs { name, trusted, projects: allowed, description, label, taint } = args;
     let mut set = BTreeMap::new();
     for (key, value) in labels(&label) {
         let value = value.ok_or_else(|| CliError::Usage(format!("--label {key}: write KEY=VALUE")))?;
         set.insert(key, value);
     }
     let allowed = (!allowed.is_empty()).then(|| allowed.into_iter().collect());
-    let request = PoolCreate { name, description, labels: set, trusted, projects: allowed };
+    let request = PoolCreate { name, description, labels: set, trusted, projects: allowed, taint };
     let view = ctx.client.create_pool(&request).await?;
     said(ctx, &view)
 }
 
 async fn set(ctx: &Context, args: PoolSetArgs) -> anyhow::Result<()> {
-    let PoolSetArgs { name, trusted, projects: allowed, all_projects, description, label } = args;
+    let PoolSetArgs { name, trusted, projects: allowed, all_projects, description, label, taint } = args;
+    let (taint, untaint) = taints(taint);
     let allowed = (!allowed.is_empty()).then(|| allowed.into_iter().collect());
+    let labels = labels(&label);
     let request =
-        PoolChange { description, labels: labels(&label), trusted, projects: allowed, all_projects };
+        PoolChange { description, labels, trusted, projects: allowed, all_projects, taint, untaint };
     let view = ctx.client.change_pool(&name, &request).await?;
     said(ctx, &view)
 }

@@ -164,6 +164,15 @@ pub(crate) const LATTICE: Table = Table {
                 "whether its containers are replaced, as at an update, when a secret that it mounts gets another value",
             ),
         ),
+        ("tolerations", Honoured("the taints of nodes that it bears: `KEY`, `KEY=VALUE`, or `{key, value}`")),
+    ],
+};
+
+pub(crate) const TOLERATION: Table = Table {
+    at: "services.*.x-lattice.tolerations[]",
+    keys: &[
+        ("key", Honoured("what the taint is called")),
+        ("value", Honoured("which of that; any where it is left out")),
     ],
 };
 pub(crate) const LATTICE_ELSEWHERE: Table = Table { at: "x-lattice", keys: &[] };
@@ -243,6 +252,7 @@ pub(crate) static TABLES: &[Table] = &[
     MOUNT_TMPFS,
     MOUNT_IMAGE,
     LATTICE,
+    TOLERATION,
     VOLUME,
     NETWORK,
     SECRET,

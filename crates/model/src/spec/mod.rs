@@ -11,6 +11,7 @@ mod image;
 mod lifecycle;
 mod placement;
 
+pub use crate::taint::Toleration;
 pub use attach::{
     Attachment, ContainerPort, InvalidDigest, MountSpec, NetworkSpec, PortSpec, Protocol, SecretMount,
     TreeDigest, TreeMount, VolumeSpec,

@@ -1,6 +1,9 @@
 //! Which nodes a workload may run on, and how its replicas spread over them.
 
-use crate::unit::{Bytes, Cpu};
+use crate::{
+    taint::Toleration,
+    unit::{Bytes, Cpu},
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -23,6 +26,9 @@ pub struct PlacementSpec {
     /// Of what runs on a node that is short of memory, the lowest makes way first; 0 unless said.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i16,
+    /// The taints of nodes that it bears.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
 }
 
 const fn is_zero(n: &i16) -> bool {

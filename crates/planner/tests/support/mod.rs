@@ -66,6 +66,7 @@ impl Scene {
                 facts: NodeFacts::default(),
                 conditions: Vec::new(),
                 labels: Default::default(),
+                taints: Default::default(),
                 drain: None,
                 presence: Presence { state: PresenceState::Connected, since: Timestamp(0) },
                 standing: Default::default(),

@@ -329,7 +329,7 @@ pub(crate) async fn change(
     State(core): State<Arc<Core>>,
     Extension(who): Extension<Principal>,
     names: Names,
-    Body(NodeChange { pool, labels }): Body<NodeChange>,
+    Body(NodeChange { pool, labels, taint, untaint }): Body<NodeChange>,
 ) -> Answer {
     if let Some(pool) = &pool {
         let snapshot = core.snapshot();
@@ -343,6 +343,7 @@ pub(crate) async fn change(
         let mut node = (*row.value).clone();
         pools::relabel(&mut node.labels, labels.clone());
         pools::check_labels(&node.labels)?;
+        pools::retaint(&mut node.taints, taint.clone(), &untaint)?;
         if let Some(pool) = &pool {
             pools::find(snapshot, pool)?;
             node.pool = pool.clone();
@@ -356,6 +357,8 @@ pub(crate) async fn change(
                 says.push(format!("label {key}={}", value.as_deref().unwrap_or("(none)")));
             }
         }
+        says.extend(node.taints.difference(&row.taints).map(|taint| format!("taint {taint}")));
+        says.extend(row.taints.difference(&node.taints).map(|taint| format!("no taint {taint}")));
         let (says, changed) = (says.join(", "), node != *row.value);
         Ok(changed.then_some(Decision {
             node,

@@ -15,11 +15,12 @@ use axum::{
     extract::{Extension, State},
     http::StatusCode,
 };
-use lattice_api::{ErrorBody, List, PoolChange, PoolCreate, PoolView};
+use lattice_api::{ErrorBody, List, PoolChange, PoolCreate, PoolView, Untaint};
 use lattice_identity::{Object, Permission};
 use lattice_model::{
     PoolName,
-    resource::{Approval, Pool},
+    resource::{Approval, Pool, Taint},
+    taint::{MAX_TAINTS, set_taint},
 };
 use lattice_planner::Row;
 use std::{
@@ -110,9 +111,11 @@ pub(crate) async fn create(
     Extension(who): Extension<Principal>,
     Body(request): Body<PoolCreate>,
 ) -> Result<Json<PoolView>, ApiError> {
-    let PoolCreate { name, description, labels, trusted, projects } = request;
+    let PoolCreate { name, description, labels, trusted, projects, taint } = request;
     check(&description, &labels)?;
-    let pool = Pool { name, description, labels, trusted, projects, created_at: clock::now() };
+    let mut taints = BTreeSet::new();
+    retaint(&mut taints, taint, &[])?;
+    let pool = Pool { name, description, labels, trusted, projects, taints, created_at: clock::now() };
     core.commit(|snapshot| {
         if snapshot.cluster.pools.contains_key(&pool.name) {
             let hint = "`lattice pool set` changes it";
@@ -133,13 +136,17 @@ pub(crate) async fn create(
 fn says(pool: &Pool) -> String {
     let trusted =
         if pool.trusted { "trusted with volumes and secrets" } else { "without volumes and secrets" };
-    match &pool.projects {
+    let mut text = match &pool.projects {
         None => format!("{trusted}, for all projects"),
         Some(projects) => {
             let names = projects.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             format!("{trusted}, for {}", if names.is_empty() { "no project".into() } else { names })
         }
+    };
+    for taint in &pool.taints {
+        text.push_str(&format!(", taint {taint}"));
     }
+    text
 }
 
 pub(crate) async fn change(
@@ -151,7 +158,8 @@ pub(crate) async fn change(
     let name: PoolName = names.get("pool")?;
     core.commit(|snapshot| {
         let row = find(snapshot, &name)?;
-        let PoolChange { description, labels, trusted, projects, all_projects } = request.clone();
+        let PoolChange { description, labels, trusted, projects, all_projects, taint, untaint } =
+            request.clone();
         let mut pool = (*row.value).clone();
         pool.description = description.unwrap_or(pool.description);
         pool.trusted = trusted.unwrap_or(pool.trusted);
@@ -162,6 +170,7 @@ pub(crate) async fn change(
         };
         relabel(&mut pool.labels, labels);
         check(&pool.description, &pool.labels)?;
+        retaint(&mut pool.taints, taint, &untaint)?;
         if pool == *row.value {
             return Ok((Vec::new(), ()));
         }
@@ -177,6 +186,22 @@ pub(crate) async fn change(
     let snapshot = core.snapshot();
     let row = find(&snapshot, &name)?;
     Ok(Json(view(&snapshot, row)))
+}
+
+/// Takes taints away, and sets others.
+pub(crate) fn retaint(
+    taints: &mut BTreeSet<Taint>,
+    set: Vec<Taint>,
+    take: &[Untaint],
+) -> Result<(), ErrorBody> {
+    taints.retain(|taint| !take.iter().any(|one| one.means(taint)));
+    for taint in set {
+        set_taint(taints, taint);
+    }
+    if taints.len() > MAX_TAINTS {
+        return Err(invalid("there are too many taints", "at most 50 of a node or a pool"));
+    }
+    Ok(())
 }
 
 /// Sets labels, and takes those away that have no value.

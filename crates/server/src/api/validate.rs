@@ -10,6 +10,7 @@ use lattice_model::{
         DependencyCondition, GpuCount, GpuRequest, LogSpec, MAX_REPLICAS, MAX_WORKLOADS, Mode, NamingSpec,
         PlacementSpec, ProcessSpec, RestartPolicy, SandboxSpec, StackSpec, UpdatePolicy, WorkloadSpec,
     },
+    taint::MAX_TAINTS,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -304,9 +305,12 @@ impl Service<'_> {
     }
 
     fn placement(&mut self, gpus: Option<&GpuRequest>, placement: &PlacementSpec) {
-        let PlacementSpec { constraints, spread, max_per_node, priority: _ } = placement;
+        let PlacementSpec { constraints, spread, max_per_node, priority: _, tolerations } = placement;
         if constraints.len().max(spread.len()) > 50 {
             self.say("placement", "at most 50 constraints and 50 attributes to spread over");
+        }
+        if tolerations.len() > MAX_TAINTS {
+            self.say("placement.tolerations", "at most 50");
         }
         if *max_per_node == Some(0) {
             self.say("placement.max_per_node", "at least 1");

@@ -130,6 +130,7 @@ fn enrol(
         capacity: request.capacity,
         facts: request.facts.clone(),
         labels: Default::default(),
+        taints: Default::default(),
         drain: None,
         presence: Presence { state: PresenceState::New, since: now },
         conditions: Vec::new(),

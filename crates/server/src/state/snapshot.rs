@@ -189,8 +189,14 @@ impl Snapshot {
             POOL => {
                 let new: Row<Pool> = row(record)?;
                 touched.pending = true;
-                let nodes = self.cluster.nodes.values().filter(|node| node.pool == new.name);
-                touched.nodes.extend(nodes.map(|node| node.id));
+                let nodes = || self.cluster.nodes.values().filter(|node| node.pool == new.name);
+                touched.nodes.extend(nodes().map(|node| node.id));
+                // What runs there may have to go, and what runs on every node may come.
+                if self.cluster.pools.get(&new.name).is_none_or(|old| old.taints != new.taints) {
+                    let there = nodes().flat_map(|node| self.cluster.allocations_on(node.id));
+                    touched.stacks.extend(there.map(|row| row.workload.stack_key()));
+                    touched.stacks.extend(self.cluster.globals().map(|key| key.stack_key()));
+                }
                 self.cluster.pools.insert(new.name.clone(), new);
             }
             STACK_REVISION => {
@@ -405,6 +411,7 @@ impl Snapshot {
                 && old.distress().map(|one| (one.kind, one.reason))
                     == new.distress().map(|one| (one.kind, one.reason))
                 && owners_labels(old) == owners_labels(new)
+                && old.taints == new.taints
                 // What waited for its owner's rules to let it work goes on when they do.
                 && (old.standing.state, old.facts.machine.lan) == (new.standing.state, new.facts.machine.lan)
         });
