@@ -4,6 +4,7 @@
 //! what the Compose specification allows for services, bounded so that it fits a DNS label, a
 //! Docker name and a table cell.
 
+use crate::id::NodeId;
 use serde::{Deserialize, Serialize};
 use std::{borrow::Borrow, fmt, str::FromStr};
 
@@ -148,6 +149,13 @@ impl OwnerName {
     /// The person who installed the control plane, until users exist.
     pub fn admin() -> Self {
         Self("admin".into())
+    }
+}
+
+impl NodeName {
+    /// What a node is called that was given no name: by its id.
+    pub fn of_id(id: NodeId) -> Self {
+        Self(id.to_string())
     }
 }
 

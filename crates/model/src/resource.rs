@@ -67,6 +67,27 @@ pub struct Node {
 }
 
 impl Node {
+    /// An approved node that is connected, has nothing, and of which nothing is known.
+    pub fn blank(id: NodeId) -> Self {
+        Self {
+            id,
+            name: NodeName::of_id(id),
+            owner: OwnerName::admin(),
+            pool: PoolName::default_pool(),
+            approval: Approval::Approved,
+            eligibility: Eligibility::Eligible,
+            capacity: Capacity::default(),
+            facts: NodeFacts::default(),
+            labels: BTreeMap::new(),
+            taints: BTreeSet::new(),
+            drain: None,
+            presence: Presence { state: PresenceState::Connected, since: Timestamp(0) },
+            conditions: Vec::new(),
+            standing: Standing::default(),
+            joined_at: Timestamp(0),
+        }
+    }
+
     /// Whether new work may be placed here.
     pub fn takes_work(&self) -> bool {
         self.approval == Approval::Approved

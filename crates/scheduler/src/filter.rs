@@ -1,14 +1,11 @@
 //! Hard exclusion: why a node cannot hold an ask.
 
-use crate::{
-    gpu,
-    pick::{Ask, Candidate},
-};
+use crate::{fleet::Kind, gpu};
 use lattice_model::{
+    PoolName,
     health::{ConditionKind, Reason},
-    resource::{Approval, Eligibility, Node, PresenceState},
-    spec::{Constraint, NodeAttribute, Protocol},
-    taint::{Taint, TaintEffect, not_borne},
+    resource::{Approval, Eligibility, Node, PresenceState, Taint},
+    spec::{Constraint, GpuRequest, NodeAttribute, Protocol},
 };
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, collections::BTreeSet, fmt, net::IpAddr};
@@ -34,8 +31,8 @@ impl PortClaim {
     }
 }
 
-/// Why a node cannot hold an ask. The order is that of the checks, and of the counts people see.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// Why a node cannot hold an ask. The order is that of the counts people see.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// The data or the neighbours of the ask are on another node.
@@ -46,14 +43,14 @@ pub enum Refusal {
     Pool,
     /// Something that has to hold of it does not.
     Constraint(Constraint),
-    /// It has a taint that the ask does not bear.
-    Taint(Taint),
     /// It cannot run what is made for this platform.
     Platform(String),
     /// Its machine is of a kind that the image is not made for; this is what it is made for.
     Image(String),
     /// It lends too few such GPUs, or others have them; what is needed and what it has.
     Gpu(String),
+    /// It has a taint that the ask does not bear.
+    Taint(Taint),
     /// It is cordoned.
     Cordoned,
     /// It is being emptied.
@@ -68,12 +65,20 @@ pub enum Refusal {
     Distress(ConditionKind, Reason),
     /// It has as many replicas as one node may.
     MaxPerNode(u32),
-    /// Not enough processor is left.
-    Cpu,
-    /// Not enough memory is left.
-    Memory,
+    /// Not enough of something is left.
+    Room(Kind),
     /// A published port is taken there.
     Port(u16),
+    /// Nobody is near that has to be.
+    NobodyNear(String),
+    /// Somebody is near that may not be.
+    Near(String),
+    /// Somebody there wants no such neighbour.
+    Unwanted,
+    /// Its domain is ahead of others already; the attribute.
+    Skew(String),
+    /// Not even if those of lower priority made way.
+    Priority,
 }
 
 impl fmt::Display for Refusal {
@@ -83,10 +88,10 @@ impl fmt::Display for Refusal {
             Self::NotApproved => f.write_str("not approved"),
             Self::Pool => f.write_str("other pool"),
             Self::Constraint(constraint) => write!(f, "constraint {constraint}"),
-            Self::Taint(taint) => write!(f, "taint {taint}"),
             Self::Platform(platform) => write!(f, "not for {platform}"),
             Self::Image(platforms) => write!(f, "its image is for {platforms}"),
             Self::Gpu(why) => write!(f, "gpu: {why}"),
+            Self::Taint(taint) => write!(f, "taint {taint}"),
             Self::Cordoned => f.write_str("cordoned"),
             Self::Draining => f.write_str("draining"),
             Self::Outdated => f.write_str("agent too old"),
@@ -94,19 +99,82 @@ impl fmt::Display for Refusal {
             Self::Disconnected => f.write_str("not connected"),
             Self::Distress(kind, reason) => write!(f, "{kind} {reason}"),
             Self::MaxPerNode(most) => write!(f, "has {most} replicas of it already"),
-            Self::Cpu => f.write_str("cpu"),
-            Self::Memory => f.write_str("memory"),
+            Self::Room(kind) => write!(f, "{kind}"),
             Self::Port(port) => write!(f, "port {port} taken"),
+            Self::NobodyNear(who) => write!(f, "no {who} near"),
+            Self::Near(who) => write!(f, "{who} is near"),
+            Self::Unwanted => f.write_str("somebody there wants no such neighbour"),
+            Self::Skew(over) => write!(f, "its {over} has its share already"),
+            Self::Priority => f.write_str("nobody of lower priority could make way"),
         }
     }
 }
 
-/// What of a node has a value, as text.
-pub(crate) fn attribute<'n>(node: &'n Node, attribute: &NodeAttribute) -> Cow<'n, str> {
-    value(node, attribute).unwrap_or_default()
+/// What has to hold of a node, whatever it has left and however it is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// It is in one of these pools.
+    Pools(Vec<PoolName>),
+    /// This holds.
+    Constraint(Constraint),
+    /// It runs what is made for this, as `os/arch`.
+    Platform(String),
+    /// It runs what is made for one of these; empty is not known.
+    Image(BTreeSet<String>),
+    /// It lends these GPUs, an entry for each container, of which the constraints hold.
+    Gpus(Vec<GpuRequest>, Vec<Constraint>),
 }
 
-/// The same, or none where it lacks it.
+impl Rule {
+    /// Why it does not hold of a node, if it does not.
+    pub fn refuses(&self, node: &Node) -> Option<Refusal> {
+        match self {
+            Self::Pools(pools) => (!pools.contains(&node.pool)).then_some(Refusal::Pool),
+            Self::Constraint(constraint) => {
+                (!holds(constraint, node)).then(|| Refusal::Constraint(constraint.clone()))
+            }
+            Self::Platform(platform) => (!runs(platform, node)).then(|| Refusal::Platform(platform.clone())),
+            Self::Image(platforms) => {
+                let suits = platforms.is_empty() || platforms.iter().any(|platform| runs(platform, node));
+                let list = || platforms.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                (!suits).then(|| Refusal::Image(list()))
+            }
+            Self::Gpus(requests, constraints) => {
+                gpu::unsuitable(requests, constraints, node).map(Refusal::Gpu)
+            }
+        }
+    }
+}
+
+/// Why `node` is no place whatever it has left and however it is doing: what stays there although it is,
+/// has to move.
+pub fn unsuitable(rules: &[Rule], node: &Node) -> Option<Refusal> {
+    rules.iter().find_map(|rule| rule.refuses(node))
+}
+
+/// Why a node takes nothing new at present, whatever it is; of approval see [`Refusal::NotApproved`].
+pub(crate) fn closed(node: &Node) -> Option<Refusal> {
+    match node.eligibility {
+        Eligibility::Eligible => {}
+        Eligibility::Cordoned => return Some(Refusal::Cordoned),
+        Eligibility::Draining => return Some(Refusal::Draining),
+        Eligibility::Outdated => return Some(Refusal::Outdated),
+    }
+    if !node.standing.takes_work() {
+        return Some(Refusal::Suspended(node.standing.in_words()));
+    }
+    if node.presence.state != PresenceState::Connected {
+        return Some(Refusal::Disconnected);
+    }
+    node.distress().map(|condition| Refusal::Distress(condition.kind, condition.reason))
+}
+
+/// Whether a node belongs to the cluster.
+pub(crate) fn approved(node: &Node) -> bool {
+    node.approval == Approval::Approved
+}
+
+/// What of a node has a value, as text; none where it lacks it.
 pub(crate) fn value<'n>(node: &'n Node, attribute: &NodeAttribute) -> Option<Cow<'n, str>> {
     Some(match attribute {
         NodeAttribute::Id => node.id.to_string().into(),
@@ -163,77 +231,4 @@ fn runs(platform: &str, node: &Node) -> bool {
             let arch = architecture(arch);
             arch == machine || (machine == "x86_64" && matches!(arch.as_str(), "386" | "i386" | "x86"))
         })
-}
-
-/// Why `node` is no place for `ask` whatever it has left and however it is doing: what stays
-/// there although it is, has to move. `taints` are those of the node and of its pool.
-pub fn unsuitable<'t>(
-    ask: &Ask,
-    node: &Node,
-    taints: impl IntoIterator<Item = &'t Taint>,
-) -> Option<Refusal> {
-    if node.pool != ask.pool {
-        return Some(Refusal::Pool);
-    }
-    if let Some(constraint) = ask.constraints.iter().find(|constraint| !holds(constraint, node)) {
-        return Some(Refusal::Constraint(constraint.clone()));
-    }
-    if let Some(taint) = not_borne(taints, &ask.tolerates, &[TaintEffect::Evict]) {
-        return Some(Refusal::Taint(taint.clone()));
-    }
-    if let Some(platform) = ask.platforms.iter().find(|platform| !runs(platform, node)) {
-        return Some(Refusal::Platform(platform.clone()));
-    }
-    let suits = |platforms: &&BTreeSet<String>| {
-        platforms.is_empty() || platforms.iter().any(|platform| runs(platform, node))
-    };
-    if let Some(platforms) = ask.images.iter().find(|platforms| !suits(platforms)) {
-        return Some(Refusal::Image(platforms.iter().map(String::as_str).collect::<Vec<_>>().join(", ")));
-    }
-    gpu::unsuitable(&ask.gpus, &ask.constraints, node).map(Refusal::Gpu)
-}
-
-/// The first reason against `node`, or none.
-pub(crate) fn refuse(ask: &Ask, node: &Candidate<'_>) -> Option<Refusal> {
-    if ask.pinned.is_some_and(|pinned| pinned != node.node.id) {
-        return Some(Refusal::Pinned);
-    }
-    if node.node.approval != Approval::Approved {
-        return Some(Refusal::NotApproved);
-    }
-    if let Some(refusal) = unsuitable(ask, node.node, &node.taints) {
-        return Some(refusal);
-    }
-    if let Some(taint) = not_borne(&node.taints, &ask.tolerates, &[TaintEffect::Refuse]) {
-        return Some(Refusal::Taint(taint.clone()));
-    }
-    match node.node.eligibility {
-        Eligibility::Eligible => {}
-        Eligibility::Cordoned => return Some(Refusal::Cordoned),
-        Eligibility::Draining => return Some(Refusal::Draining),
-        Eligibility::Outdated => return Some(Refusal::Outdated),
-    }
-    if !node.node.standing.takes_work() {
-        return Some(Refusal::Suspended(node.node.standing.in_words()));
-    }
-    if node.node.presence.state != PresenceState::Connected {
-        return Some(Refusal::Disconnected);
-    }
-    if let Some(condition) = node.node.distress() {
-        return Some(Refusal::Distress(condition.kind, condition.reason));
-    }
-    if let Some(most) = ask.max_per_node.filter(|most| node.siblings >= *most) {
-        return Some(Refusal::MaxPerNode(most));
-    }
-    if ask.cpu > node.free_cpu {
-        return Some(Refusal::Cpu);
-    }
-    if ask.memory > node.free_memory {
-        return Some(Refusal::Memory);
-    }
-    if let Err(why) = gpu::assign(&ask.gpus, &ask.constraints, node.node, &node.taken_gpus) {
-        return Some(Refusal::Gpu(why));
-    }
-    let taken = |claim: &&PortClaim| node.ports.iter().any(|taken| taken.collides(claim));
-    ask.ports.iter().find(taken).map(|claim| Refusal::Port(claim.port))
 }

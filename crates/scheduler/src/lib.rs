@@ -1,20 +1,17 @@
 //! Which node one ask goes to: filter what cannot hold it, score what can, pick the best.
 //!
-//! Hard exclusion ([`filter`]) and soft score ([`score`]) are apart. The answer always explains
-//! itself: a refusal carries counted reasons, a choice its score and the runners-up. The
-//! scheduler knows no store, no clock and no workloads: only asks and what nodes have left.
+//! Enter at [`fleet`]: it keeps what all nodes have left, decides in microseconds, packs GPUs by the work that usually
+//! comes, and knows rules, shares of GPUs, neighbours, failure domains, priorities and gangs. What a node has to be
+//! ([`Rule`]) is apart from what it has left; the answer always explains itself ([`fleet::Account`]): a refusal carries
+//! counted reasons, a choice its score by parts and the runners-up. `docs/scheduling.md` describes it.
 //!
-//! [`fleet`] is the same for whole clusters: it keeps what all nodes have left, decides in microseconds, packs GPUs by the
-//! work that usually comes, and knows shares of GPUs, neighbours, failure domains, priorities and gangs. `docs/scheduling.md`
-//! describes it.
+//! The scheduler knows no store, no clock and no workloads: only asks, and nodes.
 
 mod filter;
 pub mod fleet;
 mod gpu;
-mod pick;
-mod score;
+mod strategy;
 
-pub use filter::{PortClaim, Refusal, holds, unsuitable};
+pub use filter::{PortClaim, Refusal, Rule, holds, unsuitable};
 pub use gpu::assign;
-pub use pick::{Ask, Candidate, Choice, Explanation, Tally, pick};
-pub use score::{Score, Strategy};
+pub use strategy::Strategy;

@@ -2,13 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
-use lattice_model::{AllocationId, NodeId, spec::Protocol};
+use lattice_model::{
+    AllocationId, NodeId,
+    resource::{Eligibility, Node, Taint, TaintEffect},
+    spec::{Constraint, NodeAttribute, Protocol, Toleration},
+};
 use lattice_scheduler::{
-    PortClaim, Strategy,
+    PortClaim, Refusal, Rule, Strategy,
     fleet::{
-        Fleet, FleetError, Gpu, GpuNeed, Machine, Near, Need, Placed, Pull, Room, Spread, Tags, Taint, Term,
-        Test, Toleration,
+        Crowd, Fleet, FleetError, Gpu, GpuNeed, Lasts, Machine, Near, Need, Outlook, Over, Placed, Pull,
+        Room, Spread, Tags,
     },
+    holds,
 };
 use proptest::prelude::{Strategy as Generator, *};
 use std::{
@@ -22,6 +27,27 @@ fn node_id(n: usize) -> NodeId {
 
 fn key(n: usize) -> AllocationId {
     AllocationId::from_random((n as u128 + 1) << 80)
+}
+
+fn node(machine: &mut Machine) -> &mut Node {
+    Arc::make_mut(&mut machine.node)
+}
+
+fn term(text: &str) -> Constraint {
+    text.parse().unwrap()
+}
+
+fn site(machine: &mut Machine, site: Option<usize>) {
+    node(machine).labels.remove("site");
+    node(machine).labels.extend(site.map(|site| ("site".to_owned(), format!("s{site}"))));
+}
+
+fn is_open(machine: &Machine) -> bool {
+    machine.node.eligibility == Eligibility::Eligible
+}
+
+fn turn(machine: &mut Machine) {
+    node(machine).eligibility = if is_open(machine) { Eligibility::Cordoned } else { Eligibility::Eligible };
 }
 
 /// What is on a node, as a plain list.
@@ -67,14 +93,17 @@ impl Plain {
         free
     }
 
-    fn domain(&self, node: usize, over: Option<&String>) -> Option<String> {
+    fn domain(&self, node: usize, over: Option<&Over>) -> Option<String> {
         match over {
             None => Some(format!("node {node}")),
-            Some(key) => self.machines[node].attributes.get(key).cloned(),
+            Some(Over::Attribute(NodeAttribute::Label(key))) => {
+                self.machines[node].node.label(key).map(str::to_owned)
+            }
+            Some(other) => unreachable!("{other}"),
         }
     }
 
-    fn tagged(&self, tag: &str, over: Option<&String>, domain: &Option<String>) -> u32 {
+    fn tagged(&self, tag: &str, over: Option<&Over>, domain: &Option<String>) -> u32 {
         let has = |there: &&There| {
             there.tags.iter().any(|had| **had == *tag) && self.domain(there.node, over) == *domain
         };
@@ -84,13 +113,16 @@ impl Plain {
     /// What no node's load changes.
     fn suits(&self, node: usize, need: &Need) -> bool {
         let machine = &self.machines[node];
-        machine.closed.is_none()
-            && machine.taints.iter().filter(|taint| taint.refuses).all(|taint| {
+        is_open(machine)
+            && machine.taints.iter().filter(|taint| taint.effect == TaintEffect::Refuse).all(|taint| {
                 need.tolerates
                     .iter()
                     .any(|t| t.key == taint.key && t.value.as_ref().is_none_or(|value| *value == taint.value))
             })
-            && need.rules.iter().all(|rule| rule.holds(&machine.attributes))
+            && need.rules.iter().all(|rule| match rule {
+                Rule::Constraint(constraint) => holds(constraint, &machine.node),
+                other => unreachable!("{other:?}"),
+            })
     }
 
     /// Every hard rule, said once more.
@@ -100,12 +132,17 @@ impl Plain {
         let roomy = self.free(node).iter().zip(room).all(|(free, ask)| *free >= i128::from(ask));
         let free = self.gpus(node);
         let gpus = need.gpus.as_ref().is_none_or(|ask| {
-            let fits = machine.gpus.iter().zip(&free).filter(|(gpu, free)| {
+            let suits = machine.gpus.iter().zip(&free).filter(|(gpu, _)| {
                 gpu.memory >= ask.memory
                     && (ask.models.is_empty() || ask.models.contains(&gpu.model))
-                    && **free >= i32::from(ask.each())
+                    && (ask.ids.is_empty() || gpu.names.iter().any(|name| ask.ids.contains(name)))
             });
-            fits.count() >= usize::from(ask.count)
+            let suits: Vec<bool> = suits.map(|(_, free)| *free >= i32::from(ask.each())).collect();
+            let enough = suits.iter().filter(|enough| **enough).count();
+            match ask.count {
+                GpuNeed::ALL => enough > 0 && enough == suits.len(),
+                count => enough >= usize::from(count),
+            }
         });
         let ports = need
             .ports
@@ -139,7 +176,11 @@ impl Plain {
             let least = nodes.filter_map(count).min().unwrap_or(0);
             domain.is_some() && count(node).unwrap() + u32::from(own(&spread.tag)) <= least + most
         });
-        self.suits(node, need) && roomy && gpus && ports && near && wanted && even
+        let crowd = need.crowd.as_ref().is_none_or(|crowd| {
+            let domain = self.domain(node, None);
+            crowd.most.is_none_or(|most| self.tagged(&crowd.tag, None, &domain) < most)
+        });
+        self.suits(node, need) && crowd && roomy && gpus && ports && near && wanted && even
     }
 
     fn put(&mut self, number: usize, need: &Arc<Need>, tags: &Tags, placed: &Placed) {
@@ -165,16 +206,24 @@ fn machines() -> impl Generator<Value = Vec<Machine>> {
             let room = Room { cpu: cpu * 1000, memory: memory << 30, slots: 6, ..Room::UNLIMITED };
             let mut machine = Machine::new(node_id(at), room);
             let gpu = |gpu: usize| Gpu {
-                model: if gpu.is_multiple_of(2) { "a".into() } else { "b".into() },
-                memory: 16 << 30,
                 links: (0..gpus as u8).filter(|to| usize::from(*to) / 2 == gpu / 2).collect(),
+                names: vec![gpu.to_string()],
+                ..Gpu::of(if gpu.is_multiple_of(2) { "a" } else { "b" }, 16 << 30)
             };
             machine.gpus = (0..gpus).map(gpu).collect();
-            machine.attributes.extend(site.map(|site| ("site".to_owned(), format!("s{site}"))));
-            machine.attributes.insert("cores".into(), cpu.to_string());
-            let tainted = |refuses| Taint { key: "special".into(), value: String::new(), refuses };
+            self::site(&mut machine, site);
+            node(&mut machine).labels.insert("cores".into(), cpu.to_string());
+            let tainted = |refuses| Taint {
+                key: "special".into(),
+                value: String::new(),
+                effect: if refuses { TaintEffect::Refuse } else { TaintEffect::Avoid },
+            };
             machine.taints.extend(taint.map(tainted));
-            machine.closed = closed.then(|| "cordoned".to_owned());
+            machine.outlook =
+                Outlook { stays: [(cpu * 10) as u8; 4], leaves: None, rank: (memory * 10) as u8 };
+            if closed {
+                turn(&mut machine);
+            }
             machine
         };
         all.into_iter().enumerate().map(each).collect()
@@ -187,14 +236,16 @@ fn needs() -> impl Generator<Value = Need> {
         2 => (1u16..11).prop_map(|tenths| Some(GpuNeed::part(tenths * 100))),
         1 => (1u16..3).prop_map(|count| Some(GpuNeed { models: vec!["a".into()], ..GpuNeed::whole(count) })),
         1 => Just(Some(GpuNeed { memory: 8 << 30, ..GpuNeed::whole(2) })),
+        1 => Just(Some(GpuNeed { models: vec!["a".into()], ..GpuNeed::whole(GpuNeed::ALL) })),
+        1 => Just(Some(GpuNeed { ids: vec!["1".into()], ..GpuNeed::whole(1) })),
     ];
     let rule = prop_oneof![
         4 => Just(None),
-        1 => Just(Some(Term::is("site", "s1"))),
-        1 => Just(Some(Term { key: "site".into(), test: Test::NotIn(["s0".to_owned()].into()) })),
-        1 => Just(Some(Term { key: "cores".into(), test: Test::Above(3) })),
+        1 => Just(Some("node.site == s1")),
+        1 => Just(Some("node.site != s0")),
+        1 => Just(Some("node.labels.cores > 3")),
     ];
-    let over = || prop_oneof![Just(None), Just(Some("site".to_owned()))];
+    let over = || prop_oneof![Just(None), Just(Some(Over::label("site")))];
     let pull = prop_oneof![Just(Pull::Must), Just(Pull::MustNot), (-3i32..4).prop_map(Pull::Prefers)];
     let near = prop::option::weighted(0.4, (tag(), over(), pull));
     let spread = prop::option::weighted(0.3, (tag(), prop::option::of(1u32..3), 0i32..3));
@@ -206,17 +257,21 @@ fn needs() -> impl Generator<Value = Need> {
         near,
         spread,
         (-2i16..3, any::<bool>(), prop::option::weighted(0.2, 80u16..82)),
+        prop::option::weighted(0.3, (tag(), prop::option::of(1u32..3), 0i32..3)),
     );
-    of.prop_map(|(cpu, memory, gpus, rule, near, spread, (priority, tolerant, port))| Need {
+    of.prop_map(|(cpu, memory, gpus, rule, near, spread, (priority, tolerant, port), crowd)| Need {
         room: Room { cpu, memory: memory << 30, slots: 1, ..Room::default() },
         gpus,
         ports: port.map(|port| PortClaim { port, protocol: Protocol::Tcp, ip: None }).into_iter().collect(),
-        rules: rule.into_iter().collect(),
-        prefers: vec![(Term::is("site", "s2"), i32::from(priority))],
+        rules: rule.map(|rule| Rule::Constraint(term(rule))).into_iter().collect(),
+        prefers: vec![(term("node.site == s2"), i32::from(priority))],
+        crowd: crowd.map(|(tag, most, weight)| Crowd { tag, most, weight }),
+        lasts: (priority > 0).then_some(Lasts { time: 1, weight: 20 }),
+        merit: i32::from(priority.max(0)) * 10,
         tolerates: tolerant.then(|| Toleration { key: "special".into(), value: None }).into_iter().collect(),
         near: near.map(|(tag, over, pull)| Near { tag, over, pull }).into_iter().collect(),
         spread: spread
-            .map(|(tag, max_skew, weight)| Spread { tag, over: "site".into(), max_skew, weight })
+            .map(|(tag, max_skew, weight)| Spread { tag, over: Over::label("site"), max_skew, weight })
             .into_iter()
             .collect(),
         priority,
@@ -293,14 +348,13 @@ fn tell(
             Event::Turn(node) => {
                 let at = node % plain.machines.len();
                 let machine = &mut plain.machines[at];
-                machine.closed = if machine.closed.is_some() { None } else { Some("cordoned".into()) };
+                turn(machine);
                 fleet.put_node(machine.clone());
             }
             Event::Move(node, site) => {
                 let at = node % plain.machines.len();
                 let machine = &mut plain.machines[at];
-                machine.attributes.remove("site");
-                machine.attributes.extend(site.map(|site| ("site".to_owned(), format!("s{site}"))));
+                self::site(machine, *site);
                 fleet.put_node(machine.clone());
             }
         }
@@ -335,10 +389,29 @@ proptest! {
             prop_assert_eq!(account.considered as usize, plain.machines.len());
             match placed {
                 Some(placed) => {
-                    prop_assert_eq!(account.ranked[0].0, placed.node);
-                    prop_assert_eq!(account.ranked[0].1.sum(), placed.score);
+                    prop_assert_eq!(account.ranked[0].node, placed.node);
+                    prop_assert_eq!(account.ranked[0].parts.sum(), placed.score);
+                    let mut fits: Vec<i64> = scores.iter().filter_map(|(_, score)| *score).collect();
+                    fits.sort_unstable();
+                    let shown: Vec<i64> = account.ranked.iter().map(|ranked| ranked.parts.sum()).collect();
+                    prop_assert_eq!(shown, fits.iter().rev().take(3).copied().collect::<Vec<_>>());
+                    let refused = account.refused.values().sum::<u32>();
+                    prop_assert_eq!(refused as usize, plain.machines.len() - fits.len());
+                    // The same without putting it there; and the second best where the best is not wanted.
+                    let found = fleet.find(need, tags, &mut |_| Ok(())).unwrap();
+                    prop_assert_eq!(&found.placed, placed);
+                    prop_assert_eq!(&found.account, &account);
+                    let not = |node| if node == placed.node { Err(Refusal::Pinned) } else { Ok(()) };
+                    let second = fleet.find(need, tags, &mut { not }).map(|found| found.placed.score).ok();
+                    prop_assert_eq!(second, fits.iter().rev().nth(1).copied());
+                    prop_assert_eq!(fleet.find_on(need, tags, placed.node), Ok(placed.gpus.clone()));
+                    prop_assert_eq!(fleet.find(need, tags, &mut |_| Ok(())).unwrap().placed, placed.clone());
                 }
                 None => prop_assert_eq!(account.refused.values().sum::<u32>(), account.considered),
+            }
+            for (at, _) in plain.machines.iter().enumerate() {
+                let fits = fleet.find_on(need, tags, node_id(at)).is_ok();
+                prop_assert_eq!(fits, plain.allows(at, need, tags));
             }
             Ok(())
         })?;
@@ -470,7 +543,7 @@ proptest! {
 #[test]
 fn linked_gpus_are_given_together_and_a_pair_is_not_broken() {
     let mut machine = Machine::new(node_id(0), Room::UNLIMITED);
-    let link = |to: &[u8]| Gpu { model: "a".into(), memory: 1, links: to.iter().copied().collect() };
+    let link = |to: &[u8]| Gpu { links: to.iter().copied().collect(), ..Gpu::of("a", 1) };
     machine.gpus = vec![link(&[3]), link(&[]), link(&[]), link(&[0])];
     let mut fleet = fleet_of(&[machine], Strategy::Pack);
     let ask = |gpus| Arc::new(Need { gpus: Some(gpus), ..Need::default() });
@@ -486,66 +559,17 @@ fn linked_gpus_are_given_together_and_a_pair_is_not_broken() {
 fn a_refusal_says_what_would_have_to_change() {
     let room = Room { cpu: 4000, memory: 8 << 30, slots: 10, ..Room::UNLIMITED };
     let mut machines: Vec<Machine> = (0..4).map(|at| Machine::new(node_id(at), room)).collect();
-    machines[1].closed = Some("cordoned".into());
-    machines[2].attributes.insert("region".into(), "us".into());
-    machines[3].attributes.insert("region".into(), "eu".into());
-    machines[3].taints.push(Taint { key: "special".into(), value: "gpu".into(), refuses: true });
+    turn(&mut machines[1]);
+    for (at, region) in [(1, "eu"), (2, "us"), (3, "eu")] {
+        node(&mut machines[at]).labels.insert("region".into(), region.into());
+    }
+    machines[3].taints.push("special=gpu:refuse".parse().unwrap());
     let mut fleet = fleet_of(&machines, Strategy::Spread);
-    let rules = vec![Term { key: "region".into(), test: Test::In(["eu".to_owned()].into()) }];
+    let rules = vec![Rule::Constraint(term("node.region == eu"))];
     let need = Arc::new(Need { room: Room { cpu: 2000, ..Room::default() }, rules, ..Need::default() });
     let refused = fleet.place(key(0), &need, &Tags::new()).unwrap_err();
-    let counts = "none of 4 nodes fits (1: cordoned, 2: rule region = eu, 1: taint special)";
+    let counts = "none of 4 nodes fits (2: constraint node.labels.region == eu, 1: taint special=gpu:refuse, 1: cordoned)";
     assert_eq!(refused.to_string(), format!("no node can hold it: {counts}"));
-    let changes = "; would do with 1: a toleration of special, 2: no rule region = eu";
+    let changes = "; would do with 1: a node that is not cordoned, 1: a toleration of special, 2: no constraint node.labels.region == eu";
     assert_eq!(fleet.account(&need, &Tags::new()).to_string(), format!("{counts}{changes}"));
-}
-
-#[test]
-fn versions_numbers_and_lists_are_compared() {
-    let attributes: BTreeMap<String, String> =
-        [("engine", "24.0.7"), ("gpu.memory", "80")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-    let holds = |key: &str, test| Term { key: key.into(), test }.holds(&attributes);
-    assert!(holds("engine", Test::Version(">=20.10, <25".parse().unwrap())));
-    assert!(!holds("engine", Test::Version("^23".parse().unwrap())));
-    assert!(holds("gpu.memory", Test::Above(40)) && !holds("gpu.memory", Test::Below(80)));
-    assert!(holds("site", Test::Absent) && !holds("site", Test::Exists));
-    assert!(!holds("site", Test::In(BTreeSet::new())) && holds("site", Test::NotIn(BTreeSet::new())));
-}
-
-fn terms() -> impl Generator<Value = Term> {
-    let values = || prop::collection::btree_set("[a-z0-9][a-z0-9._-]{0,8}", 1..4);
-    let versions = prop_oneof![Just(">=20.10, <25"), Just("^1.2.3"), Just("~2"), Just("=3.0.0"), Just("*")];
-    let test = prop_oneof![
-        values().prop_map(Test::In),
-        values().prop_map(Test::NotIn),
-        Just(Test::Exists),
-        Just(Test::Absent),
-        any::<i64>().prop_map(Test::Above),
-        any::<i64>().prop_map(Test::Below),
-        versions.prop_map(|version| Test::Version(version.parse().unwrap())),
-    ];
-    ("[a-z][a-z.]{0,12}", test).prop_map(|(key, test)| Term { key, test })
-}
-
-proptest! {
-    /// A term comes back as it was, and no text breaks the parser.
-    #[test]
-    fn terms_come_back_as_they_were(term in terms(), noise in any::<String>()) {
-        prop_assert_eq!(term.to_string().parse::<Term>(), Ok(term));
-        if let Ok(term) = noise.parse::<Term>() {
-            prop_assert_eq!(term.to_string().parse::<Term>(), Ok(term));
-        }
-    }
-}
-
-#[test]
-fn what_is_no_term_is_refused() {
-    for text in
-        ["", "region", "region =", "= eu", "gpu.memory > much", "region in eu", "region in ()", "a exist"]
-    {
-        assert!(text.parse::<Term>().is_err(), "{text}");
-    }
-    for text in ["region=eu", "region == eu", "gpu.memory>40", "region in(eu,us)", "engine version >=24"] {
-        assert!(text.parse::<Term>().is_ok(), "{text}");
-    }
 }

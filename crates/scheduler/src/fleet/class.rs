@@ -7,11 +7,14 @@
 
 use super::{
     mix::Shape,
-    need::{Need, Pull, Term},
+    need::{Need, Pull},
     room::Kind,
     tree::{NEVER, Tree},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// No domain: the node lacks the attribute.
 pub(crate) const NOWHERE: u32 = u32::MAX;
@@ -30,12 +33,12 @@ pub(crate) struct Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Why {
     Gone,
-    Closed,
-    Taint(u8),
-    Rule(u8),
+    /// What is so whatever runs there, by its number in the fleet's list of refusals.
+    Fixed(u32),
     Room(Kind),
     Gpu,
     Port(u8),
+    Crowd,
     Near(u8),
     /// Somebody there wants no such neighbour.
     Unwanted,
@@ -80,6 +83,8 @@ pub(crate) struct Group {
     pub(crate) tree: Tree,
     /// How many of them no rule of the node itself keeps out.
     pub(crate) possible: u32,
+    /// How many of them can hold it, as far as each itself is concerned.
+    pub(crate) fits: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -97,11 +102,15 @@ pub(crate) struct Class {
     pub(crate) near: Vec<Counted<(Pull, bool)>>,
     pub(crate) unwanted: Vec<Counted<()>>,
     pub(crate) spread: Vec<Counted<Evenly>>,
+    /// The counter of its like on the node.
+    pub(crate) crowd: Option<usize>,
     /// For rules on the node that have to be met by somebody: whether there was nobody at all.
     pub(crate) nobody: Vec<bool>,
     /// By node.
     pub(crate) statics: Vec<Static>,
     pub(crate) why: Vec<Why>,
+    /// Those who cannot hold it themselves, by reason.
+    pub(crate) refused: BTreeMap<Why, u32>,
     pub(crate) place: Vec<(u32, u32)>,
     pub(crate) groups: Vec<Group>,
 }
@@ -112,6 +121,22 @@ impl Class {
         let (group, at) = self.place[node];
         let group = &mut self.groups[group as usize];
         let members = &group.members;
+        match (group.tree.score(at as usize) == NEVER, verdict) {
+            (false, Ok(_)) => {}
+            (false, Err(why)) => {
+                group.fits -= 1;
+                *self.refused.entry(why).or_default() += 1;
+            }
+            (true, Err(why)) if self.why[node] == why => {}
+            (true, verdict) => {
+                let old = self.refused.entry(self.why[node]).or_default();
+                *old = old.saturating_sub(1);
+                match verdict {
+                    Ok(_) => group.fits += 1,
+                    Err(why) => *self.refused.entry(why).or_default() += 1,
+                }
+            }
+        }
         let score = match verdict {
             Ok(score) => score,
             Err(why) => {
@@ -134,17 +159,11 @@ impl Class {
     }
 }
 
-/// The first rule that does not hold.
-pub(crate) fn broken(
-    rules: &[Term],
-    attributes: &std::collections::BTreeMap<String, String>,
-) -> Option<usize> {
-    rules.iter().position(|rule| !rule.holds(attributes))
-}
-
 /// Those of `tags` that the need itself names.
 pub(crate) fn named(need: &Need, tag: &str) -> bool {
-    need.near.iter().any(|near| near.tag == tag) || need.spread.iter().any(|spread| spread.tag == tag)
+    need.near.iter().any(|near| near.tag == tag)
+        || need.spread.iter().any(|spread| spread.tag == tag)
+        || need.crowd.as_ref().is_some_and(|crowd| crowd.tag == tag)
 }
 
 /// What an allocation is known by.

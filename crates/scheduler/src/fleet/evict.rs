@@ -35,7 +35,7 @@ impl Fleet {
         let (slot, _) = self.best(at)?;
         let class = self.classes[at].take()?;
         let victims = self.victims(&class, slot as usize);
-        let machine = self.slots[slot as usize].machine.id;
+        let machine = self.slots[slot as usize].machine.id();
         self.classes[at] = Some(class);
         let keys = |held: &u32| self.held[*held as usize].as_ref().map(|held| held.key);
         Some(Eviction { node: machine, victims: victims?.iter().filter_map(keys).collect() })
@@ -142,7 +142,8 @@ impl Fleet {
         }
         let counted = |counter: usize| {
             let (tag, over) = self.counted(counter);
-            let wanted = class.near_node.iter().any(|(at, ..)| *at == counter);
+            let wanted =
+                class.crowd == Some(counter) || class.near_node.iter().any(|(at, ..)| *at == counter);
             let has = |held: &Held| match wanted {
                 true => held.tags.iter().any(|had| **had == *tag),
                 false => rejects(&held.need, tag),
@@ -164,9 +165,7 @@ impl Fleet {
                 }
             }
         }
-        let fits =
-            slot.units.iter().zip(&free).filter(|(unit, free)| shape.suits(unit) && **free >= ask.each());
-        fits.count() >= usize::from(ask.count)
+        slot.could(ask, shape, &free)
     }
 }
 

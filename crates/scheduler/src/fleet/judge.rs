@@ -2,22 +2,32 @@
 
 use super::{
     account::Account,
-    class::{Class, Counted, Evenly, Group, Key, NOWHERE, Static, Tags, Why, broken},
+    class::{Class, Counted, Evenly, Group, Key, NOWHERE, Static, Tags, Why},
     mix::assign,
-    need::{Near, Need, Pull},
-    state::{CELLS, Fleet, FleetError, Placed},
+    need::{GpuNeed, Near, Need, Pull},
+    state::{CELLS, Fleet, FleetError, Found, Placed},
     tree::{NEVER, Tree},
 };
-use crate::score::Strategy;
-use lattice_model::AllocationId;
-use std::{collections::HashMap, sync::Arc};
+use crate::{
+    filter::{Refusal, approved, closed, holds},
+    strategy::Strategy,
+};
+use lattice_model::{
+    AllocationId, NodeId,
+    resource::{Taint, TaintEffect},
+    taint::not_borne,
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 /// What a wish weighs against all room.
 pub(crate) const WISH: i64 = 1 << 32;
 /// What a step of lost GPU weighs against what else is left.
 const LOSS: i64 = 2048;
-/// What a taint weighs that only makes worse.
-const AVOID: i32 = 10;
+/// What a taint weighs that only makes worse: more than all wishes that people have.
+const AVOID: i32 = 100_000_000;
 /// No wish is greater.
 const MOST: i64 = 1 << 29;
 
@@ -36,7 +46,7 @@ impl Fleet {
         };
         let units = self.units(class, slot).unwrap_or(0);
         self.hold(key, need, tags, slot, units);
-        let node = self.slots[slot as usize].machine.id;
+        let node = self.slots[slot as usize].machine.id();
         Ok(Placed { node, gpus: super::machine::bits(units).map(|at| at as u8).collect(), score })
     }
 
@@ -48,7 +58,7 @@ impl Fleet {
         let mut order: Vec<usize> = (0..gang.len()).collect();
         let size = |at: &usize| {
             let need = &gang[*at].1;
-            (need.gpus.as_ref().map_or(0, super::GpuNeed::sum), need.room.cpu, need.room.memory)
+            (need.gpus.as_ref().map_or(0, GpuNeed::sum), need.room.cpu, need.room.memory)
         };
         order.sort_by_key(|at| std::cmp::Reverse(size(at)));
         let mut placed: Vec<Option<Placed>> = vec![None; gang.len()];
@@ -158,6 +168,7 @@ impl Fleet {
                 }
             }
         }
+        let crowd = need.crowd.as_ref().map(|crowd| self.counter(&crowd.tag, None, false));
         let nodes = self.slots.len();
         let mut groups: Vec<Group> = Vec::new();
         let mut place = Vec::with_capacity(nodes);
@@ -185,6 +196,8 @@ impl Fleet {
             near,
             unwanted,
             spread,
+            crowd,
+            refused: BTreeMap::new(),
             nobody: Vec::new(),
             statics: vec![Static { refusal: None, wish: 0 }; nodes],
             why: vec![Why::Gone; nodes],
@@ -207,6 +220,7 @@ impl Fleet {
         {
             class.nobody = nobody;
             class.mix = self.mix_version;
+            class.refused.clear();
             for node in 0..class.why.len() {
                 class.statics[node] = self.fixed(class, node);
             }
@@ -219,12 +233,14 @@ impl Fleet {
                         Ok(score) => score,
                         Err(why) => {
                             class.why[*node as usize] = why;
+                            *class.refused.entry(why).or_default() += 1;
                             NEVER
                         }
                     });
                 }
-                let ids = |at: usize| self.slots[members[at] as usize].machine.id;
+                let ids = |at: usize| self.slots[members[at] as usize].machine.id();
                 let group = &mut class.groups[at];
+                group.fits = scores.iter().filter(|score| **score != NEVER).count() as u32;
                 group.tree = Tree::new(scores, ids);
                 group.possible =
                     members.iter().filter(|m| class.statics[**m as usize].refusal.is_none()).count() as u32;
@@ -242,37 +258,52 @@ impl Fleet {
                     group.possible = group.possible + u32::from(now.refusal.is_none()) - u32::from(was);
                 }
                 let verdict = self.verdict(class, node);
-                class.set(node, verdict, |slot| self.slots[slot].machine.id);
+                class.set(node, verdict, |slot| self.slots[slot].machine.id());
             }
         }
         class.at = end;
     }
 
     /// What a node is to an ask whatever runs there.
-    pub(crate) fn fixed(&self, class: &Class, node: usize) -> Static {
+    pub(crate) fn fixed(&mut self, class: &Class, node: usize) -> Static {
         let (slot, need) = (&self.slots[node], &*class.key.need);
-        let refuses = |why| Static { refusal: Some(why), wish: 0 };
         if !slot.present {
-            return refuses(Why::Gone);
+            return Static { refusal: Some(Why::Gone), wish: 0 };
         }
-        if slot.machine.closed.is_some() {
-            return refuses(Why::Closed);
+        let machine = &slot.machine;
+        let refusal = match approved(&machine.node) {
+            false => Some(Refusal::NotApproved),
+            true => need
+                .rules
+                .iter()
+                .find_map(|rule| rule.refuses(&machine.node))
+                .or_else(|| {
+                    let keeps_out = [TaintEffect::Refuse, TaintEffect::Evict];
+                    not_borne(&machine.taints, &need.tolerates, &keeps_out).cloned().map(Refusal::Taint)
+                })
+                .or_else(|| closed(&machine.node)),
+        };
+        if let Some(refusal) = refusal {
+            return Static { refusal: Some(Why::Fixed(self.refusal(refusal))), wish: 0 };
         }
-        let mut wish = 0i32;
-        for (at, taint) in slot.machine.taints.iter().enumerate() {
-            if !need.tolerates.iter().any(|toleration| toleration.bears(taint)) {
-                if taint.refuses {
-                    return refuses(Why::Taint(at.min(255) as u8));
-                }
-                wish = wish.saturating_sub(AVOID);
-            }
-        }
-        if let Some(at) = broken(&need.rules, &slot.machine.attributes) {
-            return refuses(Why::Rule(at.min(255) as u8));
-        }
-        let prefers = need.prefers.iter().filter(|(term, _)| term.holds(&slot.machine.attributes));
+        let avoided = |taint: &&Taint| {
+            taint.effect == TaintEffect::Avoid && !need.tolerates.iter().any(|one| one.bears(taint))
+        };
+        let avoided = machine.taints.iter().filter(avoided).count();
+        let mut wish = -AVOID.saturating_mul(i32::try_from(avoided).unwrap_or(i32::MAX));
+        let prefers = need.prefers.iter().filter(|(term, _)| holds(term, &machine.node));
         wish = prefers.fold(wish, |wish, (_, weight)| wish.saturating_add(*weight));
         Static { refusal: None, wish }
+    }
+
+    /// What speaks for a node by what is expected of it: that it stays, and its rank.
+    pub(crate) fn expected(&self, class: &Class, node: usize) -> (i64, i64) {
+        let (need, outlook) = (&class.key.need, &self.slots[node].machine.outlook);
+        let stays = need.lasts.map_or(0, |lasts| {
+            let chance = outlook.stays.get(usize::from(lasts.time)).copied().unwrap_or(0);
+            i64::from(lasts.weight) * i64::from(chance) / 100
+        });
+        (stays, i64::from(need.merit) * i64::from(outlook.rank) / 100)
     }
 
     /// The score of a node by itself, without its domains.
@@ -302,6 +333,11 @@ impl Fleet {
         self.neighbours(class, node, &|_| 0)
     }
 
+    /// How many of its like are on a node.
+    pub(crate) fn crowd(&self, class: &Class, node: usize) -> u32 {
+        class.crowd.map_or(0, |counter| self.counters[counter].at(node as u32))
+    }
+
     /// Whether those on the node are no obstacle; `gone` is how many of a counter are no longer there.
     pub(crate) fn neighbours(
         &self,
@@ -309,6 +345,12 @@ impl Fleet {
         node: usize,
         gone: &dyn Fn(usize) -> u32,
     ) -> Result<(), Why> {
+        let most = class.key.need.crowd.as_ref().and_then(|crowd| crowd.most);
+        if let (Some(most), Some(counter)) = (most, class.crowd)
+            && self.crowd(class, node).saturating_sub(gone(counter)) >= most
+        {
+            return Err(Why::Crowd);
+        }
         for (counter, at, pull, own) in &class.near_node {
             let there = self.counters[*counter].at(node as u32).saturating_sub(gone(*counter));
             let nobody = self.counters[*counter].total == 0 && *own;
@@ -331,7 +373,14 @@ impl Fleet {
             Pull::Prefers(weight) if self.counters[*counter].at(node as u32) > 0 => Some(i64::from(*weight)),
             _ => None,
         });
-        i64::from(class.statics[node].wish) + near.sum::<i64>()
+        let (stays, rank) = self.expected(class, node);
+        i64::from(class.statics[node].wish) + near.sum::<i64>() + stays + rank - self.crowded(class, node)
+    }
+
+    /// How much worse a node is for those of its like that are there.
+    pub(crate) fn crowded(&self, class: &Class, node: usize) -> i64 {
+        let weight = class.key.need.crowd.as_ref().map_or(0, |crowd| crowd.weight);
+        i64::from(weight) * i64::from(self.crowd(class, node))
     }
 
     /// How well it fits what is left; none where its GPUs do not do.
@@ -355,7 +404,9 @@ impl Fleet {
     /// On a node with GPUs: which units, and the steps that it costs.
     fn cost(&mut self, class: &Class, node: usize) -> Option<(u64, i64)> {
         let Some(mut alike) = self.alike.take() else { return self.cost_anew(class, node) };
-        let found = match self.slots[node].likeness() {
+        // Who names GPUs cares which of those that are alike.
+        let named = class.key.need.gpus.as_ref().is_some_and(|ask| !ask.ids.is_empty());
+        let found = match self.slots[node].likeness().filter(|_| !named) {
             Some(likeness) => match alike.get(&likeness) {
                 Some(known) => *known,
                 None => {
@@ -373,12 +424,17 @@ impl Fleet {
     fn cost_anew(&mut self, class: &Class, node: usize) -> Option<(u64, i64)> {
         let need = &*class.key.need;
         let slot = &mut self.slots[node];
-        if let (Some(ask), Some(shape)) = (&need.gpus, &class.shape) {
-            let units = slot.units.iter().zip(&slot.units_free);
-            let fitting = units.filter(|(unit, free)| **free >= ask.each() && shape.suits(unit));
-            if fitting.count() < usize::from(ask.count) {
+        let mut asked = need.gpus.clone();
+        let mut barred = 0;
+        if let (Some(ask), Some(shape)) = (&mut asked, &class.shape) {
+            if !slot.could(ask, shape, &slot.units_free) {
                 return None;
             }
+            let suiting = slot.suiting(ask, shape);
+            if ask.count == GpuNeed::ALL {
+                ask.count = suiting.count_ones() as u16;
+            }
+            barred = if ask.ids.is_empty() { 0 } else { !suiting };
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         let before = match slot.loss {
@@ -392,11 +448,11 @@ impl Fleet {
         let mut state = slot.gpu_state();
         state.cpu = state.cpu.saturating_sub(need.room.cpu);
         state.memory = state.memory.saturating_sub(need.room.memory);
-        let found = match (&need.gpus, &class.shape) {
-            (Some(ask), Some(shape)) => assign(&self.mix, ask, shape, &state, &mut scratch),
+        let found = match (&asked, &class.shape) {
+            (Some(ask), Some(shape)) => assign(&self.mix, ask, shape, &state, barred, &mut scratch),
             _ => Some((0, self.mix.loss(&state))),
         };
-        let sum = need.gpus.as_ref().map_or(0, super::GpuNeed::sum);
+        let sum = asked.as_ref().map_or(0, GpuNeed::sum);
         let cost = found.map(|(units, after)| {
             let model = slot.units.first().map(|unit| unit.model);
             let model = super::machine::bits(units).next().map(|at| slot.units[at].model).or(model);
@@ -441,12 +497,10 @@ impl Fleet {
         }
         for (Counted { counter, axis, at, rule }, least) in class.spread.iter().zip(least) {
             let domain = group.domains[*axis];
-            if domain == NOWHERE {
-                if rule.max_skew.is_some() {
-                    return Err(Why::Skew(*at));
-                }
-                continue;
+            if domain == NOWHERE && rule.max_skew.is_some() {
+                return Err(Why::Skew(*at));
             }
+            // Those that are nowhere are together as far as wishes go.
             let there = self.counters[*counter].at(domain);
             if let Some(most) = rule.max_skew
                 && u64::from(there) + u64::from(rule.own) > u64::from(*least) + u64::from(most)
@@ -471,14 +525,14 @@ impl Fleet {
     /// The best node of a class, and its score.
     pub(crate) fn best(&self, class: usize) -> Option<(u32, i64)> {
         let class = self.classes[class].as_ref()?;
-        let mut best: Option<(i64, std::cmp::Reverse<lattice_model::NodeId>, u32)> = None;
+        let mut best: Option<(i64, std::cmp::Reverse<NodeId>, u32)> = None;
         let least = self.least(class);
         for group in &class.groups {
             let Some((at, score)) = group.tree.best() else { continue };
             let Ok(wish) = self.domains_allow(class, group, &least) else { continue };
             let slot = group.members[at];
             let wish = if class.key.evicts { 0 } else { wish.clamp(-MOST, MOST) * WISH };
-            let found = (score + wish, std::cmp::Reverse(self.slots[slot as usize].machine.id), slot);
+            let found = (score + wish, std::cmp::Reverse(self.slots[slot as usize].machine.id()), slot);
             if best.is_none_or(|best| found > best) {
                 best = Some(found);
             }
@@ -488,7 +542,7 @@ impl Fleet {
 
     /// What a plain look at every node says, without anything that was kept: the score of each, or none.
     #[doc(hidden)]
-    pub fn scores(&mut self, need: &Arc<Need>, tags: &Tags) -> Vec<(lattice_model::NodeId, Option<i64>)> {
+    pub fn scores(&mut self, need: &Arc<Need>, tags: &Tags) -> Vec<(NodeId, Option<i64>)> {
         let tags = self.named_tags(need, tags);
         let mut class = self.compile(Key { need: Arc::clone(need), tags, evicts: false });
         self.slots.iter_mut().for_each(|slot| slot.loss = None);
@@ -502,6 +556,81 @@ impl Fleet {
             (own != NEVER).then(|| own + wish.clamp(-MOST, MOST) * WISH)
         };
         nodes.into_iter().map(|(id, at)| (id, score(at))).collect()
+    }
+
+    /// Where an ask would go, without putting it there: the best node that can hold it and that `accepts` takes.
+    ///
+    /// # Errors
+    /// Why none does.
+    pub fn find(
+        &mut self,
+        need: &Arc<Need>,
+        tags: &Tags,
+        accepts: &mut dyn FnMut(NodeId) -> Result<(), Refusal>,
+    ) -> Result<Found, Account> {
+        let at = self.class(need, tags, false);
+        let mut passed: Vec<(usize, Refusal)> = Vec::new();
+        let found = loop {
+            let Some((slot, score)) = self.best(at) else { break None };
+            let slot = slot as usize;
+            match accepts(self.slots[slot].machine.id()) {
+                Ok(()) => break Some((slot, score)),
+                Err(refusal) => {
+                    let Some(mut class) = self.classes[at].take() else { break None };
+                    // It is judged again below, as if it had been touched.
+                    class.set(slot, Err(Why::Gone), |slot| self.slots[slot].machine.id());
+                    self.classes[at] = Some(class);
+                    passed.push((slot, refusal));
+                }
+            }
+        };
+        let account = self.classes[at].take().map(|class| {
+            let mut account = Account::of(self, &class, found.is_none());
+            for (_, refusal) in &passed {
+                *account.refused.entry(refusal.clone()).or_default() += 1;
+            }
+            self.classes[at] = Some(class);
+            account
+        });
+        for (slot, _) in passed {
+            let Some(mut class) = self.classes[at].take() else { break };
+            let verdict = self.verdict(&class, slot);
+            class.set(slot, verdict, |slot| self.slots[slot].machine.id());
+            self.classes[at] = Some(class);
+        }
+        let account = account.unwrap_or_default();
+        let Some((slot, score)) = found else { return Err(account) };
+        let units = self.units(at, slot as u32).unwrap_or(0);
+        let placed = Placed {
+            node: self.slots[slot].machine.id(),
+            gpus: super::machine::bits(units).map(|at| at as u8).collect(),
+            score,
+        };
+        Ok(Found { placed, account })
+    }
+
+    /// Which GPUs an ask would get on a node.
+    ///
+    /// # Errors
+    /// Why it cannot go there.
+    pub fn find_on(&mut self, need: &Arc<Need>, tags: &Tags, node: NodeId) -> Result<Vec<u8>, Refusal> {
+        let at = self.class(need, tags, false);
+        let Some(slot) = self.by_id.get(&node).copied() else { return Err(Refusal::Pinned) };
+        let Some(class) = self.classes[at].take() else { return Err(Refusal::Pinned) };
+        let group = &class.groups[class.place[slot as usize].0 as usize];
+        let against = match class.score(slot as usize) {
+            NEVER => Some(class.why[slot as usize]),
+            _ => self.domains_allow(&class, group, &self.least(&class)).err(),
+        };
+        let refusal = against.map(|why| Account::refusal(self, &class, slot as usize, why));
+        self.classes[at] = Some(class);
+        match refusal {
+            Some(refusal) => Err(refusal),
+            None => {
+                let units = self.units(at, slot).unwrap_or(0);
+                Ok(super::machine::bits(units).map(|at| at as u8).collect())
+            }
+        }
     }
 
     /// Why not, or why, with what would have to change: see [`Account`]. Takes milliseconds among many thousand nodes;

@@ -1,29 +1,30 @@
 //! A node as the fleet knows it: [`Machine`] is what is told, [`Slot`] what is kept.
 
 use super::{
-    mix::{Free, Unit},
-    need::{Need, Taint, WHOLE},
+    mix::{Free, Shape, Unit},
+    need::{GpuNeed, Need, Outlook, WHOLE},
     room::Room,
 };
 use crate::filter::PortClaim;
-use lattice_model::NodeId;
-use std::collections::{BTreeMap, BTreeSet};
+use lattice_model::{
+    NodeId,
+    resource::{Node, Taint},
+};
+use std::{collections::BTreeSet, sync::Arc};
 
-/// What a node has.
+/// What a node is and has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// Which.
-    pub id: NodeId,
+    /// What rules ask about, and whether it takes new work.
+    pub node: Arc<Node>,
     /// What may be promised of it, after its owner's limits and the pool's [`super::Oversubscription`].
     pub capacity: Room,
     /// Its GPUs, or instances of some; at most [`Machine::GPUS`] are handed out.
     pub gpus: Vec<Gpu>,
-    /// What terms ask about: `region`, `arch`, `labels.disk`, …
-    pub attributes: BTreeMap<String, String>,
-    /// What it has against newcomers.
+    /// What it has against work, its own and its pool's.
     pub taints: Vec<Taint>,
-    /// Why it takes nothing new at present: cordoned, disconnected, outside of its hours.
-    pub closed: Option<String>,
+    /// What is expected of it.
+    pub outlook: Outlook,
 }
 
 /// A GPU of a machine.
@@ -35,15 +36,36 @@ pub struct Gpu {
     pub memory: u64,
     /// The GPUs of the machine that it reaches directly (NVLink), by their place in the list.
     pub links: BTreeSet<u8>,
+    /// What it is called, where asks name it.
+    pub names: Vec<String>,
+    /// Whether it may be given to anybody.
+    pub usable: bool,
+}
+
+impl Gpu {
+    /// One that may be given, without links and without a name.
+    pub fn of(model: impl Into<String>, memory: u64) -> Self {
+        Self { model: model.into(), memory, links: BTreeSet::new(), names: Vec::new(), usable: true }
+    }
 }
 
 impl Machine {
     /// How many GPUs of one node are handed out at most.
     pub const GPUS: usize = 64;
 
-    /// A node with room and nothing else.
+    /// A node with room and nothing else, which takes work.
     pub fn new(id: NodeId, capacity: Room) -> Self {
-        Self { id, capacity, gpus: Vec::new(), attributes: BTreeMap::new(), taints: Vec::new(), closed: None }
+        Self::of(Arc::new(Node::blank(id)), capacity)
+    }
+
+    /// A node with room.
+    pub fn of(node: Arc<Node>, capacity: Room) -> Self {
+        Self { node, capacity, gpus: Vec::new(), taints: Vec::new(), outlook: Outlook::default() }
+    }
+
+    /// Which.
+    pub fn id(&self) -> NodeId {
+        self.node.id
     }
 }
 
@@ -81,6 +103,31 @@ impl Slot {
         Some((self.kind, self.free.cpu, self.free.memory, free))
     }
 
+    /// The GPUs that will do for an ask, whether they are free or not.
+    pub(crate) fn suiting(&self, ask: &GpuNeed, shape: &Shape) -> u64 {
+        let called = |at: usize| {
+            ask.ids.is_empty() || self.machine.gpus[at].names.iter().any(|name| ask.ids.contains(name))
+        };
+        let fits = |at: &usize| shape.suits(&self.units[*at]) && called(*at);
+        (0..self.units.len()).filter(fits).fold(0, |set, at| set | 1 << at)
+    }
+
+    /// Whether enough of them have enough left, where `free` is what each has.
+    pub(crate) fn could(&self, ask: &GpuNeed, shape: &Shape, free: &[u16]) -> bool {
+        let suiting = self.suiting(ask, shape);
+        let enough = bits(suiting).filter(|at| free[*at] >= ask.each()).count();
+        match ask.count {
+            0 => true,
+            GpuNeed::ALL => enough > 0 && enough == suiting.count_ones() as usize,
+            count => enough >= usize::from(count),
+        }
+    }
+
+    /// How much of each GPU may be given at most.
+    pub(crate) fn whole(&self, at: usize) -> u16 {
+        if self.units.get(at).is_some_and(|unit| unit.usable) { WHOLE } else { 0 }
+    }
+
     /// Takes what an allocation gets.
     pub(crate) fn take(&mut self, need: &Need, units: u64) {
         self.used = self.used.plus(&need.room);
@@ -102,8 +149,9 @@ impl Slot {
         self.free = self.machine.capacity.less(&self.used);
         if let Some(gpus) = &need.gpus {
             for at in bits(units) {
+                let whole = self.whole(at);
                 if let Some(free) = self.units_free.get_mut(at) {
-                    *free = (*free + gpus.each()).min(WHOLE);
+                    *free = (*free + gpus.each()).min(whole);
                 }
             }
         }

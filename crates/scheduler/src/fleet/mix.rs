@@ -46,7 +46,9 @@ pub(crate) struct Shape {
 impl Shape {
     #[inline]
     pub(crate) fn suits(&self, unit: &Unit) -> bool {
-        unit.memory >= self.least && (self.models.is_empty() || self.models.contains(&unit.model))
+        unit.usable
+            && unit.memory >= self.least
+            && (self.models.is_empty() || self.models.contains(&unit.model))
     }
 
     fn sum(&self) -> i64 {
@@ -61,6 +63,8 @@ pub(crate) struct Unit {
     pub(crate) memory: u64,
     /// Those of the node that it reaches directly, as bits.
     pub(crate) links: u64,
+    /// Whether it may be given to anybody.
+    pub(crate) usable: bool,
 }
 
 /// What is free on a node: processor, memory, and thousandths of each GPU.
@@ -198,15 +202,18 @@ impl Mix {
     }
 }
 
-/// Which units an ask gets, as bits, and what is free of each afterwards; the one with the least loss.
+/// Which units an ask gets, as bits, and the loss of the node afterwards; the one with the least. Those in `barred` are
+/// given to nobody.
 pub(crate) fn assign(
     mix: &Mix,
     need: &GpuNeed,
     shape: &Shape,
     node: &Free<'_>,
+    barred: u64,
     scratch: &mut Vec<u16>,
 ) -> Option<(u64, i64)> {
-    let fits = |at: &usize| node.free[*at] >= need.each() && shape.suits(&node.units[*at]);
+    let fits =
+        |at: &usize| node.free[*at] >= need.each() && shape.suits(&node.units[*at]) && barred >> at & 1 == 0;
     scratch.clear();
     scratch.extend_from_slice(node.free);
     let linked = |at: usize| {

@@ -13,8 +13,11 @@
 //! |---|---|---|
 //! | wish | the weights of what it prefers and the node has (`prefers`) | Kubernetes' preferred node affinity |
 //! | wish | the weights of those it wants near and that are there, or in the same domain (`near`) | its inter-pod affinity |
-//! | wish | -10 for each taint that only makes worse and is not borne | its `PreferNoSchedule` |
+//! | wish | -100,000,000 for each taint that only makes worse and is not borne | its `PreferNoSchedule` |
 //! | wish | -weight for each that is in the domain already (`spread`) | Nomad's spread, Kubernetes' `ScheduleAnyway` |
+//! | wish | -weight for each of its like on the node (`crowd`) | Nomad's job anti-affinity |
+//! | wish | the weight times the chance that the node stays as long as the ask lasts (`lasts`) | `docs/availability.md` |
+//! | wish | the weight times the node's rank (`merit`) | `docs/ranking.md` |
 //! | room | -2048 for each step of what is lost of the node's GPUs | fragmentation gradient, see `mix.rs` |
 //! | room | 0 to 1000: what is left, or under [`crate::Strategy::Pack`] what is not left, of the scarcer of processor and memory | least allocated, most allocated |
 //!
@@ -40,10 +43,10 @@ mod room;
 mod state;
 mod tree;
 
-pub use account::{Account, Parts};
+pub use account::{Account, Parts, Ranked};
 pub use class::Tags;
 pub use evict::Eviction;
 pub use machine::{Gpu, Machine};
-pub use need::{GpuNeed, InvalidTerm, Near, Need, Pull, Spread, Taint, Term, Test, Toleration, WHOLE};
+pub use need::{Crowd, GpuNeed, Lasts, Near, Need, Outlook, Over, Pull, Spread, Taint, Toleration, WHOLE};
 pub use room::{Kind, Oversubscription, Room};
-pub use state::{CELLS, Fleet, FleetError, Placed};
+pub use state::{CELLS, Fleet, FleetError, Found, Placed};

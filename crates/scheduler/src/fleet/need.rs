@@ -4,13 +4,12 @@
 //! allocation is known by (its tags) is given beside it.
 
 use super::room::Room;
-use crate::filter::PortClaim;
-use semver::{Version, VersionReq};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    str::FromStr,
+use crate::filter::{PortClaim, Rule, value};
+use lattice_model::{
+    resource::Node,
+    spec::{Constraint, NodeAttribute, Toleration},
 };
+use std::{borrow::Cow, fmt};
 
 /// What one allocation asks of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,15 +21,21 @@ pub struct Need {
     /// The ports of the node that it takes.
     pub ports: Vec<PortClaim>,
     /// What has to hold of the node.
-    pub rules: Vec<Term>,
+    pub rules: Vec<Rule>,
     /// What makes a node better, with how much.
-    pub prefers: Vec<(Term, i32)>,
+    pub prefers: Vec<(Constraint, i32)>,
     /// The taints that it bears.
     pub tolerates: Vec<Toleration>,
     /// Whom it wants near, or not.
     pub near: Vec<Near>,
     /// Over what it is spread.
     pub spread: Vec<Spread>,
+    /// How many of its like one node may have, and how much worse each makes it.
+    pub crowd: Option<Crowd>,
+    /// How long it is to last.
+    pub lasts: Option<Lasts>,
+    /// How much the rank of a node counts: of the best node all of it, of one without any rank nothing.
+    pub merit: i32,
     /// Who has to make way for whom: the lower for the higher.
     pub priority: i16,
 }
@@ -38,7 +43,7 @@ pub struct Need {
 /// GPUs that are asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GpuNeed {
-    /// How many; several are whole ones.
+    /// How many; several are whole ones. [`GpuNeed::ALL`] is all that the node has of such, however many.
     pub count: u16,
     /// Thousandths of the one that is asked for.
     pub share: u16,
@@ -46,17 +51,22 @@ pub struct GpuNeed {
     pub models: Vec<String>,
     /// Bytes of memory that each has at least.
     pub memory: u64,
+    /// The ones that will do, by name; empty is any.
+    pub ids: Vec<String>,
 }
 
 impl GpuNeed {
+    /// All that a node has.
+    pub const ALL: u16 = u16::MAX;
+
     /// Whole GPUs of any model.
     pub fn whole(count: u16) -> Self {
-        Self { count, share: WHOLE, models: Vec::new(), memory: 0 }
+        Self { count, share: WHOLE, models: Vec::new(), memory: 0, ids: Vec::new() }
     }
 
     /// A part of one GPU of any model, in thousandths.
     pub fn part(share: u16) -> Self {
-        Self { count: 1, share, models: Vec::new(), memory: 0 }
+        Self { share, ..Self::whole(1) }
     }
 
     /// What each of them takes: all of it where there are several.
@@ -73,164 +83,13 @@ impl GpuNeed {
 /// A whole GPU, in thousandths.
 pub const WHOLE: u16 = 1000;
 
-/// Something that holds of a node or does not: `region in (eu, us)`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Term {
-    /// The attribute: `region`, `site`, `owner`, `os`, `arch`, `runtime`, `fence`, `gpu.model`, `labels.KEY`, …
-    pub key: String,
-    /// What has to be true of its value.
-    pub test: Test,
-}
-
-/// What has to be true of a value. A node without the attribute passes [`Test::NotIn`] and [`Test::Absent`] alone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Test {
-    /// It is one of these; of one, that it is this.
-    In(BTreeSet<String>),
-    /// It is none of these.
-    NotIn(BTreeSet<String>),
-    /// There is one.
-    Exists,
-    /// There is none.
-    Absent,
-    /// It is a whole number above this.
-    Above(i64),
-    /// It is a whole number below this.
-    Below(i64),
-    /// It is a version that meets this.
-    Version(VersionReq),
-}
-
-impl Term {
-    /// `key = value`.
-    pub fn is(key: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { key: key.into(), test: Test::In(BTreeSet::from([value.into()])) }
-    }
-
-    /// Whether it holds of a node with these attributes.
-    pub fn holds(&self, attributes: &BTreeMap<String, String>) -> bool {
-        let value = attributes.get(&self.key).map(String::as_str);
-        let number = || value.and_then(|value| value.parse::<i64>().ok());
-        match &self.test {
-            Test::In(values) => value.is_some_and(|value| values.contains(value)),
-            Test::NotIn(values) => value.is_none_or(|value| !values.contains(value)),
-            Test::Exists => value.is_some(),
-            Test::Absent => value.is_none(),
-            Test::Above(than) => number().is_some_and(|number| number > *than),
-            Test::Below(than) => number().is_some_and(|number| number < *than),
-            Test::Version(wanted) => {
-                value.and_then(|v| v.parse::<Version>().ok()).is_some_and(|v| wanted.matches(&v))
-            }
-        }
-    }
-}
-
-impl fmt::Display for Term {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = &self.key;
-        let list = |values: &BTreeSet<String>| values.iter().cloned().collect::<Vec<_>>().join(", ");
-        match &self.test {
-            Test::In(values) if values.len() == 1 => write!(f, "{key} = {}", list(values)),
-            Test::NotIn(values) if values.len() == 1 => write!(f, "{key} != {}", list(values)),
-            Test::In(values) => write!(f, "{key} in ({})", list(values)),
-            Test::NotIn(values) => write!(f, "{key} not in ({})", list(values)),
-            Test::Exists => write!(f, "{key} exists"),
-            Test::Absent => write!(f, "{key} does not exist"),
-            Test::Above(than) => write!(f, "{key} > {than}"),
-            Test::Below(than) => write!(f, "{key} < {than}"),
-            Test::Version(wanted) => write!(f, "{key} version {wanted}"),
-        }
-    }
-}
-
-/// Why a text is no term.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is no term; write an attribute (region, arch, labels.disk), then = or != and a value, in or not in and (one, two), > or < and a whole number, version and a range like >=24, <26, or exists, or does not exist"
-)]
-pub struct InvalidTerm(String);
-
-impl FromStr for Term {
-    type Err = InvalidTerm;
-
-    /// As it is displayed.
-    fn from_str(text: &str) -> Result<Self, InvalidTerm> {
-        let wrong = || InvalidTerm(text.chars().take(200).collect());
-        let text = text.trim();
-        let end = text.find(|c: char| c.is_whitespace() || "=!<>".contains(c)).ok_or_else(wrong)?;
-        let (key, rest) = (&text[..end], text[end..].trim());
-        let list = |rest: &str| {
-            let inside = rest.trim().strip_prefix('(')?.strip_suffix(')')?;
-            let values: BTreeSet<String> = inside.split(',').map(|value| value.trim().to_owned()).collect();
-            (!values.contains("")).then_some(values)
-        };
-        let one =
-            |rest: &str| Some(rest.trim()).filter(|v| !v.is_empty()).map(|v| BTreeSet::from([v.to_owned()]));
-        // A word is followed by a space or by what belongs to it.
-        let word = |word: &str| {
-            rest.strip_prefix(word).filter(|r| r.starts_with([' ', '(', '<', '>', '=', '^', '~']))
-        };
-        let test = if let Some(rest) = rest.strip_prefix("!=") {
-            one(rest).map(Test::NotIn)
-        } else if let Some(rest) = rest.strip_prefix("==").or_else(|| rest.strip_prefix('=')) {
-            one(rest).map(Test::In)
-        } else if let Some(rest) = rest.strip_prefix('>') {
-            rest.trim().parse().ok().map(Test::Above)
-        } else if let Some(rest) = rest.strip_prefix('<') {
-            rest.trim().parse().ok().map(Test::Below)
-        } else if let Some(rest) = word("not in") {
-            list(rest).map(Test::NotIn)
-        } else if let Some(rest) = word("in") {
-            list(rest).map(Test::In)
-        } else if let Some(rest) = word("version") {
-            rest.trim().parse().ok().map(Test::Version)
-        } else {
-            match rest {
-                "exists" => Some(Test::Exists),
-                "does not exist" => Some(Test::Absent),
-                _ => None,
-            }
-        };
-        match test {
-            Some(test) if !key.is_empty() && key.len() <= 256 => Ok(Self { key: key.to_owned(), test }),
-            _ => Err(wrong()),
-        }
-    }
-}
-
-/// What a node has against newcomers that do not bear it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Taint {
-    /// What it is called.
-    pub key: String,
-    /// Which of that; empty is none in particular.
-    pub value: String,
-    /// Whether it keeps them out, or only makes the node worse.
-    pub refuses: bool,
-}
-
-/// A taint that an ask bears.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Toleration {
-    /// The taint.
-    pub key: String,
-    /// Which of that; none is any.
-    pub value: Option<String>,
-}
-
-impl Toleration {
-    pub(crate) fn bears(&self, taint: &Taint) -> bool {
-        self.key == taint.key && self.value.as_ref().is_none_or(|value| *value == taint.value)
-    }
-}
-
 /// Whom an ask wants on its own node, or where an attribute has the same value; or not there.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Near {
     /// What they are known by.
     pub tag: String,
-    /// The attribute whose value is a place; none is the node itself.
-    pub over: Option<String>,
+    /// What has the same value for all that are in a place; none is the node itself.
+    pub over: Option<Over>,
     /// How much.
     pub pull: Pull,
 }
@@ -251,11 +110,93 @@ pub enum Pull {
 pub struct Spread {
     /// What those that are counted are known by.
     pub tag: String,
-    /// The attribute whose values are the failure domains: `region`, `site`, `owner`, `node`.
-    pub over: String,
+    /// What has the same value for all that are in one failure domain.
+    pub over: Over,
     /// By how many a domain may be ahead of the emptiest one that could take the ask; none is no such rule, and a
     /// domain then is only worse by `weight` for each that is there.
     pub max_skew: Option<u32>,
     /// How much worse a domain is for each that is there.
     pub weight: i32,
+}
+
+/// What nodes have in common that are near each other, or fail together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Over {
+    /// The value of an attribute: region, site, owner.
+    Attribute(NodeAttribute),
+    /// The hour at which they are expected to leave.
+    Leaving,
+}
+
+impl Over {
+    /// A label.
+    pub fn label(key: &str) -> Self {
+        Self::Attribute(NodeAttribute::Label(key.to_owned()))
+    }
+
+    /// Its value of a node; none where that has none.
+    pub(crate) fn of<'n>(&self, node: &'n Node, outlook: &Outlook) -> Option<Cow<'n, str>> {
+        match self {
+            Self::Attribute(attribute) => value(node, attribute),
+            Self::Leaving => outlook.leaves.map(|hour| hour.to_string().into()),
+        }
+    }
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attribute(attribute) => attribute.fmt(f),
+            Self::Leaving => f.write_str("hour of leaving"),
+        }
+    }
+}
+
+/// Its like on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Crowd {
+    /// What they are known by.
+    pub tag: String,
+    /// The most of them on one node.
+    pub most: Option<u32>,
+    /// How much worse a node is for each that is there.
+    pub weight: i32,
+}
+
+/// How long an ask is to last, and how much that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lasts {
+    /// Which of [`Outlook::TIMES`].
+    pub time: u8,
+    /// How much better a node is that surely stays so long; of another its chance of that.
+    pub weight: i32,
+}
+
+/// What is expected of a node, in coarse steps, so that decisions do not flutter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// The chance in percent that it stays for each of [`Outlook::TIMES`].
+    pub stays: [u8; 4],
+    /// The hour of the week at which it is expected to leave.
+    pub leaves: Option<u8>,
+    /// How it ranks among all, 0 to 100.
+    pub rank: u8,
+}
+
+impl Outlook {
+    /// The times that are looked ahead, in minutes: 30 minutes, 2 hours, 8 hours, 2 days.
+    pub const TIMES: [u32; 4] = [30, 120, 480, 2880];
+
+    /// Which of the times says most about a work of this length: the shortest that is as long.
+    pub fn time_for(minutes: u64) -> u8 {
+        let found = Self::TIMES.iter().position(|time| u64::from(*time) >= minutes);
+        found.map_or(3, |at| at as u8)
+    }
+}
+
+impl Default for Outlook {
+    /// Nothing is known: as good as any.
+    fn default() -> Self {
+        Self { stays: [100; 4], leaves: None, rank: 0 }
+    }
 }

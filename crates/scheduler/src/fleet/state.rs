@@ -4,10 +4,10 @@ use super::{
     class::{Class, Key, NOWHERE, Tags, named},
     machine::{Likeness, Machine, Slot},
     mix::{Mix, Shape, Unit},
-    need::{Need, Pull, WHOLE},
+    need::{GpuNeed, Need, Over, Pull, WHOLE},
     room::Room,
 };
-use crate::score::Strategy;
+use crate::{filter::Refusal, strategy::Strategy};
 use lattice_model::{AllocationId, NodeId};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,6 +16,8 @@ use std::{
 
 /// The most verdicts that are kept: with 10,000 nodes those of 200 kinds of ask, about 70 MB.
 pub const CELLS: usize = 2_000_000;
+/// The most refusals in words that are kept before they are forgotten.
+const REFUSALS: usize = 100_000;
 /// The most counts over nodes and domains that are kept before those are dropped that nobody uses.
 const COUNTS: usize = 2_000_000;
 
@@ -44,6 +46,15 @@ pub struct Placed {
     pub score: i64,
 }
 
+/// Where an ask would go, and why there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where.
+    pub placed: Placed,
+    /// Why.
+    pub account: super::Account,
+}
+
 /// An allocation on a node.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
@@ -57,7 +68,7 @@ pub(crate) struct Held {
 /// The values of an attribute, numbered.
 #[derive(Clone, Debug)]
 pub(crate) struct Domains {
-    pub(crate) key: String,
+    pub(crate) key: Over,
     numbers: HashMap<String, u32>,
     /// By node.
     pub(crate) of: Vec<u32>,
@@ -70,12 +81,17 @@ pub(crate) struct Counter {
     over: Option<usize>,
     unwanted: bool,
     counts: Vec<u32>,
+    /// Those on nodes that are in no domain.
+    nowhere: u32,
     pub(crate) total: u32,
 }
 
 impl Counter {
     pub(crate) fn at(&self, domain: u32) -> u32 {
-        self.counts.get(domain as usize).copied().unwrap_or(0)
+        match domain {
+            NOWHERE => self.nowhere,
+            domain => self.counts.get(domain as usize).copied().unwrap_or(0),
+        }
     }
 }
 
@@ -107,6 +123,9 @@ pub struct Fleet {
     pub(crate) scratch: Vec<u16>,
     /// The sets of GPUs that nodes have, numbered.
     kinds: HashMap<Vec<Unit>, u32>,
+    /// Why nodes refuse whatever runs there, numbered.
+    refusals: Vec<Refusal>,
+    numbers: HashMap<Refusal, u32>,
     /// While all nodes are judged for one kind of ask: what it costs on those that were alike.
     pub(crate) alike: Option<HashMap<Likeness, Option<(u64, i64)>>>,
 }
@@ -138,6 +157,8 @@ impl Fleet {
             tick: 0,
             scratch: Vec::new(),
             kinds: HashMap::new(),
+            refusals: Vec::new(),
+            numbers: HashMap::new(),
             alike: None,
         }
     }
@@ -165,7 +186,23 @@ impl Fleet {
     /// Where an allocation is.
     pub fn node_of(&self, key: AllocationId) -> Option<NodeId> {
         let held = self.held[*self.by_key.get(&key)? as usize].as_ref()?;
-        Some(self.slots[held.slot as usize].machine.id)
+        Some(self.slots[held.slot as usize].machine.id())
+    }
+
+    /// The number of a refusal.
+    pub(crate) fn refusal(&mut self, refusal: Refusal) -> u32 {
+        if let Some(number) = self.numbers.get(&refusal) {
+            return *number;
+        }
+        let number = self.refusals.len() as u32;
+        self.refusals.push(refusal.clone());
+        self.numbers.insert(refusal, number);
+        number
+    }
+
+    /// What a number of [`Fleet::refusal`] says.
+    pub(crate) fn refused(&self, number: u32) -> Option<&Refusal> {
+        self.refusals.get(number as usize)
     }
 
     /// The number of a model.
@@ -191,7 +228,8 @@ impl Fleet {
     /// An ask has arrived. Each is to be told once, whether it can be placed or not: this is all from which the usual
     /// mix of asks is learned.
     pub fn learn(&mut self, need: &Need) {
-        let Some(shape) = self.shape(need).filter(|shape| shape.count > 0 && shape.share > 0) else { return };
+        let usual = |shape: &Shape| shape.count > 0 && shape.count != GpuNeed::ALL && shape.share > 0;
+        let Some(shape) = self.shape(need).filter(usual) else { return };
         if self.mix.learn(shape) {
             let mut capacity = vec![0u64; self.models.len()];
             for slot in self.slots.iter().filter(|slot| slot.present) {
@@ -211,9 +249,9 @@ impl Fleet {
         for gpu in machine.gpus.iter().take(Machine::GPUS) {
             let links = gpu.links.iter().filter(|to| usize::from(**to) < Machine::GPUS);
             let links = links.fold(0u64, |links, to| links | 1 << to);
-            units.push(Unit { model: self.model(&gpu.model), memory: gpu.memory, links });
+            units.push(Unit { model: self.model(&gpu.model), memory: gpu.memory, links, usable: gpu.usable });
         }
-        let known = self.by_id.get(&machine.id).copied();
+        let known = self.by_id.get(&machine.id()).copied();
         let at = known.or_else(|| self.vacant.pop()).unwrap_or(self.slots.len() as u32);
         let kinds = self.kinds.len() as u32;
         let kind = *self.kinds.entry(units.clone()).or_insert(kinds);
@@ -222,7 +260,7 @@ impl Fleet {
             kind,
             used: Room::default(),
             free: machine.capacity,
-            units_free: vec![WHOLE; units.len()],
+            units_free: units.iter().map(|unit| if unit.usable { WHOLE } else { 0 }).collect(),
             units,
             ports: Vec::new(),
             held: Vec::new(),
@@ -232,7 +270,11 @@ impl Fleet {
         let mut same = false;
         if known.is_some() {
             let old = &self.slots[at as usize];
-            same = old.machine.attributes == slot.machine.attributes;
+            let domain = |over: &Over| {
+                let (old, new) = (&old.machine, &slot.machine);
+                over.of(&old.node, &old.outlook) == over.of(&new.node, &new.outlook)
+            };
+            same = self.domains.iter().all(|domains| domain(&domains.key));
             slot.held.clone_from(&old.held);
             for held in slot.held.clone() {
                 let held = self.held[held as usize].as_ref().map(|held| (Arc::clone(&held.need), held.units));
@@ -241,7 +283,7 @@ impl Fleet {
                 }
             }
         }
-        self.by_id.insert(slot.machine.id, at);
+        self.by_id.insert(slot.machine.id(), at);
         match self.slots.get_mut(at as usize) {
             Some(old) => *old = slot,
             None => self.slots.push(slot),
@@ -274,9 +316,9 @@ impl Fleet {
         // Counts over domains move with the node.
         let moved: Vec<u32> = self.slots[at as usize].held.clone();
         for domains in &mut self.domains {
-            let attributes = &self.slots[at as usize].machine.attributes;
+            let machine = &self.slots[at as usize].machine;
             domains.of.resize(self.slots.len(), NOWHERE);
-            domains.of[at as usize] = domains.number(attributes.get(&domains.key));
+            domains.of[at as usize] = domains.number(machine);
         }
         if !moved.is_empty() {
             self.recount();
@@ -345,13 +387,13 @@ impl Fleet {
     }
 
     /// The number of an attribute's domains.
-    pub(crate) fn domains_of(&mut self, key: &str) -> usize {
-        if let Some(at) = self.domains.iter().position(|domains| domains.key == key) {
+    pub(crate) fn domains_of(&mut self, key: &Over) -> usize {
+        if let Some(at) = self.domains.iter().position(|domains| domains.key == *key) {
             return at;
         }
-        let mut domains = Domains { key: key.to_owned(), numbers: HashMap::new(), of: Vec::new() };
+        let mut domains = Domains { key: key.clone(), numbers: HashMap::new(), of: Vec::new() };
         for slot in &self.slots {
-            let number = domains.number(slot.machine.attributes.get(key));
+            let number = domains.number(&slot.machine);
             domains.of.push(number);
         }
         self.domains.push(domains);
@@ -369,7 +411,8 @@ impl Fleet {
         }
         let tag: Arc<str> = tag.into();
         let at = self.counters.len();
-        self.counters.push(Counter { tag: Arc::clone(&tag), over, unwanted, counts: Vec::new(), total: 0 });
+        let (counts, nowhere, total) = Default::default();
+        self.counters.push(Counter { tag: Arc::clone(&tag), over, unwanted, counts, nowhere, total });
         if unwanted {
             // Classes that were made before do not look at it.
             self.layout += 1;
@@ -410,6 +453,8 @@ impl Fleet {
         self.class_of.clear();
         self.classes.clear();
         self.cells = 0;
+        self.refusals.clear();
+        self.numbers.clear();
         let held: Vec<Held> = self.held.iter().flatten().cloned().collect();
         for held in held {
             self.count(&held, true);
@@ -423,7 +468,7 @@ impl Fleet {
             return;
         }
         let counts: usize = self.counters.iter().map(|counter| counter.counts.len() + 16).sum();
-        if counts > COUNTS {
+        if counts > COUNTS || self.refusals.len() > REFUSALS {
             self.recount();
         }
     }
@@ -449,10 +494,10 @@ impl Fleet {
 }
 
 impl Domains {
-    fn number(&mut self, value: Option<&String>) -> u32 {
-        let Some(value) = value else { return NOWHERE };
+    fn number(&mut self, machine: &Machine) -> u32 {
+        let Some(value) = self.key.of(&machine.node, &machine.outlook) else { return NOWHERE };
         let next = self.numbers.len() as u32;
-        *self.numbers.entry(value.clone()).or_insert(next)
+        *self.numbers.entry(value.into_owned()).or_insert(next)
     }
 }
 
@@ -463,7 +508,8 @@ fn add(counter: &mut Counter, domains: &[Domains], slot: u32, comes: bool) {
     };
     if domain == NOWHERE {
         // Somewhere that is no domain: it is there all the same.
-        counter.total = if comes { counter.total + 1 } else { counter.total.saturating_sub(1) };
+        let step = |n: u32| if comes { n + 1 } else { n.saturating_sub(1) };
+        (counter.nowhere, counter.total) = (step(counter.nowhere), step(counter.total));
         return;
     }
     let at = domain as usize;

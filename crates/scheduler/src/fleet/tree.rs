@@ -1,5 +1,7 @@
 //! The best of many whose scores change one at a time: a tournament, in which a change costs the logarithm.
 
+use std::collections::BinaryHeap;
+
 /// The score of what cannot be.
 pub(crate) const NEVER: i64 = i64::MIN;
 
@@ -61,6 +63,33 @@ impl Tree {
         (score != NEVER).then_some((at, score))
     }
 
+    /// The best `many`, best first, with their scores.
+    pub(crate) fn top<R: Ord + Copy>(&self, many: usize, rank: impl Fn(usize) -> R) -> Vec<(usize, i64)> {
+        let len = self.scores.len();
+        let entry = |node: usize| {
+            let at = self.winners[node] as usize;
+            (self.scores[at], std::cmp::Reverse(rank(at)), node)
+        };
+        let mut open: BinaryHeap<_> = BinaryHeap::new();
+        if len > 0 {
+            open.push(entry(1.min(2 * len - 1)));
+        }
+        let mut found = Vec::with_capacity(many);
+        while let Some((score, _, node)) = open.pop().filter(|(score, ..)| *score != NEVER)
+            && found.len() < many
+        {
+            let winner = self.winners[node];
+            found.push((winner as usize, score));
+            // Whoever it beat on its way up from its leaf may be next.
+            let mut below = len + winner as usize;
+            while below > node {
+                open.push(entry(below ^ 1));
+                below /= 2;
+            }
+        }
+        found
+    }
+
     pub(crate) fn score(&self, at: usize) -> i64 {
         self.scores[at]
     }
@@ -87,6 +116,11 @@ mod tests {
                 let best = scores.iter().copied().max().filter(|best| *best != NEVER);
                 let expected = best.map(|best| (scores.iter().position(|s| *s == best).unwrap(), best));
                 prop_assert_eq!(tree.best(), expected);
+                let mut all: Vec<(usize, i64)> = scores.iter().copied().enumerate().collect();
+                all.retain(|(_, score)| *score != NEVER);
+                all.sort_by_key(|(at, score)| (std::cmp::Reverse(*score), *at));
+                all.truncate(3);
+                prop_assert_eq!(tree.top(3, |at| at), all);
             }
         }
     }
