@@ -453,7 +453,7 @@ impl Reader<'_> {
                     self.check_keys(map, &at, &keys::TOLERATION);
                     let Some(key) = map.get("key") else {
                         let hint = "Write `{key: NAME}`, with `value:` where only one value is borne";
-                        self.error(Code::Invalid, item.span, &at, "it names no taint", hint);
+                        self.error(Code::Invalid, item.span, at, "it names no taint", hint);
                         continue;
                     };
                     let Some(key) = self.text(&key.value, &at.key("key")) else { continue };

@@ -1,9 +1,12 @@
 //! Where an image is built: an ask like any other, of which nothing is written down.
 
-use crate::{cluster::Cluster, home::no_fit, planning::Planning, policy::Policy};
+use crate::{ask::Ask, cluster::Cluster, home::no_fit, ledger::Ledger, planning::Planning, policy::Policy};
 use lattice_model::{Bytes, Cpu, NodeId, PoolName, ProjectName, Timestamp};
-use lattice_scheduler::{Ask, pick};
-use std::collections::BTreeSet;
+use lattice_scheduler::{
+    Refusal, Rule,
+    fleet::{Need, Room, Tags},
+};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// What a build asks for.
 #[derive(Clone, Debug)]
@@ -41,21 +44,22 @@ pub fn place_build(
         let hint = "choose another pool, or let an operator change this one (`lattice pool set`)";
         return Err((format!("the pool {pool} is not for the project {project}"), hint.to_owned()));
     }
-    let wanted = Ask {
-        pinned: *node,
-        cpu: *cpu,
-        memory: *memory,
-        platforms: platform.clone().into_iter().collect(),
-        strategy: policy.strategy,
-        ..Ask::in_pool(pool.clone())
-    };
+    let mut rules = vec![Rule::Pools(vec![pool.clone()])];
+    rules.extend(platform.clone().map(Rule::Platform));
+    let room = Room { cpu: cpu.0.into(), memory: memory.0, slots: 1, ..Room::default() };
+    let need = Arc::new(Need { room, rules, ..Need::default() });
+    let wanted = Ask { need, tags: Tags::new(), gpus: None };
     // Nothing is placed, so nothing is named.
-    let mut random = || 0;
-    let planning = Planning::new(cluster, policy, now, &mut random);
-    let all = || cluster.nodes.values().map(|row| planning.candidate(row, None, None));
-    match pick(&wanted, all().filter(|candidate| able.contains(&candidate.node.id))) {
-        Ok(choice) => Ok((choice.node, choice.explanation.to_string())),
-        Err(_) => match pick(&wanted, all()) {
+    let (mut random, mut ledger) = (|| 0, Ledger::default());
+    let planning = Planning::new(&mut ledger, cluster, policy, now, &mut random);
+    let one = |id: NodeId| match node {
+        Some(only) if *only != id => Err(Refusal::Pinned),
+        _ => Ok(()),
+    };
+    let builds = |id: NodeId| if able.contains(&id) { one(id) } else { Err(Refusal::Pinned) };
+    match planning.find(&wanted, None, &builds) {
+        Ok(found) => Ok((found.placed.node, found.account.to_string())),
+        Err(_) => match planning.find(&wanted, None, &one) {
             // Some node would hold it, and none of these builds.
             Ok(_) => Err((
                 format!(
@@ -64,8 +68,8 @@ pub fn place_build(
                 "wait and deploy again, update the agents, or ask the owners (consent.builds in rules.toml)"
                     .to_owned(),
             )),
-            Err(explanation) => {
-                let (why, hint) = no_fit(pool, &explanation);
+            Err(account) => {
+                let (why, hint) = no_fit(pool, &account);
                 Err((why, hint.to_owned()))
             }
         },

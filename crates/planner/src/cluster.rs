@@ -7,6 +7,7 @@ use lattice_model::{
     resource::{Allocation, Node, Pool, Stack, Taint, Volume, Workload, WorkloadRevision},
     spec::Mode,
 };
+use lattice_scheduler::fleet::Outlook;
 use std::sync::Arc;
 
 /// A row with the revision at which it was written.
@@ -43,6 +44,8 @@ pub struct Cluster {
     pub volumes: OrdMap<VolumeKey, Row<Volume>>,
     /// Every pool that somebody made; one that is not here is for all, and trusted.
     pub pools: OrdMap<PoolName, Row<Pool>>,
+    /// What is expected of nodes, in coarse steps; of one that is not here nothing is known.
+    pub outlooks: OrdMap<NodeId, Outlook>,
     /// What kept generations of services were.
     pub revisions: OrdMap<(WorkloadKey, u64), Row<WorkloadRevision>>,
     /// Workloads of [`Mode::Global`], which every change of a node concerns.

@@ -5,24 +5,22 @@
 //! share one node, until a mesh carries traffic between nodes.
 
 use crate::{
+    ask::rules_of,
     cluster::{Cluster, Row},
     group::groups,
-    planning::{Planning, claims},
+    planning::Planning,
     slots::{has_ended, is_available},
 };
 use lattice_model::{
-    Bytes, Cpu, NodeId, PoolName, StackKey, VolumeKey, WorkloadName,
+    NodeId, PoolName, StackKey, VolumeKey, WorkloadName,
     goal::DesiredState,
     machine::GpuState,
     resource::{Allocation, Approval, Eligibility, Intent, Node, PresenceState, Superseded, Workload},
     spec::{Mode, WorkloadSpec},
-    taint::borne_by_both,
+    taint::{Taint, TaintEffect, not_borne},
 };
-use lattice_scheduler::{Ask, Explanation, Refusal, Strategy, pick, unsuitable};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    iter::repeat_n,
-};
+use lattice_scheduler::{Refusal, fleet::Account, unsuitable};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where a group must go.
 #[derive(Clone, Debug)]
@@ -47,26 +45,6 @@ const NO_NODE: &str = "approve, free or add a node (`lattice node ls`), or ask f
 
 pub(crate) fn pool_of(spec: &WorkloadSpec) -> PoolName {
     spec.pool.clone().unwrap_or_else(PoolName::default_pool)
-}
-
-/// What one replica asks for.
-pub(crate) fn ask_of(spec: &WorkloadSpec, strategy: Strategy) -> Ask {
-    let (cpu, memory) = spec.resources.reserved();
-    Ask {
-        pinned: None,
-        cpu,
-        memory,
-        ports: claims(spec).collect(),
-        constraints: spec.placement.constraints.clone(),
-        tolerates: spec.placement.tolerations.clone(),
-        platforms: spec.platform.clone().into_iter().collect(),
-        images: spec.pin.iter().map(|pin| pin.platforms.clone()).collect(),
-        gpus: spec.gpus.iter().cloned().collect(),
-        max_per_node: spec.placement.max_per_node,
-        spread: spec.placement.spread.clone(),
-        strategy,
-        ..Ask::in_pool(pool_of(spec))
-    }
 }
 
 /// Whether the replicas of a group may be on different nodes.
@@ -212,9 +190,18 @@ pub(crate) fn must_leave(planning: &Planning<'_>, workload: &Workload, node: Nod
     if row.eligibility == Eligibility::Draining {
         return Some(format!("{} is being emptied", row.name));
     }
-    let ask = ask_of(&workload.spec, planning.policy.strategy);
-    unsuitable(&ask, row, planning.cluster.taints_of(row))
+    no_place(planning.cluster.taints_of(row), &workload.spec, row)
         .map(|refusal| format!("{} is no place for it any more: {refusal}", row.name))
+}
+
+/// Why what stays on a node has to move, whatever the node has left and however it is doing.
+pub(crate) fn no_place<'t>(
+    taints: impl Iterator<Item = &'t Taint>,
+    spec: &WorkloadSpec,
+    node: &Node,
+) -> Option<Refusal> {
+    let evicts = not_borne(taints, &spec.placement.tolerations, &[TaintEffect::Evict]);
+    unsuitable(&rules_of(spec), node).or_else(|| evicts.cloned().map(Refusal::Taint))
 }
 
 /// Why a replica cannot stay with the GPUs that it has: one of them is not lent any more, or broke.
@@ -283,32 +270,14 @@ fn neighbours(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
 fn choose(planning: &Planning<'_>, group: &[&Workload]) -> Home {
     let wanted: Vec<&Workload> = wanted(group).collect();
     let Some(first) = wanted.first() else { return Home::Free };
-    let ask = |replicas: &dyn Fn(&Workload) -> u32| {
-        let tolerates = first.spec.placement.tolerations.clone();
-        let mut ask =
-            Ask { strategy: planning.policy.strategy, tolerates, ..Ask::in_pool(pool_of(&first.spec)) };
-        let (mut cpu, mut memory) = (0u32, 0u64);
-        for workload in &wanted {
-            let most = workload.spec.placement.max_per_node.unwrap_or(u32::MAX);
-            let replicas = replicas(workload).min(most);
-            let one = ask_of(&workload.spec, planning.policy.strategy);
-            cpu = cpu.saturating_add(one.cpu.0.saturating_mul(replicas));
-            memory = memory.saturating_add(one.memory.0.saturating_mul(replicas.into()));
-            ask.ports.extend(one.ports);
-            ask.constraints.extend(one.constraints);
-            ask.tolerates = borne_by_both(&ask.tolerates, &one.tolerates);
-            ask.platforms.extend(one.platforms);
-            ask.images.extend(one.images);
-            let gpus = one.gpus.into_iter().flat_map(|one| repeat_n(one, replicas as usize));
-            ask.gpus.extend(gpus);
-        }
-        Ask { cpu: Cpu(cpu), memory: Bytes(memory), ..ask }
+    let find = |replicas: &dyn Fn(&Workload) -> u32| {
+        let ask = planning.ledger().group(&wanted, replicas);
+        planning.find(&ask, None, &|_| Ok(()))
     };
-    let nodes = || planning.cluster.nodes.values().map(|node| planning.candidate(node, None, None));
-    match pick(&ask(&|w| w.replicas), nodes()).or_else(|_| pick(&ask(&|_| 1), nodes())) {
-        Ok(choice) => Home::Pinned(choice.node, choice.explanation.to_string()),
-        Err(explanation) => {
-            let (why, hint) = no_fit(&pool_of(&first.spec), &explanation);
+    match find(&|w| w.replicas).or_else(|_| find(&|_| 1)) {
+        Ok(found) => Home::Pinned(found.placed.node, found.account.to_string()),
+        Err(account) => {
+            let (why, hint) = no_fit(&pool_of(&first.spec), &account);
             Home::Blocked { why, hint }
         }
     }
@@ -339,13 +308,13 @@ pub(crate) fn fits(
 
 /// Why no node fits, and what to do: that no machine of the pool runs the image is another matter than
 /// that all are full.
-pub(crate) fn no_fit(pool: &PoolName, explanation: &Explanation) -> (String, &'static str) {
+pub(crate) fn no_fit(pool: &PoolName, account: &Account) -> (String, &'static str) {
     let elsewhere = |refusal: &&Refusal| matches!(refusal, Refusal::Pool | Refusal::NotApproved);
-    let mut within = explanation.refused.keys().filter(|refusal| !elsewhere(refusal)).peekable();
+    let mut within = account.refused.keys().filter(|refusal| !elsewhere(refusal)).peekable();
     let kind = |refusal: &Refusal| matches!(refusal, Refusal::Image(_) | Refusal::Platform(_));
     match within.peek().is_some() && within.all(kind) {
-        true => (format!("no machine of the pool {pool} runs it: {explanation}"), OTHER_MACHINE),
-        false => (explanation.to_string(), NO_NODE),
+        true => (format!("no machine of the pool {pool} runs it: {account}"), OTHER_MACHINE),
+        false => (account.to_string(), NO_NODE),
     }
 }
 

@@ -4,9 +4,10 @@
 use crate::{
     cluster::{Cluster, Row},
     group::groups,
-    home::{ask_of, is_free},
+    home::{is_free, no_place},
+    ledger::{holds_gpus, holds_room},
     plan::{Plan, Step},
-    planning::{claims, holds_gpus},
+    planning::claims,
 };
 use lattice_model::{
     NodeId,
@@ -14,7 +15,7 @@ use lattice_model::{
     spec::GpuCount,
     taint::{TaintEffect, not_borne},
 };
-use lattice_scheduler::{PortClaim, Refusal, Strategy, unsuitable};
+use lattice_scheduler::{PortClaim, Refusal};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -86,9 +87,11 @@ fn created_where_allowed(plan: &Plan, after: &Cluster, broken: &mut Vec<String>)
         let (mut cpu, mut memory) = (0u64, 0u64);
         let mut ports: Vec<(PortClaim, &Allocation)> = Vec::new();
         for allocation in after.allocations_on(node).filter(|a| a.intent != Intent::Remove) {
-            let (c, m) = allocation.spec.resources.reserved();
-            cpu += u64::from(c.0);
-            memory = memory.saturating_add(m.0);
+            if holds_room(allocation) {
+                let (c, m) = allocation.spec.resources.reserved();
+                cpu += u64::from(c.0);
+                memory = memory.saturating_add(m.0);
+            }
             for claim in claims(&allocation.spec) {
                 if let Some((_, other)) = ports.iter().find(|(taken, _)| taken.collides(&claim)) {
                     broken.push(format!(
@@ -122,10 +125,10 @@ fn created_where_suitable(plan: &Plan, after: &Cluster, broken: &mut Vec<String>
     for step in &plan.steps {
         let Step::Create(allocation) = step else { continue };
         let Some(node) = after.nodes.get(&allocation.node) else { continue };
-        let ask = ask_of(&allocation.spec, Strategy::Spread);
-        let refused = not_borne(after.taints_of(node), &ask.tolerates, &[TaintEffect::Refuse]);
+        let tolerates = &allocation.spec.placement.tolerations;
+        let refused = not_borne(after.taints_of(node), tolerates, &[TaintEffect::Refuse]);
         let refused = refused.cloned().map(Refusal::Taint);
-        if let Some(refusal) = unsuitable(&ask, node, after.taints_of(node)).or(refused) {
+        if let Some(refusal) = no_place(after.taints_of(node), &allocation.spec, node).or(refused) {
             broken.push(format!(
                 "{} is created on {}, which is no place for it: {refusal}",
                 name(allocation),

@@ -8,6 +8,7 @@
 //!
 //! The planner knows no store, no link and no clock.
 
+mod ask;
 mod build;
 pub mod cluster;
 pub mod forecast;
@@ -15,6 +16,7 @@ pub mod goal;
 mod group;
 mod home;
 pub mod invariants;
+mod ledger;
 mod place;
 mod plan;
 mod planning;
@@ -28,5 +30,6 @@ pub use build::{BuildAsk, place_build};
 pub use cluster::{Cluster, Row};
 pub use home::bound_globals;
 pub use lattice_scheduler::Strategy;
+pub use ledger::Ledger;
 pub use plan::{Pending, Placement, Plan, PlanReport, Stay, Step, plan};
 pub use policy::{ManyNodes, Policy};

@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::Row,
-    home::{Home, ask_of, is_connected, must_leave, no_fit, no_node},
+    home::{Home, is_connected, must_leave, no_fit, no_node, pool_of},
     plan::{Placement, Step},
     planning::Planning,
     slots::{is_current, moves_start_first, world_of},
@@ -13,7 +13,7 @@ use lattice_model::{
     report::{AllocationState, AllocationStatus},
     resource::{Allocation, Intent, Superseded, Volume, Workload},
 };
-use lattice_scheduler::{Ask, assign, pick};
+use lattice_scheduler::Refusal;
 use std::{collections::BTreeMap, sync::Arc};
 
 /// How the new one and the old one of a slot follow each other.
@@ -112,15 +112,16 @@ fn anywhere(planning: &Planning<'_>, workload: &Workload, vacancy: &Vacancy) -> 
     {
         return Ok((old.node, "where its predecessor is".into()));
     }
-    let ask = ask_of(&workload.spec, planning.policy.strategy);
-    let (key, leaves) = (Some(&workload.key), makes_room(vacancy));
+    let ask = planning.ledger().ask(workload);
     // Whoever gave it up gets it back by itself, when it has room and in its own time.
     let gave_up = vacancy.old.as_ref().filter(|old| old.status.displaced).map(|old| old.node);
-    let others = planning.cluster.nodes.values().filter(|node| Some(node.id) != gave_up);
-    let nodes = others.map(|node| planning.candidate(node, key, leaves));
-    match pick(&ask, nodes) {
-        Ok(choice) => Ok((choice.node, choice.explanation.to_string())),
-        Err(explanation) => Err(no_fit(&ask.pool, &explanation)),
+    let accepts = |node: NodeId| match gave_up {
+        Some(other) if other == node => Err(Refusal::GaveUp),
+        _ => Ok(()),
+    };
+    match planning.find(&ask, makes_room(vacancy), &accepts) {
+        Ok(found) => Ok((found.placed.node, found.account.to_string())),
+        Err(account) => Err(no_fit(&pool_of(&workload.spec), &account)),
     }
 }
 
@@ -131,12 +132,11 @@ fn admit(
     home: NodeId,
     vacancy: &Vacancy,
 ) -> Result<(), String> {
-    let Some(node) = planning.cluster.nodes.get(&home) else { return Err("it has left the cluster".into()) };
-    let candidate = planning.candidate(node, Some(&workload.key), makes_room(vacancy));
-    let ask = Ask { pinned: Some(home), ..ask_of(&workload.spec, planning.policy.strategy) };
-    pick(&ask, [candidate]).map(|_| ()).map_err(|explanation| {
-        explanation.refused.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    })
+    if !planning.cluster.nodes.contains_key(&home) {
+        return Err("it has left the cluster".into());
+    }
+    let ask = planning.ledger().ask(workload);
+    planning.admit(&ask, makes_room(vacancy), home).map(|_| ()).map_err(|refusal| refusal.to_string())
 }
 
 /// Creates the new one; or says for whom it waits.
@@ -253,11 +253,11 @@ fn own_gpus(
     node: NodeId,
     replaces: Option<AllocationId>,
 ) -> Vec<String> {
-    let ask = ask_of(&workload.spec, planning.policy.strategy);
-    let Some(row) = planning.cluster.nodes.get(&node) else { return Vec::new() };
-    let taken = planning.candidate(row, None, replaces).taken_gpus;
-    let given = assign(&ask.gpus, &ask.constraints, row, &taken).unwrap_or_default();
-    given.into_iter().next().unwrap_or_default()
+    if workload.spec.gpus.is_none() {
+        return Vec::new();
+    }
+    let ask = planning.ledger().ask(workload);
+    planning.admit(&ask, replaces, node).unwrap_or_default()
 }
 
 /// A volume without a node, or whose node left before it was created there, gets this one.

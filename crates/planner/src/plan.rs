@@ -1,6 +1,8 @@
 //! The plan: what changes, decided once and carried out without further choices.
 
-use crate::{cluster::Cluster, planning::Planning, policy::Policy, reconcile::reconcile_stack};
+use crate::{
+    cluster::Cluster, ledger::Ledger, planning::Planning, policy::Policy, reconcile::reconcile_stack,
+};
 use lattice_model::{
     AllocationId, NodeId, StackKey, Timestamp, VolumeKey, WorkloadKey,
     resource::{Allocation, Volume, Workload, WorkloadRevision},
@@ -130,6 +132,8 @@ pub struct Stay {
 }
 
 /// Plans the stacks in `changed`. `random` gives 128 fresh random bits for each new allocation.
+///
+/// Whoever plans again and again keeps a [`Ledger`] and calls [`Ledger::plan`]: it need not be made anew each time.
 pub fn plan(
     cluster: &Cluster,
     changed: &BTreeSet<StackKey>,
@@ -137,9 +141,23 @@ pub fn plan(
     now: Timestamp,
     random: &mut dyn FnMut() -> u128,
 ) -> (Plan, PlanReport) {
-    let mut planning = Planning::new(cluster, policy, now, random);
-    for stack in changed {
-        reconcile_stack(&mut planning, stack);
+    Ledger::default().plan(cluster, changed, policy, now, random)
+}
+
+impl Ledger {
+    /// What [`plan()`] does, in the time of what has changed.
+    pub fn plan(
+        &mut self,
+        cluster: &Cluster,
+        changed: &BTreeSet<StackKey>,
+        policy: &Policy,
+        now: Timestamp,
+        random: &mut dyn FnMut() -> u128,
+    ) -> (Plan, PlanReport) {
+        let mut planning = Planning::new(self, cluster, policy, now, random);
+        for stack in changed {
+            reconcile_stack(&mut planning, stack);
+        }
+        planning.finish()
     }
-    planning.finish()
 }

@@ -2,18 +2,23 @@
 //! that the next decision sees it.
 
 use crate::{
+    ask::Ask,
     cluster::{Cluster, Row},
+    ledger::Ledger,
     plan::{Pending, Plan, PlanReport, Stay, Step},
     policy::Policy,
-    slots::has_ended,
 };
 use lattice_model::{
-    AllocationId, Bytes, Cpu, NodeId, StackKey, Timestamp, WorkloadKey,
-    resource::{Allocation, Intent, Node, Workload},
+    AllocationId, NodeId, StackKey, Timestamp, WorkloadKey,
+    resource::{Allocation, Workload},
     spec::WorkloadSpec,
 };
-use lattice_scheduler::{Candidate, PortClaim};
+use lattice_scheduler::{
+    PortClaim, Refusal,
+    fleet::{Account, Found},
+};
 use std::{
+    cell::{RefCell, RefMut},
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -23,6 +28,8 @@ pub(crate) struct Planning<'a> {
     pub(crate) base: &'a Cluster,
     /// As it is to be.
     pub(crate) cluster: Cluster,
+    /// The same for the scheduler: a cache, brought up to date before it is asked.
+    ledger: RefCell<&'a mut Ledger>,
     pub(crate) policy: &'a Policy,
     pub(crate) now: Timestamp,
     pub(crate) random: &'a mut dyn FnMut() -> u128,
@@ -50,14 +57,15 @@ pub(crate) struct Mark {
 
 impl<'a> Planning<'a> {
     pub(crate) fn new(
+        ledger: &'a mut Ledger,
         base: &'a Cluster,
         policy: &'a Policy,
         now: Timestamp,
         random: &'a mut dyn FnMut() -> u128,
     ) -> Self {
         let (plan, report, yielding, updated) = Default::default();
-        let cluster = base.clone();
-        Self { base, cluster, policy, now, random, plan, report, yielding, stack_begins: 0, updated }
+        let (cluster, ledger) = (base.clone(), RefCell::new(ledger));
+        Self { base, ledger, cluster, policy, now, random, plan, report, yielding, stack_begins: 0, updated }
     }
 
     /// What is decided from here on is about another stack.
@@ -204,46 +212,32 @@ impl<'a> Planning<'a> {
         format!("{} is {how}", self.name(node))
     }
 
-    /// What a node has left without what is replaced. Allocations on their way out no longer count,
-    /// but their ports do, since the engine frees a port only when the container is gone; except
-    /// between services that are replaced together, whose agent waits for the port. So do their GPUs.
-    pub(crate) fn candidate<'n>(
+    /// The best node for an ask, without one that makes room and not where `accepts` says no.
+    pub(crate) fn find(
         &self,
-        node: &'n Node,
-        of: Option<&WorkloadKey>,
-        replacing: Option<AllocationId>,
-    ) -> Candidate<'n> {
-        let (mut cpu, mut memory, mut ports, mut siblings) = (0u64, 0u64, Vec::new(), 0);
-        let mut taken_gpus = BTreeSet::new();
-        for allocation in self.cluster.allocations_on(node.id) {
-            if replacing == Some(allocation.id) {
-                continue;
-            }
-            if holds_gpus(allocation) {
-                taken_gpus.extend(allocation.gpus.iter().cloned());
-            }
-            if allocation.intent != Intent::Remove {
-                let (c, m) = allocation.spec.resources.reserved();
-                cpu += u64::from(c.0);
-                memory = memory.saturating_add(m.0);
-                siblings += u32::from(of == Some(&allocation.workload) && allocation.superseded.is_none());
-            }
-            if !self.yielding.contains(&allocation.id) {
-                ports.extend(claims(&allocation.spec));
-            }
-        }
-        let free_cpu =
-            Cpu(u32::try_from(u64::from(node.capacity.cpu.0).saturating_sub(cpu)).unwrap_or(u32::MAX));
-        let free_memory = Bytes(node.capacity.memory.0.saturating_sub(memory));
-        let taints = self.cluster.taints_of(node).cloned().collect();
-        Candidate { node, taints, free_cpu, free_memory, ports, taken_gpus, siblings }
+        ask: &Ask,
+        leaves: Option<AllocationId>,
+        accepts: &dyn Fn(NodeId) -> Result<(), Refusal>,
+    ) -> Result<Found, Box<Account>> {
+        self.ledger().find(ask, leaves, accepts)
     }
-}
 
-/// Whether an allocation keeps its GPUs from others. A job that has ended does not; should people start it again, it
-/// is placed anew ([`crate::rollout`]).
-pub(crate) fn holds_gpus(allocation: &Allocation) -> bool {
-    !has_ended(allocation)
+    /// The GPUs that an ask gets on a node, or why it cannot go there.
+    pub(crate) fn admit(
+        &self,
+        ask: &Ask,
+        leaves: Option<AllocationId>,
+        node: NodeId,
+    ) -> Result<Vec<String>, Refusal> {
+        self.ledger().admit(ask, leaves, node)
+    }
+
+    /// The fleet as it is by now.
+    pub(crate) fn ledger(&self) -> RefMut<'_, &'a mut Ledger> {
+        let mut ledger = self.ledger.borrow_mut();
+        ledger.sync(&self.cluster, &self.yielding, self.policy.strategy);
+        ledger
+    }
 }
 
 /// The ports of the node that a spec asks for by number.

@@ -13,10 +13,11 @@
 
 use crate::{
     cluster::{Cluster, Row},
-    home::{Home, ask_of, fits, must_leave},
+    home::{Home, fits, must_leave, no_place},
+    ledger::holds_gpus,
     place::{How, Vacancy, place},
     plan::Step,
-    planning::{Planning, holds_gpus},
+    planning::Planning,
     slots::{Slot, has_ended, is_available, is_current, moves_start_first, settle_asides, slots},
 };
 use lattice_model::{
@@ -29,7 +30,6 @@ use lattice_model::{
     },
     spec::{Mode, RestartPolicy, UpdateFailure, UpdateOrder, UpdatePolicy},
 };
-use lattice_scheduler::{Strategy, unsuitable};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -126,7 +126,6 @@ fn settles_at(row: &Allocation, monitor: Duration) -> Option<Timestamp> {
 
 /// The nodes that a workload of [`Mode::Global`] is to run on.
 fn takers(cluster: &Cluster, workload: &Workload) -> BTreeSet<NodeId> {
-    let ask = ask_of(&workload.spec, Strategy::Spread);
     let has = |node: NodeId| {
         cluster.allocations_of(&workload.key).any(|row| row.node == node && row.intent != Intent::Remove)
     };
@@ -135,7 +134,7 @@ fn takers(cluster: &Cluster, workload: &Workload) -> BTreeSet<NodeId> {
             && node.eligibility != Eligibility::Draining
             && !node.is_gone()
             && node.presence.state != PresenceState::New
-            && unsuitable(&ask, node, cluster.taints_of(node)).is_none()
+            && no_place(cluster.taints_of(node), &workload.spec, node).is_none()
             && (node.takes_work() || has(node.id))
     };
     cluster.nodes.values().filter(takes).map(|node| node.id).collect()

@@ -37,6 +37,8 @@ impl PortClaim {
 pub enum Refusal {
     /// The data or the neighbours of the ask are on another node.
     Pinned,
+    /// It gave the ask up, and takes it back in its own time.
+    GaveUp,
     /// It waits for approval, or was rejected, revoked or quarantined.
     NotApproved,
     /// It belongs to another pool.
@@ -85,6 +87,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pinned => f.write_str("not where its data or neighbours are"),
+            Self::GaveUp => f.write_str("gave it up"),
             Self::NotApproved => f.write_str("not approved"),
             Self::Pool => f.write_str("other pool"),
             Self::Constraint(constraint) => write!(f, "constraint {constraint}"),

@@ -25,9 +25,14 @@ fn has(memory: Bytes, asked: Bytes) -> bool {
 
 /// Whether a unit is what is asked for, by request and constraints.
 fn suits(unit: &GpuUnit<'_>, request: &GpuRequest, constraints: &[Constraint]) -> bool {
-    let GpuRequest { count: _, driver, ids, capabilities: _, model, memory } = request;
+    let named = request.ids.is_empty() || request.ids.iter().any(|id| unit.is_called(id));
+    named && is_such(unit, request, constraints)
+}
+
+/// Whether a unit is of the kind that is asked for, whatever it is called.
+pub fn is_such(unit: &GpuUnit<'_>, request: &GpuRequest, constraints: &[Constraint]) -> bool {
+    let GpuRequest { count: _, driver, ids: _, capabilities: _, model, memory } = request;
     driver.as_ref().is_none_or(|driver| unit.gpu.vendor.as_str().eq_ignore_ascii_case(driver))
-        && (ids.is_empty() || ids.iter().any(|id| unit.is_called(id)))
         && model.as_ref().is_none_or(|model| unit.gpu.is_model(model))
         && memory.is_none_or(|memory| has(unit.memory, memory))
         && constraints.iter().all(|constraint| unit_holds(constraint, unit))

@@ -13,5 +13,5 @@ mod gpu;
 mod strategy;
 
 pub use filter::{PortClaim, Refusal, Rule, holds, unsuitable};
-pub use gpu::assign;
+pub use gpu::{assign, is_such};
 pub use strategy::Strategy;

@@ -16,10 +16,7 @@ use lattice_scheduler::{
     holds,
 };
 use proptest::prelude::{Strategy as Generator, *};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 fn node_id(n: usize) -> NodeId {
     NodeId::from_random((n as u128 + 1) << 80)
@@ -570,6 +567,8 @@ fn a_refusal_says_what_would_have_to_change() {
     let refused = fleet.place(key(0), &need, &Tags::new()).unwrap_err();
     let counts = "none of 4 nodes fits (2: constraint node.labels.region == eu, 1: taint special=gpu:refuse, 1: cordoned)";
     assert_eq!(refused.to_string(), format!("no node can hold it: {counts}"));
-    let changes = "; would do with 1: a node that is not cordoned, 1: a toleration of special, 2: no constraint node.labels.region == eu";
-    assert_eq!(fleet.account(&need, &Tags::new()).to_string(), format!("{counts}{changes}"));
+    let account = fleet.account(&need, &Tags::new());
+    assert_eq!(account.to_string(), counts);
+    let would_do = "would do: 1 node with \"cordoned\" over, 1 node with a toleration of special, 2 nodes with no constraint node.labels.region == eu";
+    assert_eq!(account.would_do().unwrap(), would_do);
 }

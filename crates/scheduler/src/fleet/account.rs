@@ -1,7 +1,7 @@
 //! Why: [`Account`], for people and for the API.
 
 use super::{
-    class::{Class, Why},
+    class::{Class, Counted, Evenly, Why},
     judge::WISH,
     need::{Need, Pull},
     room::Kind,
@@ -16,6 +16,7 @@ use crate::{
 use lattice_model::{
     NodeId, NodeName,
     resource::{Taint, TaintEffect},
+    taint::not_borne,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -37,6 +38,10 @@ pub struct Account {
     pub headroom: u32,
     /// Whether fuller nodes are better.
     pub pack: bool,
+    /// Over what the winner spreads best, where that is why it is better than the second.
+    pub over: Option<String>,
+    /// A taint of the winner that only makes worse, and that the ask does not bear.
+    pub avoids: Option<Taint>,
     /// What would have to change for one more node to do, and how many nodes would do then. Nodes that only one
     /// reason stands against.
     pub changes: BTreeMap<String, u32>,
@@ -109,7 +114,10 @@ impl fmt::Display for Account {
                 let name = &winner.name;
                 match winner.parts.better_by(&second.parts) {
                     Some("prefers") => write!(f, "{name} is preferred, of {fit} nodes that fit")?,
-                    Some("spread") => write!(f, "{name} spreads the replicas best of {fit} nodes that fit")?,
+                    Some("spread") => {
+                        let over = self.over.as_deref().unwrap_or("what they share");
+                        write!(f, "{name} spreads the replicas over {over} best of {fit} nodes that fit")?;
+                    }
                     Some("crowd") => {
                         write!(f, "{name} has the fewest replicas of it of {fit} nodes that fit")?;
                     }
@@ -123,19 +131,26 @@ impl fmt::Display for Account {
                 }
             }
         }
-        if !self.ranked.is_empty() {
-            write!(f, ", {} % left there", f64::from(self.headroom) / 10.0)?;
-            return if counts.is_empty() { Ok(()) } else { write!(f, " (not: {counts})") };
-        }
-        if self.changes.is_empty() {
+        if self.ranked.is_empty() {
             return Ok(());
         }
-        let changes = self.changes.iter().map(|(what, n)| format!("{n}: {what}")).collect::<Vec<_>>();
-        write!(f, "; would do with {}", changes.join(", "))
+        write!(f, ", {} % left there", f64::from(self.headroom) / 10.0)?;
+        if let Some(taint) = &self.avoids {
+            write!(f, ", though it has the taint {taint}")?;
+        }
+        if counts.is_empty() { Ok(()) } else { write!(f, " (not: {counts})") }
     }
 }
 
 impl Account {
+    /// What alone would have to change: `1 node would do with less memory`; none where nothing alone would.
+    pub fn would_do(&self) -> Option<String> {
+        let nodes = |n: u32| if n == 1 { "1 node".to_owned() } else { format!("{n} nodes") };
+        let changes = self.changes.iter().map(|(what, n)| format!("{} with {what}", nodes(*n)));
+        let changes = changes.collect::<Vec<_>>().join(", ");
+        (!changes.is_empty()).then(|| format!("would do: {changes}"))
+    }
+
     /// How many of the ranked nodes are kept.
     pub const SHOWN: usize = 3;
 
@@ -180,15 +195,29 @@ impl Account {
         if changes && fitting.is_empty() {
             account.changes = what_would_do(fleet, class);
         }
-        if let Some((_, _, at, _)) = fitting.first() {
-            account.headroom = u32::try_from(fleet.slots[*at].headroom(&class.key.need)).unwrap_or(0);
-        }
+        account.say_why(fleet, class, &fitting.iter().map(|(.., at, _)| *at).collect::<Vec<_>>());
         for (_, Reverse(node), at, wish) in fitting {
             let parts = parts(fleet, class, at, wish);
             let name = fleet.slots[at].machine.node.name.clone();
             account.ranked.push(Ranked { node, name, parts });
         }
         account
+    }
+
+    /// What people read about the best of those that fit.
+    fn say_why(&mut self, fleet: &Fleet, class: &Class, fitting: &[usize]) {
+        let (Some(best), need) = (fitting.first(), &class.key.need) else { return };
+        let slot = &fleet.slots[*best];
+        self.headroom = u32::try_from(slot.headroom(need)).unwrap_or(0);
+        self.avoids = not_borne(&slot.machine.taints, &need.tolerates, &[TaintEffect::Avoid]).cloned();
+        let there = |rule: &Counted<Evenly>, at: usize| {
+            let group = &class.groups[class.place[at].0 as usize];
+            fleet.counters[rule.counter].at(group.domains[rule.axis])
+        };
+        self.over = fitting.get(1).and_then(|second| {
+            let rule = class.spread.iter().find(|rule| there(rule, *best) < there(rule, *second))?;
+            need.spread.get(usize::from(rule.at)).map(|rule| rule.over.to_string())
+        });
     }
 
     /// A reason in words.
@@ -290,7 +319,7 @@ enum Lack {
 impl Lack {
     fn words(&self, need: &Need) -> String {
         match self {
-            Self::Open(refusal) => format!("a node that is not {refusal}"),
+            Self::Open(refusal) => format!("\"{refusal}\" over"),
             Self::Toleration(taint) => format!("a toleration of {taint}"),
             Self::Rule(at) => match &need.rules[*at] {
                 crate::Rule::Pools(_) => "another pool".into(),

@@ -156,15 +156,17 @@ impl Fleet {
     fn gpus_would_do(&self, class: &Class, node: usize, gone: &[(&Held, u32)]) -> bool {
         let (Some(ask), Some(shape)) = (&class.key.need.gpus, &class.shape) else { return true };
         let slot = &self.slots[node];
-        let mut free = slot.units_free.clone();
+        let mut used = slot.units_used.clone();
         for (held, _) in gone {
-            let each = held.need.gpus.as_ref().map_or(0, GpuNeed::each);
+            let each = u32::from(held.need.gpus.as_ref().map_or(0, GpuNeed::each));
             for at in super::machine::bits(held.units) {
-                if let Some(free) = free.get_mut(at) {
-                    *free += each;
+                if let Some(used) = used.get_mut(at) {
+                    *used = used.saturating_sub(each);
                 }
             }
         }
+        let left = |(at, used): (usize, &u32)| u32::from(slot.whole(at)).saturating_sub(*used) as u16;
+        let free: Vec<u16> = used.iter().enumerate().map(left).collect();
         slot.could(ask, shape, &free)
     }
 }

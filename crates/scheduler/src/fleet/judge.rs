@@ -567,7 +567,7 @@ impl Fleet {
         need: &Arc<Need>,
         tags: &Tags,
         accepts: &mut dyn FnMut(NodeId) -> Result<(), Refusal>,
-    ) -> Result<Found, Account> {
+    ) -> Result<Found, Box<Account>> {
         let at = self.class(need, tags, false);
         let mut passed: Vec<(usize, Refusal)> = Vec::new();
         let found = loop {
@@ -599,7 +599,7 @@ impl Fleet {
             self.classes[at] = Some(class);
         }
         let account = account.unwrap_or_default();
-        let Some((slot, score)) = found else { return Err(account) };
+        let Some((slot, score)) = found else { return Err(Box::new(account)) };
         let units = self.units(at, slot as u32).unwrap_or(0);
         let placed = Placed {
             node: self.slots[slot].machine.id(),

@@ -81,6 +81,8 @@ pub(crate) struct Slot {
     /// The same number where the units are the same.
     pub(crate) kind: u32,
     pub(crate) units_free: Vec<u16>,
+    /// What is given of each. One that waits for another's end has the same as that one, for a while.
+    pub(crate) units_used: Vec<u32>,
     pub(crate) ports: Vec<PortClaim>,
     /// What is there, by the numbers of the fleet's table.
     pub(crate) held: Vec<u32>,
@@ -132,29 +134,25 @@ impl Slot {
     pub(crate) fn take(&mut self, need: &Need, units: u64) {
         self.used = self.used.plus(&need.room);
         self.free = self.machine.capacity.less(&self.used);
-        if let Some(gpus) = &need.gpus {
-            for at in bits(units) {
-                if let Some(free) = self.units_free.get_mut(at) {
-                    *free = free.saturating_sub(gpus.each());
-                }
-            }
-        }
+        self.use_units(need, units, u32::saturating_add);
         self.ports.extend(need.ports.iter().copied());
         self.loss = None;
+    }
+
+    fn use_units(&mut self, need: &Need, units: u64, how: impl Fn(u32, u32) -> u32) {
+        let Some(gpus) = &need.gpus else { return };
+        for at in bits(units).filter(|at| *at < self.units.len()) {
+            let used = how(self.units_used[at], gpus.each().into());
+            self.units_used[at] = used;
+            self.units_free[at] = u32::from(self.whole(at)).saturating_sub(used) as u16;
+        }
     }
 
     /// Gives it back.
     pub(crate) fn give(&mut self, need: &Need, units: u64) {
         self.used = self.used.less(&need.room);
         self.free = self.machine.capacity.less(&self.used);
-        if let Some(gpus) = &need.gpus {
-            for at in bits(units) {
-                let whole = self.whole(at);
-                if let Some(free) = self.units_free.get_mut(at) {
-                    *free = (*free + gpus.each()).min(whole);
-                }
-            }
-        }
+        self.use_units(need, units, u32::saturating_sub);
         for port in &need.ports {
             if let Some(at) = self.ports.iter().position(|had| had == port) {
                 self.ports.swap_remove(at);

@@ -47,6 +47,6 @@ pub use account::{Account, Parts, Ranked};
 pub use class::Tags;
 pub use evict::Eviction;
 pub use machine::{Gpu, Machine};
-pub use need::{Crowd, GpuNeed, Lasts, Near, Need, Outlook, Over, Pull, Spread, Taint, Toleration, WHOLE};
+pub use need::{Crowd, GpuNeed, Lasts, Near, Need, Outlook, Over, Pull, Spread, WHOLE};
 pub use room::{Kind, Oversubscription, Room};
 pub use state::{CELLS, Fleet, FleetError, Found, Placed};

@@ -8,9 +8,9 @@ use super::{
     room::Room,
 };
 use crate::{filter::Refusal, strategy::Strategy};
-use lattice_model::{AllocationId, NodeId};
+use lattice_model::{AllocationId, NodeId, resource::Node};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -130,6 +130,12 @@ pub struct Fleet {
     pub(crate) alike: Option<HashMap<Likeness, Option<(u64, i64)>>>,
 }
 
+impl Default for Fleet {
+    fn default() -> Self {
+        Self::new(Strategy::default())
+    }
+}
+
 impl Fleet {
     /// A fleet without nodes.
     pub fn new(strategy: Strategy) -> Self {
@@ -171,6 +177,34 @@ impl Fleet {
     /// How many allocations there are.
     pub fn allocations(&self) -> usize {
         self.by_key.len()
+    }
+
+    /// Which of two nodes is better otherwise.
+    pub fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// All nodes.
+    pub fn node_ids(&self) -> impl Iterator<Item = NodeId> {
+        self.by_id.keys().copied()
+    }
+
+    /// A node as it was told.
+    pub fn node(&self, node: NodeId) -> Option<&Arc<Node>> {
+        self.by_id.get(&node).map(|slot| &self.slots[*slot as usize].machine.node)
+    }
+
+    /// The GPUs of a node of which somebody has something, by their ids.
+    pub fn taken_gpus(&self, node: NodeId) -> BTreeSet<String> {
+        let Some(slot) = self.by_id.get(&node).map(|slot| &self.slots[*slot as usize]) else {
+            return BTreeSet::new();
+        };
+        let units = slot.machine.node.facts.machine.gpu_units();
+        let taken = units
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| slot.units_free.get(*at).is_some_and(|free| *free < slot.whole(*at)));
+        taken.map(|(_, unit)| unit.id.to_owned()).collect()
     }
 
     /// What of a node is not set aside.
@@ -260,6 +294,7 @@ impl Fleet {
             kind,
             used: Room::default(),
             free: machine.capacity,
+            units_used: vec![0; units.len()],
             units_free: units.iter().map(|unit| if unit.usable { WHOLE } else { 0 }).collect(),
             units,
             ports: Vec::new(),

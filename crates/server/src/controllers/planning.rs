@@ -18,7 +18,7 @@ use lattice_model::{
     StackKey, Timestamp,
     resource::{Intent, StackRevision, Superseded, WorkloadRevision},
 };
-use lattice_planner::{Pending, Plan, PlanReport, Step, invariants, plan};
+use lattice_planner::{Ledger, Pending, Plan, PlanReport, Step, invariants};
 use lattice_store::{ApplyError, LeaseError, Op, Transaction};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -49,6 +49,7 @@ enum Round {
 /// Plans until the server goes down.
 pub(crate) async fn run(core: Arc<Core>) {
     let mut leader: Option<Leader> = None;
+    let mut ledger = Ledger::default();
     let mut in_vain = 0u32;
     let mut renewal = tokio::time::interval(RENEW);
     renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -76,7 +77,7 @@ pub(crate) async fn run(core: Arc<Core>) {
                     continue;
                 }
                 let changed = core.live.take_dirty();
-                let done = round(&core, current, &changed).await;
+                let done = round(&core, current, &mut ledger, &changed).await;
                 if !matches!(done, Round::Done) {
                     // What was new about them was not written down, so it is new again.
                     core.live.planner.lock().pending.retain(|stack, _| !changed.contains(stack));
@@ -136,11 +137,11 @@ async fn keep(core: &Core, leader: &mut Option<Leader>) {
     }
 }
 
-async fn round(core: &Core, leader: &Leader, changed: &BTreeSet<StackKey>) -> Round {
+async fn round(core: &Core, leader: &Leader, ledger: &mut Ledger, changed: &BTreeSet<StackKey>) -> Round {
     let snapshot = core.snapshot();
     let now = clock::now();
     let (plan, report) =
-        plan(&snapshot.cluster, changed, &core.config.planning, now, &mut clock::random_bits);
+        ledger.plan(&snapshot.cluster, changed, &core.config.planning, now, &mut clock::random_bits);
     let broken = invariants::broken(&snapshot.cluster, &plan);
     if !broken.is_empty() {
         refuse_broken(core, &broken).await;

@@ -14,8 +14,8 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use lattice_model::{AllocationId, NodeId};
 use lattice_scheduler::{
-    Strategy,
-    fleet::{Fleet, Machine, Near, Need, Pull, Room, Spread, Tags, Term, Test},
+    Rule, Strategy,
+    fleet::{Fleet, Machine, Near, Need, Over, Pull, Room, Spread, Tags},
 };
 use std::{sync::Arc, time::Instant};
 
@@ -79,8 +79,9 @@ pub(crate) fn fleet(nodes: usize) -> Fleet {
     let room = Room { cpu: 4_000, memory: 32 << 30, slots: 110, ..Room::UNLIMITED };
     for at in 0..nodes {
         let mut machine = Machine::new(node(at), room);
-        machine.attributes.insert("zone".into(), format!("zone-{}", at % 3));
-        machine.attributes.insert("site".into(), format!("site-{}", at % 500));
+        let labels = &mut Arc::make_mut(&mut machine.node).labels;
+        labels.insert("zone".into(), format!("zone-{}", at % 3));
+        labels.insert("site".into(), format!("site-{}", at % 500));
         fleet.put_node(machine);
     }
     fleet
@@ -108,12 +109,13 @@ fn run(case: &str, nodes: usize) -> anyhow::Result<(usize, f64)> {
     };
     let (need, tags) = match case {
         "spread" => {
-            let spread = Spread { tag: "blue".into(), over: "zone".into(), max_skew: Some(5), weight: 0 };
+            let spread =
+                Spread { tag: "blue".into(), over: Over::label("zone"), max_skew: Some(5), weight: 0 };
             (Need { spread: vec![spread], ..small() }, tags("blue"))
         }
         "affinity" => {
-            let zones = Test::In(["zone-0".to_owned(), "zone-1".to_owned()].into());
-            (Need { rules: vec![Term { key: "zone".into(), test: zones }], ..small() }, Tags::new())
+            let zones = Rule::Constraint("node.labels.zone in (zone-0, zone-1)".parse()?);
+            (Need { rules: vec![zones], ..small() }, Tags::new())
         }
         "anti-affinity" => {
             let near = Near { tag: "green".into(), over: None, pull: Pull::MustNot };

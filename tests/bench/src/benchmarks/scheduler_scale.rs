@@ -13,7 +13,10 @@ use crate::{
 };
 use anyhow::Context as _;
 use async_trait::async_trait;
-use lattice_scheduler::fleet::{Fleet, Need, Room, Spread, Tags, Term};
+use lattice_scheduler::{
+    Rule,
+    fleet::{Fleet, Need, Over, Room, Spread, Tags},
+};
 use std::{sync::Arc, time::Instant};
 
 const FIGURES: &[Figure] = &[
@@ -81,15 +84,16 @@ fn kinds() -> Vec<Arc<Need>> {
         let room = Room { cpu: 20 + 5 * (at as u64 % 20), memory: (100 + at as u64) << 20, ..small().room };
         let mut need = Need { room, ..small() };
         if at % 4 == 1 {
-            need.rules.push(Term::is("zone", format!("zone-{}", at % 3)));
+            let zone = format!("node.labels.zone == zone-{}", at % 3);
+            need.rules.extend(zone.parse().map(Rule::Constraint));
         }
         if at % 4 == 2 {
             let tag = format!("service-{at}");
-            need.spread.push(Spread { tag, over: "zone".into(), max_skew: Some(3), weight: 1 });
+            need.spread.push(Spread { tag, over: Over::label("zone"), max_skew: Some(3), weight: 1 });
         }
         if at % 4 == 3 {
             let tag = format!("service-{at}");
-            need.spread.push(Spread { tag, over: "site".into(), max_skew: None, weight: 1 });
+            need.spread.push(Spread { tag, over: Over::label("site"), max_skew: None, weight: 1 });
         }
         Arc::new(need)
     };

@@ -8,7 +8,6 @@ use lattice_model::{
     StackName, UserName, VolumeKey, VolumeName, WorkloadKey, WorkloadName,
     spec::{Constraint, NodeAttribute, TreeDigest},
 };
-use lattice_scheduler::fleet::Term;
 use serde::{Deserialize, Serialize};
 use std::{fmt::Display, str::FromStr};
 
@@ -38,11 +37,11 @@ const SEEDS: &[&str] = &[
     "node.platform.arch == amd64",
     "sha256:0000000000000000000000000000000000000000000000000000000000000000",
     "0190a0b0-0000-7000-8000-000000000000",
-    "region in (eu, us)",
-    "labels.disk = ssd",
-    "gpu.memory > 40",
-    "engine version >=24, <26",
-    "fence does not exist",
+    "node.region in (eu, us)",
+    "node.labels.disk = ssd",
+    "node.gpu.memory > 40g",
+    "node.engine >= 24.0.7",
+    "node.labels.fence does not exist",
     "20Mbit",
     "SHA256:abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJ",
 ];
@@ -70,7 +69,6 @@ impl Subject for Word {
         let _ = (word.parse::<Bytes>(), word.parse::<Cpu>(), word.parse::<BitRate>());
         comes_back::<Constraint>(word)?;
         comes_back::<NodeAttribute>(word)?;
-        comes_back::<Term>(word)?;
         comes_back::<TreeDigest>(word)?;
         comes_back::<AllocationId>(word)?;
         comes_back::<StackKey>(word)?;

@@ -9,7 +9,7 @@ use lattice_scheduler::{
     Strategy,
     fleet::{Fleet, Gpu, GpuNeed, Machine, Need, Room, Tags},
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 /// Shares of the capacity that have arrived when it is looked, in percent.
 pub(crate) const MARKS: [u64; 4] = [80, 90, 100, 130];
@@ -79,7 +79,7 @@ impl Lattice {
             let room = Room { cpu: host.cpu, memory: host.memory << 20, ..Room::UNLIMITED };
             // Of equals the smallest id is taken, so this is the order of the nodes.
             let id = NodeId::from_random((at as u128) << 80);
-            let gpu = Gpu { model: host.model.clone(), memory: 0, links: BTreeSet::new() };
+            let gpu = Gpu::of(host.model.clone(), 0);
             fleet.put_node(Machine { gpus: vec![gpu; host.gpus], ..Machine::new(id, room) });
         }
         let need = |task: &super::trace::Task| {

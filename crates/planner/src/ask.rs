@@ -1,0 +1,174 @@
+//! What workloads ask for, in the scheduler's words: [`rules_of`] for what has to hold of a node, [`ask_of`] and
+//! [`group_ask`] for all of it.
+//!
+//! The weights are in tiers, so that what counts more is never outweighed by many of what counts less: who may go to
+//! several pools takes the first that has room; then replicas are spread over the attributes that people named, then over
+//! nodes; what people prefer is as much as a few replicas; then a node that stays, one that ranks well, and last how full
+//! it is.
+
+use crate::{home::pool_of, planning::claims};
+use lattice_model::{
+    Bytes, WorkloadKey,
+    machine::{GpuFacts, GpuState, GpuUnit},
+    resource::Workload,
+    spec::{Constraint, GpuCount, GpuRequest, NodeAttribute, RestartPolicy, WorkloadSpec},
+    taint::borne_by_both,
+};
+use lattice_scheduler::{
+    Rule,
+    fleet::{Crowd, GpuNeed, Lasts, Need, Outlook, Over, Room, Spread, Tags},
+    is_such,
+};
+use std::{collections::BTreeMap, iter::repeat_n, sync::Arc};
+
+/// How much a replica that is under the same value of the first attribute counts; under the next one a tenth.
+const SPREAD: i32 = 100_000;
+/// How much a replica on the same node counts.
+const CROWD: i32 = 1_000;
+/// How much it counts that a node stays.
+const STAYS: i32 = 200;
+/// How much the rank of a node counts.
+const MERIT: i32 = 50;
+
+/// What is asked of the fleet.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) need: Arc<Need>,
+    /// What it is known by.
+    pub(crate) tags: Tags,
+    /// All GPUs that it needs, where those are for several containers.
+    pub(crate) gpus: Option<(Vec<GpuRequest>, Vec<Constraint>)>,
+}
+
+/// The kinds of GPU that there are, by the name that the fleet knows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kinds(BTreeMap<String, (GpuFacts, Bytes)>);
+
+impl Kinds {
+    /// The name of a unit's kind.
+    pub(crate) fn name(&mut self, unit: &GpuUnit<'_>) -> String {
+        let name = format!("{} {} {}", unit.gpu.vendor.as_str(), unit.gpu.model, unit.memory.0);
+        if !self.0.contains_key(&name) {
+            self.0.insert(name.clone(), (unit.gpu.clone(), unit.memory));
+        }
+        name
+    }
+
+    /// Those that are what is asked for.
+    fn such(&self, request: &GpuRequest, constraints: &[Constraint]) -> Vec<String> {
+        let is = |(gpu, memory): &(GpuFacts, Bytes)| {
+            let unit = GpuUnit { id: &gpu.id, gpu, memory: *memory, lent: true, state: GpuState::Proven };
+            is_such(&unit, request, constraints)
+        };
+        let such: Vec<String> =
+            self.0.iter().filter(|(_, kind)| is(kind)).map(|(name, _)| name.clone()).collect();
+        // An empty list would be any of them.
+        if such.is_empty() { vec![String::new()] } else { such }
+    }
+}
+
+/// What has to hold of a node, whatever it has left.
+pub(crate) fn rules_of(spec: &WorkloadSpec) -> Vec<Rule> {
+    let mut rules = vec![Rule::Pools(vec![pool_of(spec)])];
+    rules.extend(spec.placement.constraints.iter().cloned().map(Rule::Constraint));
+    rules.extend(spec.platform.clone().map(Rule::Platform));
+    rules.extend(spec.pin.as_ref().map(|pin| Rule::Image(pin.platforms.clone())));
+    rules.extend(
+        spec.gpus.clone().map(|request| Rule::Gpus(vec![request], spec.placement.constraints.clone())),
+    );
+    rules
+}
+
+fn gpus_of(request: &GpuRequest, constraints: &[Constraint], kinds: &Kinds) -> GpuNeed {
+    let count = match request.count {
+        GpuCount::All => GpuNeed::ALL,
+        GpuCount::Exactly(count) => u16::try_from(count).unwrap_or(GpuNeed::ALL - 1),
+    };
+    GpuNeed { models: kinds.such(request, constraints), ids: request.ids.clone(), ..GpuNeed::whole(count) }
+}
+
+/// What a workload's allocations are known by.
+pub(crate) fn tag_of(key: &WorkloadKey) -> String {
+    key.to_string()
+}
+
+fn room_of(spec: &WorkloadSpec, replicas: u32) -> Room {
+    let (cpu, memory) = spec.resources.reserved();
+    let times = u64::from(replicas);
+    Room {
+        cpu: u64::from(cpu.0).saturating_mul(times),
+        memory: memory.0.saturating_mul(times),
+        slots: times,
+        ..Room::default()
+    }
+}
+
+/// What one replica asks for.
+pub(crate) fn ask_of(workload: &Workload, kinds: &Kinds) -> Ask {
+    let spec = &workload.spec;
+    let placement = &spec.placement;
+    let tag = tag_of(&workload.key);
+    let several = workload.replicas > 1 || placement.max_per_node.is_some();
+    let spread = |(at, over): (usize, &NodeAttribute)| Spread {
+        tag: tag.clone(),
+        over: Over::Attribute(over.clone()),
+        max_skew: None,
+        weight: SPREAD / 10i32.pow(at.min(5) as u32),
+    };
+    let job = spec.restart != RestartPolicy::Always;
+    let need = Need {
+        room: room_of(spec, 1),
+        gpus: spec.gpus.as_ref().map(|request| gpus_of(request, &placement.constraints, kinds)),
+        ports: claims(spec).collect(),
+        rules: rules_of(spec),
+        tolerates: placement.tolerations.clone(),
+        spread: placement.spread.iter().enumerate().filter(|_| several).map(spread).collect(),
+        crowd: several.then(|| Crowd { tag: tag.clone(), most: placement.max_per_node, weight: CROWD }),
+        lasts: Some(Lasts {
+            time: if job { Outlook::time_for(120) } else { Outlook::time_for(480) },
+            weight: STAYS,
+        }),
+        merit: MERIT,
+        priority: placement.priority,
+        ..Need::default()
+    };
+    Ask { need: Arc::new(need), tags: [tag.into()].into(), gpus: None }
+}
+
+/// What workloads that must share a node ask for together, with so many replicas of each.
+pub(crate) fn group_ask(wanted: &[&Workload], replicas: &dyn Fn(&Workload) -> u32, kinds: &Kinds) -> Ask {
+    let mut need = Need {
+        lasts: Some(Lasts { time: Outlook::time_for(480), weight: STAYS }),
+        merit: MERIT,
+        ..Need::default()
+    };
+    let (mut requests, mut constraints): (Vec<GpuRequest>, Vec<Constraint>) = (Vec::new(), Vec::new());
+    for (at, workload) in wanted.iter().enumerate() {
+        let (spec, placement) = (&workload.spec, &workload.spec.placement);
+        let replicas = replicas(workload).min(placement.max_per_node.unwrap_or(u32::MAX));
+        need.room = need.room.plus(&room_of(spec, replicas));
+        need.ports.extend(claims(spec));
+        need.tolerates = match at {
+            0 => placement.tolerations.clone(),
+            _ => borne_by_both(&need.tolerates, &placement.tolerations),
+        };
+        for rule in rules_of(spec).into_iter().filter(|rule| !matches!(rule, Rule::Gpus(..))) {
+            if !need.rules.contains(&rule) {
+                need.rules.push(rule);
+            }
+        }
+        need.priority = need.priority.max(placement.priority);
+        constraints.extend(placement.constraints.iter().cloned());
+        requests.extend(spec.gpus.iter().flat_map(|one| repeat_n(one.clone(), replicas as usize)));
+    }
+    let size = |request: &&GpuRequest| match request.count {
+        GpuCount::All => u32::MAX,
+        GpuCount::Exactly(count) => count,
+    };
+    if let Some(largest) = requests.iter().max_by_key(size) {
+        need.gpus = Some(gpus_of(largest, &constraints, kinds));
+        need.rules.push(Rule::Gpus(requests.clone(), constraints.clone()));
+    }
+    let gpus = (requests.len() > 1).then_some((requests, constraints));
+    Ask { need: Arc::new(need), tags: Tags::new(), gpus }
+}

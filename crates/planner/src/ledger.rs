@@ -1,0 +1,255 @@
+//! What the scheduler knows of the cluster: [`Ledger`], the fleet beside the rows.
+//!
+//! The fleet is a cache of a [`Cluster`]: [`Ledger::sync`] tells it what differs from the snapshot that it saw last,
+//! whichever way that goes, so that a plan that was not carried out, or was taken back half-way, needs no undoing. Snapshots
+//! share what did not change, so the difference is found in the time of what changed.
+
+use crate::{
+    ask::{Ask, Kinds, ask_of, group_ask, tag_of},
+    cluster::{Cluster, Row},
+    planning::claims,
+    slots::has_ended,
+};
+use imbl::ordmap::DiffItem;
+use lattice_model::{
+    AllocationId, NodeId,
+    resource::{Allocation, Intent, Node, Workload},
+};
+use lattice_scheduler::{
+    Refusal, Strategy, assign,
+    fleet::{Account, Fleet, Found, Gpu, GpuNeed, Machine, Need, Room, Tags},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// The fleet, and what it was told.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    fleet: Fleet,
+    seen: Cluster,
+    /// Those whose ports stand in nobody's way.
+    yielding: BTreeSet<AllocationId>,
+    kinds: Kinds,
+}
+
+impl Ledger {
+    /// Brings the fleet to what a cluster is, with these whose ports are free for others.
+    pub(crate) fn sync(&mut self, cluster: &Cluster, yielding: &BTreeSet<AllocationId>, strategy: Strategy) {
+        if self.fleet.strategy() != strategy {
+            *self = Self { fleet: Fleet::new(strategy), ..Self::default() };
+        }
+        self.see_nodes(cluster);
+        let seen = std::mem::replace(&mut self.seen, cluster.clone());
+        if !seen.allocations().ptr_eq(cluster.allocations()) {
+            for item in seen.allocations().diff(cluster.allocations()) {
+                match item {
+                    DiffItem::Add(_, row) => self.hold(row, yielding),
+                    DiffItem::Update { new: (_, row), .. } => {
+                        self.fleet.release(row.id);
+                        self.hold(row, yielding);
+                    }
+                    DiffItem::Remove(id, _) => drop(self.fleet.release(*id)),
+                }
+            }
+        }
+        if self.yielding != *yielding {
+            let changed: Vec<AllocationId> = self.yielding.symmetric_difference(yielding).copied().collect();
+            self.yielding.clone_from(yielding);
+            for row in changed.iter().filter_map(|id| cluster.allocations().get(id)) {
+                self.fleet.release(row.id);
+                self.hold(row, yielding);
+            }
+        }
+    }
+
+    fn see_nodes(&mut self, cluster: &Cluster) {
+        let pools = !self.seen.pools.ptr_eq(&cluster.pools);
+        let outlooks = !self.seen.outlooks.ptr_eq(&cluster.outlooks);
+        if pools || outlooks {
+            let same = |node: &Node| {
+                self.seen.pools.get(&node.pool) == cluster.pools.get(&node.pool)
+                    && self.seen.outlooks.get(&node.id) == cluster.outlooks.get(&node.id)
+            };
+            let changed: Vec<Arc<Node>> =
+                cluster.nodes.values().filter(|row| !same(row)).map(|row| Arc::clone(&row.value)).collect();
+            changed.into_iter().for_each(|node| self.put(&node, cluster));
+        }
+        if self.seen.nodes.ptr_eq(&cluster.nodes) {
+            return;
+        }
+        let seen = self.seen.nodes.clone();
+        let gpus = |node: &Node| -> Vec<String> {
+            node.facts.machine.gpu_units().iter().map(|unit| unit.id.to_owned()).collect()
+        };
+        for item in seen.diff(&cluster.nodes) {
+            match item {
+                DiffItem::Add(id, row) => {
+                    self.put(&row.value, cluster);
+                    self.hold_again(*id);
+                }
+                DiffItem::Update { old: (_, old), new: (id, row) } => {
+                    self.put(&row.value, cluster);
+                    if gpus(old) != gpus(row) {
+                        self.hold_again(*id);
+                    }
+                }
+                DiffItem::Remove(id, _) => drop(self.fleet.remove_node(*id)),
+            }
+        }
+    }
+
+    /// What is on a node that is new, or has other GPUs now.
+    fn hold_again(&mut self, node: NodeId) {
+        let here: Vec<Row<Allocation>> = self.seen.allocations_on(node).cloned().collect();
+        let yielding = std::mem::take(&mut self.yielding);
+        for row in here {
+            self.fleet.release(row.id);
+            self.hold(&row, &yielding);
+        }
+        self.yielding = yielding;
+    }
+
+    fn put(&mut self, node: &Arc<Node>, cluster: &Cluster) {
+        let units = node.facts.machine.gpu_units();
+        let at: BTreeMap<&str, u8> =
+            units.iter().take(Machine::GPUS).enumerate().map(|(at, unit)| (unit.id, at as u8)).collect();
+        let mut gpus = Vec::with_capacity(units.len());
+        for unit in &units {
+            let kind = self.kinds.name(unit);
+            let links = units
+                .iter()
+                .filter(|other| unit.gpu.links.contains(other.id) || other.gpu.links.contains(unit.id));
+            let links = links.filter_map(|other| at.get(other.id)).copied().collect();
+            let mut names = vec![unit.id.to_owned()];
+            if unit.id == unit.gpu.id {
+                names.push(unit.gpu.index.to_string());
+            }
+            gpus.push(Gpu { links, names, usable: unit.is_usable(), ..Gpu::of(kind, unit.memory.0) });
+        }
+        let capacity =
+            Room { cpu: node.capacity.cpu.0.into(), memory: node.capacity.memory.0, ..Room::UNLIMITED };
+        self.fleet.put_node(Machine {
+            gpus,
+            taints: cluster.taints_of(node).cloned().collect(),
+            outlook: cluster.outlooks.get(&node.id).copied().unwrap_or_default(),
+            ..Machine::of(Arc::clone(node), capacity)
+        });
+    }
+
+    /// Allocations on their way out no longer count, but their ports do, since the engine frees a port only when the
+    /// container is gone; except between services that are replaced together, whose agent waits for the port. So do
+    /// their GPUs.
+    fn hold(&mut self, row: &Row<Allocation>, yielding: &BTreeSet<AllocationId>) {
+        let Some(node) = self.fleet.node(row.node) else { return };
+        let units = node.facts.machine.gpu_units();
+        let gpus: Vec<u8> = match holds_gpus(row) {
+            true => {
+                let at = |id: &String| units.iter().position(|unit| unit.id == *id);
+                row.gpus.iter().filter_map(at).filter_map(|at| u8::try_from(at).ok()).collect()
+            }
+            false => Vec::new(),
+        };
+        let mut need = Need { priority: row.spec.placement.priority, ..Need::default() };
+        let mut tags = Tags::new();
+        if holds_room(row) {
+            let (cpu, memory) = row.spec.resources.reserved();
+            need.room = Room { cpu: cpu.0.into(), memory: memory.0, slots: 1, ..Room::default() };
+        }
+        if row.intent != Intent::Remove && row.superseded.is_none() {
+            tags.insert(tag_of(&row.workload).into());
+        }
+        if !yielding.contains(&row.id) {
+            need.ports = claims(&row.spec).collect();
+        }
+        if !gpus.is_empty() {
+            need.gpus = Some(GpuNeed::whole(gpus.len() as u16));
+        }
+        if let Err(error) = self.fleet.restore(row.id, &Arc::new(need), &tags, row.node, &gpus) {
+            debug_assert!(false, "{error}");
+        }
+    }
+
+    /// What one replica of a workload asks for.
+    pub(crate) fn ask(&self, workload: &Workload) -> Ask {
+        ask_of(workload, &self.kinds)
+    }
+
+    /// What a group asks for.
+    pub(crate) fn group(&self, wanted: &[&Workload], replicas: &dyn Fn(&Workload) -> u32) -> Ask {
+        group_ask(wanted, replicas, &self.kinds)
+    }
+
+    /// The best node for an ask, without one that makes room, on one that `accepts` takes.
+    pub(crate) fn find(
+        &mut self,
+        ask: &Ask,
+        leaves: Option<AllocationId>,
+        accepts: &dyn Fn(NodeId) -> Result<(), Refusal>,
+    ) -> Result<Found, Box<Account>> {
+        self.without(leaves, |ledger| {
+            let fleet = &mut ledger.fleet;
+            let Some((requests, constraints)) = &ask.gpus else {
+                return fleet.find(&ask.need, &ask.tags, &mut |node| accepts(node));
+            };
+            // Several containers with GPUs: the fleet knows of the largest alone.
+            let taken: HashMap<NodeId, BTreeSet<String>> =
+                fleet.node_ids().map(|node| (node, fleet.taken_gpus(node))).collect();
+            let nodes: HashMap<NodeId, Arc<Node>> =
+                fleet.node_ids().filter_map(|id| Some((id, Arc::clone(fleet.node(id)?)))).collect();
+            fleet.find(&ask.need, &ask.tags, &mut |node| {
+                accepts(node)?;
+                let (Some(row), Some(taken)) = (nodes.get(&node), taken.get(&node)) else { return Ok(()) };
+                assign(requests, constraints, row, taken).map(|_| ()).map_err(Refusal::Gpu)
+            })
+        })
+    }
+
+    /// The GPUs that an ask gets on a node, without one that makes room.
+    ///
+    /// # Errors
+    /// Why it cannot go there.
+    pub(crate) fn admit(
+        &mut self,
+        ask: &Ask,
+        leaves: Option<AllocationId>,
+        node: NodeId,
+    ) -> Result<Vec<String>, Refusal> {
+        self.without(leaves, |ledger| {
+            let units = ledger.fleet.find_on(&ask.need, &ask.tags, node)?;
+            let Some(row) = ledger.fleet.node(node) else { return Ok(Vec::new()) };
+            let all = row.facts.machine.gpu_units();
+            Ok(units
+                .iter()
+                .filter_map(|at| all.get(usize::from(*at)))
+                .map(|unit| unit.id.to_owned())
+                .collect())
+        })
+    }
+
+    fn without<T>(&mut self, leaves: Option<AllocationId>, then: impl FnOnce(&mut Self) -> T) -> T {
+        let row = leaves.and_then(|id| self.seen.allocations().get(&id).cloned());
+        if let Some(row) = &row {
+            self.fleet.release(row.id);
+        }
+        let found = then(self);
+        if let Some(row) = &row {
+            let yielding = std::mem::take(&mut self.yielding);
+            self.hold(row, &yielding);
+            self.yielding = yielding;
+        }
+        found
+    }
+}
+
+/// Whether an allocation has processor and memory set aside for it. A job that has ended does not.
+pub(crate) fn holds_room(allocation: &Allocation) -> bool {
+    allocation.intent != Intent::Remove && !has_ended(allocation)
+}
+
+/// Whether an allocation keeps its GPUs from others. A job that has ended does not; should people start it again, it
+/// is placed anew ([`crate::rollout`]).
+pub(crate) fn holds_gpus(allocation: &Allocation) -> bool {
+    !has_ended(allocation)
+}
