@@ -294,6 +294,59 @@ pub struct Workload {
     /// The planner took a version back that failed; `spec` is a former one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<RolledBack>,
+    /// How the present generation takes over from the one before; `None` before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+}
+
+impl Workload {
+    /// Whether a former version is being replaced.
+    pub const fn is_under_way(&self) -> bool {
+        self.settled > 0 && self.settled != self.generation
+    }
+
+    /// What was decided about the way of the present generation.
+    pub fn present_rollout(&self) -> Option<&Rollout> {
+        self.rollout.as_ref().filter(|rollout| rollout.generation == self.generation)
+    }
+}
+
+/// How a generation takes over from the one before, as far as somebody decided about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Rollout {
+    /// The generation that it brings; of another one nothing here holds.
+    pub generation: u64,
+    /// When it began, by the server's clock.
+    pub since: Timestamp,
+    /// From when on its deadline counts: later than `since` once it was paused or promoted.
+    pub counted_from: Timestamp,
+    /// When the version that was tried beside the old one was let take over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted: Option<Timestamp>,
+    /// Somebody holds it where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<RolloutPause>,
+    /// Somebody goes back to a former version, which needs no trial.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undo: bool,
+}
+
+impl Rollout {
+    /// One that begins.
+    pub const fn begin(generation: u64, now: Timestamp) -> Self {
+        Self { generation, since: now, counted_from: now, promoted: None, paused: None, undo: false }
+    }
+}
+
+/// That somebody holds a rollout where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RolloutPause {
+    /// Who.
+    pub by: String,
+    /// Since when, by the server's clock.
+    pub at: Timestamp,
 }
 
 /// That a version failed, and the former one came back.
@@ -389,6 +442,8 @@ pub enum Superseded {
     Lost,
     /// It serves until its successor does.
     Handover,
+    /// Its successor has taken over; it is kept, stopped, to go back to.
+    Retired,
 }
 
 /// What an allocation should do.

@@ -22,9 +22,11 @@ mod plan;
 mod planning;
 mod policy;
 pub mod presence;
+mod progress;
 mod reconcile;
 pub mod rollout;
 mod slots;
+mod stage;
 
 pub use build::{BuildAsk, place_build};
 pub use cluster::{Cluster, Row};

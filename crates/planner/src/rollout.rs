@@ -7,122 +7,42 @@
 //!
 //! An update is under way from the deployment of a generation until every slot has settled once
 //! ([`Workload::settled`]). When more of its replicas fail than the policy allows, it pauses as long as they
-//! do, goes on, or the last generation that settled comes back. Rejected: a pause that lasts until
-//! somebody ends it; a service that fails once because its database starts later would need a
-//! person each time.
+//! do, goes on, or the last generation that settled comes back. Rejected: a pause after a failure that lasts
+//! until somebody ends it; a service that fails once because its database starts later would need a
+//! person each time. Which version a slot is to have is decided in `stage`, what fails in `progress`.
+//!
+//! A node that is away blocks nobody: what is there of a former version is left alone, and gets the present one
+//! when the node is back, or elsewhere when it is lost.
 
 use crate::{
     cluster::{Cluster, Row},
-    home::{Home, fits, must_leave, no_place},
+    home::{Home, fits, is_connected, must_leave, no_place},
     ledger::holds_gpus,
     place::{How, Vacancy, place},
     plan::Step,
     planning::Planning,
+    progress::{policy_of, settles_at},
     slots::{Slot, has_ended, is_available, is_current, moves_start_first, settle_asides, slots},
+    stage::Versions,
+};
+pub use crate::{
+    progress::{Failing, failing},
+    stage::{Trial, trial},
 };
 use lattice_model::{
-    Duration, NodeId, Timestamp, WorkloadKey,
+    NodeId, Timestamp, WorkloadKey,
     goal::DesiredState,
-    report::{AllocationState, Health},
+    report::AllocationState,
     resource::{
-        Allocation, Approval, Eligibility, Intent, PresenceState, RolledBack, Superseded, Workload,
+        Allocation, Approval, Eligibility, Intent, PresenceState, RolledBack, Rollout, Superseded, Workload,
         WorkloadRevision,
     },
-    spec::{Mode, RestartPolicy, UpdateFailure, UpdateOrder, UpdatePolicy},
+    spec::{Mode, Promote, RestartPolicy, UpdateFailure, UpdateOrder},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-
-/// How long a replica that was started again has to serve before it counts: one that crashes in a
-/// row looks well in between.
-const PROOF: Duration = Duration::from_secs(10);
-
-/// The policy that holds for the present generation.
-fn policy_of(workload: &Workload) -> UpdatePolicy {
-    match &workload.rolled_back {
-        Some(_) => workload.spec.rollback.unwrap_or(workload.spec.update),
-        None => workload.spec.update,
-    }
-}
-
-/// Whether a former version is being replaced.
-pub(crate) fn is_under_way(workload: &Workload) -> bool {
-    workload.settled > 0 && workload.settled != workload.generation
-}
-
-/// The replicas of an update that fail.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Failing {
-    /// Their slots, each with what is wrong.
-    pub slots: BTreeMap<u32, String>,
-    /// Whether they are more than the policy allows.
-    pub too_many: bool,
-}
-
-/// Which replicas of an update fail; none when no update is under way.
-pub fn failing(cluster: &Cluster, workload: &Workload, now: Timestamp) -> Failing {
-    let policy = policy_of(workload);
-    let mut failing = Failing::default();
-    if !is_under_way(workload) {
-        return failing;
-    }
-    let own = |row: &&Row<Allocation>| {
-        row.intent == Intent::Run && row.superseded.is_none() && row.generation == workload.generation
-    };
-    let mut all = 0u64;
-    for row in cluster.allocations_of(&workload.key).filter(|row| row.intent != Intent::Remove) {
-        all += u64::from(row.superseded.is_none());
-        if own(&row)
-            && let Some(why) = failure(row, policy.monitor, now)
-        {
-            failing.slots.insert(row.slot, why);
-        }
-    }
-    let all = match workload.spec.mode {
-        Mode::Replicated => u64::from(workload.replicas),
-        Mode::Global => all,
-    };
-    failing.too_many = failing.slots.len() as u64 * 1000 > u64::from(policy.max_failure_permille) * all;
-    failing
-}
-
-/// What is wrong with a replica, where something is.
-fn failure(row: &Allocation, monitor: Duration, now: Timestamp) -> Option<String> {
-    let status = &row.status;
-    let because = |text: &str| match &status.reason {
-        Some(reason) => format!("{text}: {reason}"),
-        None => text.to_owned(),
-    };
-    match status.state {
-        AllocationState::Failed => Some(because("it cannot run")),
-        AllocationState::BackingOff => Some(because("it fails and is tried again")),
-        AllocationState::Running if status.health == Health::Unhealthy => Some(because("it is not healthy")),
-        _ if status.restarts > 0 && settles_at(row, monitor).is_none_or(|at| at > now) => {
-            let ended = status.exit_code.map(|code| format!("it ended with exit code {code}, and "));
-            let again = match status.restarts {
-                1 => "was started again".to_owned(),
-                n => format!("was started again {n} times"),
-            };
-            Some(format!("{}{again}", ended.unwrap_or_else(|| "it ".into())))
-        }
-        _ => None,
-    }
-}
-
-/// When a replica that serves has served for long enough; `None` while it does not serve.
-fn settles_at(row: &Allocation, monitor: Duration) -> Option<Timestamp> {
-    if row.status.state == AllocationState::Completed {
-        return Some(Timestamp(i64::MIN));
-    }
-    if !row.status.is_serving() {
-        return None;
-    }
-    let proof = if row.status.restarts > 0 { monitor.max(PROOF) } else { monitor };
-    // Rows of former versions do not say since when.
-    Some(row.serving_since.map_or(Timestamp(i64::MIN), |since| since + proof))
-}
 
 /// The nodes that a workload of [`Mode::Global`] is to run on.
 fn takers(cluster: &Cluster, workload: &Workload) -> BTreeSet<NodeId> {
@@ -188,19 +108,30 @@ struct Needs {
     turns: Vec<Vacancy>,
     /// Slots that are not settled.
     unsettled: u32,
+    /// Slots that are settled.
+    settled: u32,
     /// When the last one that is settled became so.
     settled_at: Option<Timestamp>,
     /// When one that is watched settles.
     watched: Option<Timestamp>,
     /// Slots whose data is away.
     away: Vec<u32>,
+    /// Slots on nodes that are away, and have not been called lost.
+    missing: u32,
+    /// When the last of those will have been away for so long that nobody waits for it.
+    long_at: Option<Timestamp>,
+    /// Slots that keep their old version until their node is back, with its name.
+    absent: BTreeMap<String, Vec<u32>>,
+    /// Slots that keep their old version as long as the rollout is held back.
+    held: Vec<u32>,
 }
 
 pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workload, home: &Home) {
     if workload.desired == DesiredState::Stop {
         return;
     }
-    settle_asides(planning, workload, home);
+    let versions = Versions::of(&planning.cluster, workload);
+    settle_asides(planning, workload, home, &versions);
     let wanted = wanted_slots(planning, workload);
     if workload.desired == DesiredState::Hold {
         return hold(planning, workload, home, &wanted);
@@ -210,33 +141,109 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
     if failing.too_many
         && policy.on_failure == UpdateFailure::Rollback
         && workload.rolled_back.is_none()
+        && !versions.is_paused()
         && roll_back(planning, workload, &failing)
     {
         return;
     }
-    let needs = needs_of(planning, workload, home, &wanted, &failing);
-    let Needs { mut now, turns, unsettled, settled_at, watched, away } = needs;
+    let stack = workload.key.stack_key();
+    let needs = needs_of(planning, workload, home, &wanted, &failing, &versions);
+    let Needs { mut now, turns, unsettled, settled, settled_at, watched, away, missing, long_at, absent, held } =
+        needs;
     if let Home::Away { why, hint } = home
         && !away.is_empty()
     {
         planning.pending(&workload.key, away, why.clone(), hint);
     }
-    let all_there = turns.is_empty() && now.is_empty() && unsettled == 0 && !wanted.is_empty();
-    if all_there && workload.settled != workload.generation {
-        planning.write_workload(Workload { settled: workload.generation, ..workload.clone() });
+    for at in watched.into_iter().chain(failing.next) {
+        planning.wake(stack.clone(), at);
+    }
+    let quiet = turns.is_empty() && unsettled == 0 && held.is_empty() && !wanted.is_empty();
+    let (chosen, waits) = take_turns(planning, workload, turns, &failing, (unsettled, settled_at), &versions);
+    now.extend(chosen);
+    let lost: Vec<Row<Allocation>> =
+        now.iter().filter(|v| v.how == How::Lost).filter_map(|v| v.old.clone()).collect();
+    let nothing_else = lost.len() == now.len();
+    let (kept, new): (Vec<Vacancy>, Vec<Vacancy>) = now.into_iter().partition(|v| versions.holds(v.slot));
+    place(planning, workload, new, home);
+    for vacancy in kept {
+        let target = versions.target(workload, vacancy.slot);
+        place(planning, target, vec![vacancy], home);
+    }
+    wait(planning, workload, waits);
+    for (node, slots) in absent {
+        let why = format!("{node} is away; they get the new version there when it is back");
+        planning.waits_its_turn(&workload.key, slots, why);
+    }
+    // What was on a lost node and finds no place keeps nobody waiting.
+    let stays_lost = |row: &Row<Allocation>| {
+        planning.cluster.allocations().get(&row.id).is_some_and(|row| row.superseded.is_none())
+    };
+    let mut came_up = quiet
+        && nothing_else
+        && lost.iter().all(stays_lost)
+        && ((lost.is_empty() && missing == 0) || settled > 0);
+    if let Some(at) = long_at.filter(|at| came_up && *at > planning.now) {
+        came_up = false;
+        if workload.is_under_way() {
+            planning.wake(stack, at);
+        }
+    }
+    conclude(planning, workload, &versions, held, came_up);
+}
+
+/// Writes down how far the rollout has come, and says what it is held back by.
+fn conclude(
+    planning: &mut Planning<'_>,
+    workload: &Workload,
+    versions: &Versions,
+    held: Vec<u32>,
+    came_up: bool,
+) {
+    let mut next = workload.clone();
+    if workload.is_under_way() && workload.present_rollout().is_none() {
+        next.rollout = Some(Rollout::begin(workload.generation, planning.now));
+    }
+    let stack = &workload.key.stack;
+    let pause = workload.present_rollout().and_then(|rollout| rollout.paused.clone());
+    if let Some(pause) = pause.filter(|_| versions.is_paused()) {
+        let why = format!("{} paused the rollout; `lattice rollout resume {stack}` goes on", pause.by);
+        if !held.is_empty() {
+            planning.waits_its_turn(&workload.key, held, why);
+        }
+    } else if let Some(trial) = trial(&planning.cluster, workload) {
+        let (all, serving) = (trial.slots.len(), trial.serving);
+        let baked = trial.baked_at.filter(|at| *at <= planning.now);
+        if (baked.is_some() && trial.promote == Promote::Auto) || (trial.alone && serving as usize == all) {
+            if let Some(rollout) = &mut next.rollout {
+                rollout.promoted = Some(planning.now);
+                rollout.counted_from = planning.now;
+            }
+        }
+        let why = match (baked, trial.baked_at) {
+            (Some(_), _) => format!(
+                "{all} of the new version have served for {}; `lattice rollout promote {stack}` lets them take over",
+                trial.bake
+            ),
+            (None, Some(at)) => {
+                planning.wake(workload.key.stack_key(), at);
+                format!("{all} of the new version are watched for {}", trial.bake)
+            }
+            (None, None) => format!("{serving} of {all} that are tried of the new version serve"),
+        };
+        if !held.is_empty() {
+            planning.waits_its_turn(&workload.key, held, why);
+        }
+    } else if came_up && workload.settled != workload.generation {
+        next.settled = workload.generation;
         if let Some(kept) = former(&planning.cluster, &workload.key, workload.generation) {
             let kept = WorkloadRevision { came_up: true, ..kept };
             planning.plan.steps.push(Step::Keep(Box::new(kept)));
         }
     }
-    let stack = workload.key.stack_key();
-    if let Some(at) = watched {
-        planning.wake(stack.clone(), at);
+    if next != *workload {
+        planning.write_workload(next);
     }
-    let (chosen, waits) = take_turns(planning, workload, turns, &failing, unsettled, settled_at);
-    now.extend(chosen);
-    place(planning, workload, now, home);
-    wait(planning, workload, waits);
 }
 
 /// Gives each slot its node and nothing else: what is held is neither replaced nor moved.
@@ -281,13 +288,16 @@ fn needs_of(
     home: &Home,
     wanted: &BTreeMap<u32, Option<NodeId>>,
     failing: &Failing,
+    versions: &Versions,
 ) -> Needs {
     let policy = policy_of(workload);
+    let present = workload;
     let mut needs = Needs::default();
     let all = slots(&planning.cluster, &workload.key);
     let none = Slot::default();
     for (&slot, &node) in wanted {
         let Slot { own, aside, leaving } = all.get(&slot).unwrap_or(&none);
+        let (held, workload) = (versions.holds(slot), versions.target(present, slot));
         let vacancy = |how, old: Option<&Row<Allocation>>, moves| Vacancy {
             slot,
             old: old.cloned(),
@@ -305,7 +315,10 @@ fn needs_of(
             }
             continue;
         };
-        let current = is_current(workload, row);
+        let current = versions.is_right(present, row);
+        if held && !is_current(present, row) {
+            needs.held.push(slot);
+        }
         let lost = planning.cluster.nodes.get(&row.node).is_some_and(|node| node.is_gone());
         // Its GPUs were given back when it ended, and may be another's.
         if current && needs_gpus_anew(planning, workload, row) {
@@ -316,18 +329,22 @@ fn needs_of(
         if current && (has_ended(row) || !lost) {
             // Also one that was made for a former generation which was the same.
             planning.update(row, |a| {
-                a.generation = workload.generation;
+                if !held {
+                    a.generation = workload.generation;
+                }
                 a.intent = Intent::Run;
                 a.restart = workload.restart;
             });
         }
         if current && has_ended(row) {
-            needs.unsettled += u32::from(row.status.state == AllocationState::Failed);
+            let failed = row.status.state == AllocationState::Failed;
+            needs.unsettled += u32::from(failed);
+            needs.settled += u32::from(!failed);
             continue;
         }
         if lost {
-            needs.unsettled += 1;
             if matches!(home, Home::Away { .. }) {
+                needs.unsettled += 1;
                 needs.away.push(slot);
             } else if row.spec.restart == RestartPolicy::Never && current {
                 let why =
@@ -339,14 +356,32 @@ fn needs_of(
             continue;
         }
         let handover = aside.iter().any(|row| row.superseded == Some(Superseded::Handover));
+        let absence = absence_of(planning, row.node).filter(|_| !handover && !has_ended(row));
+        if let Some(absence) = absence {
+            match absence {
+                Absence::Unknown => needs.unsettled += 1,
+                Absence::Since(at) => {
+                    needs.missing += 1;
+                    needs.long_at = needs.long_at.max(Some(at + planning.policy.node_loss_after));
+                }
+            }
+            if !current {
+                needs.absent.entry(planning.name(row.node)).or_default().push(slot);
+                continue;
+            }
+        }
         let place = fits(planning, workload, home, row);
         if current && place.is_ok() {
             stays_with_data(planning, home, row);
             match settles_at(row, policy.monitor) {
+                _ if absence.is_some() => {}
                 _ if handover || !is_available(&planning.cluster, row) => {
                     needs.unsettled += u32::from(handover || !failing.slots.contains_key(&slot));
                 }
-                Some(at) if at <= planning.now => needs.settled_at = needs.settled_at.max(Some(at)),
+                Some(at) if at <= planning.now => {
+                    needs.settled_at = needs.settled_at.max(Some(at));
+                    needs.settled += u32::from(!held);
+                }
                 at => {
                     needs.unsettled += u32::from(!failing.slots.contains_key(&slot));
                     needs.watched = [needs.watched, at].into_iter().flatten().min();
@@ -357,7 +392,7 @@ fn needs_of(
         let order = match (&place, current) {
             (Err(_), true) if moves_start_first(workload) => How::StartFirst,
             (Err(_), true) => How::StopFirst,
-            _ if policy.order == UpdateOrder::StartFirst => How::StartFirst,
+            _ if policy.order == UpdateOrder::StartFirst || versions.is_trial() => How::StartFirst,
             _ => How::StopFirst,
         };
         let moves = place.err().filter(|_| current);
@@ -369,8 +404,11 @@ fn needs_of(
             );
             continue;
         }
-        if handover {
-            // What came in its stead is itself not right any more, and nothing of it is in the way.
+        let stands_in = aside.iter().any(|old| {
+            old.superseded == Some(Superseded::Handover) && is_available(&planning.cluster, old)
+        });
+        if handover && (stands_in || !is_available(&planning.cluster, row)) {
+            // What came in its stead is itself not right any more, and nothing is lost with it.
             needs.unsettled += 1;
             needs.now.push(vacancy(How::Now, Some(row), moves));
         } else if !is_available(&planning.cluster, row) {
@@ -386,6 +424,24 @@ fn needs_of(
         }
     }
     needs
+}
+
+/// How long nobody has heard of a node that is not given up.
+#[derive(Clone, Copy, Debug)]
+enum Absence {
+    /// The server has just started, or the node is no part of the cluster for now.
+    Unknown,
+    /// Since then.
+    Since(Timestamp),
+}
+
+fn absence_of(planning: &Planning<'_>, node: NodeId) -> Option<Absence> {
+    if is_connected(&planning.cluster, node) {
+        return None;
+    }
+    let presence = planning.cluster.nodes.get(&node).map(|row| row.presence);
+    let since = presence.filter(|presence| presence.state == PresenceState::Disconnected);
+    Some(since.map_or(Absence::Unknown, |presence| Absence::Since(presence.since)))
 }
 
 /// Whether the node of a replica should have been empty by now.
@@ -430,26 +486,33 @@ fn take_turns(
     workload: &Workload,
     turns: Vec<Vacancy>,
     failing: &Failing,
-    unsettled: u32,
-    settled_at: Option<Timestamp>,
+    needs: (u32, Option<Timestamp>),
+    versions: &Versions,
 ) -> (Vec<Vacancy>, Waits) {
+    let (unsettled, settled_at) = needs;
     let policy = policy_of(workload);
     if turns.is_empty() {
         return Default::default();
     }
     let updates = turns.iter().any(|vacancy| vacancy.moves.is_none());
-    if updates && failing.too_many && policy.on_failure != UpdateFailure::Continue {
+    if updates && failing.too_many && !failing.unplaced && policy.on_failure != UpdateFailure::Continue {
         let (slot, what) =
             failing.slots.first_key_value().map_or((0, ""), |(slot, why)| (*slot, why.as_str()));
         let why = format!("the update is paused since #{slot} of the new version fails: {what}");
         return (Vec::new(), Waits { who: turns, why, turn: false });
+    }
+    // All that are tried beside the old ones come at once: they take nothing away.
+    let (mut beside, turns): (Vec<Vacancy>, Vec<Vacancy>) =
+        turns.into_iter().partition(|vacancy| versions.is_trial() && !versions.holds(vacancy.slot));
+    if turns.is_empty() {
+        return (beside, Waits::default());
     }
     if let Some(since) = settled_at.filter(|at| policy.delay.0 > 0 && at.0 > i64::MIN) {
         let next = since + policy.delay;
         if next > planning.now {
             planning.wake(workload.key.stack_key(), next);
             let why = format!("the update waits {} between two batches", policy.delay);
-            return (Vec::new(), Waits { who: turns, why, turn: true });
+            return (beside, Waits { who: turns, why, turn: true });
         }
     }
     let most = if policy.parallelism == 0 { u32::MAX } else { policy.parallelism };
@@ -461,7 +524,8 @@ fn take_turns(
         n => format!("{n} at a time are replaced"),
     };
     let why = format!("the replicas before it are not serving yet, and {at_a_time}");
-    (chosen, Waits { who, why, turn: true })
+    beside.extend(chosen);
+    (beside, Waits { who, why, turn: true })
 }
 
 /// Says who waits: an old version as pending, one that only has to move as staying.
@@ -512,6 +576,7 @@ fn roll_back(planning: &mut Planning<'_>, workload: &Workload, failing: &Failing
         spec: Arc::clone(&former.spec),
         generation,
         alike: if same { vec![former.generation] } else { Vec::new() },
+        rollout: Some(Rollout::begin(generation, planning.now)),
         rolled_back: Some(RolledBack {
             from: workload.generation,
             to: former.generation,
@@ -531,6 +596,6 @@ fn networks_of(
     own.collect()
 }
 
-fn former(cluster: &Cluster, key: &WorkloadKey, generation: u64) -> Option<WorkloadRevision> {
+pub(crate) fn former(cluster: &Cluster, key: &WorkloadKey, generation: u64) -> Option<WorkloadRevision> {
     cluster.revisions.get(&(key.clone(), generation)).map(|row| (*row.value).clone())
 }

@@ -2,19 +2,20 @@
 //! them stays.
 //!
 //! Two allocations share a slot only for a while: a successor that is to serve before the old one
-//! stops, or one that was placed since the old one's node was lost. At rest a slot has one, not
-//! counting those on nodes that are away.
+//! stops, one that was placed since the old one's node was lost, or one that is kept stopped after a
+//! blue-green update. At rest a slot has one, not counting those on nodes that are away.
 
 use crate::{
     cluster::{Cluster, Row},
     home::{Home, fits, is_connected},
     planning::Planning,
+    stage::{Versions, kept_until},
 };
 use lattice_model::{
     WorkloadKey,
     report::{AllocationState, Health},
     resource::{Allocation, Intent, Superseded, Workload},
-    spec::{RestartPolicy, UpdateOrder, UpdatePolicy},
+    spec::{RestartPolicy, UpdateOrder, UpdatePolicy, UpdateStrategy},
 };
 use std::collections::BTreeMap;
 
@@ -72,15 +73,26 @@ pub(crate) fn world_of(workload: &Workload) -> u32 {
 /// updates may be moved so; one that does has its order. A job never runs twice.
 pub(crate) fn moves_start_first(workload: &Workload) -> bool {
     let spec = &workload.spec;
+    // What is tried beside the old one may serve beside it; how long it may take says nothing here.
+    let said = UpdatePolicy { deadline: None, ..spec.update };
     spec.restart == RestartPolicy::Always
-        && (spec.update == UpdatePolicy::default() || spec.update.order == UpdateOrder::StartFirst)
+        && (said == UpdatePolicy::default()
+            || said.order == UpdateOrder::StartFirst
+            || said.strategy != UpdateStrategy::Rolling)
 }
 
 /// Decides about those that stand aside, as far as that can be decided now.
-pub(crate) fn settle_asides(planning: &mut Planning<'_>, workload: &Workload, home: &Home) {
-    for (_, Slot { own, mut aside, .. }) in slots(&planning.cluster, &workload.key) {
+pub(crate) fn settle_asides(
+    planning: &mut Planning<'_>,
+    workload: &Workload,
+    home: &Home,
+    versions: &Versions,
+) {
+    let kept = kept_until(workload);
+    for (slot, Slot { own, mut aside, .. }) in slots(&planning.cluster, &workload.key) {
+        let target = versions.target(workload, slot);
         let Some(mut own) = own else {
-            take_back(planning, workload, home, &aside);
+            take_back(planning, target, home, &aside);
             continue;
         };
         // Who serves is asked first.
@@ -91,21 +103,67 @@ pub(crate) fn settle_asides(planning: &mut Planning<'_>, workload: &Workload, ho
                 continue;
             }
             let own_there = is_available(&planning.cluster, &own);
-            let right = is_current(workload, &row) && fits(planning, workload, home, &row).is_ok();
+            let right = is_current(target, &row) && fits(planning, target, home, &row).is_ok();
+            let own_right = own_is_right(planning, target, home, &own);
+            // What only moves is no question of versions.
+            let other = !is_current(target, &row) && row.generation != own.generation;
             let verdict = match row.superseded {
                 Some(Superseded::Lost) if right && !own_there => when_back(planning, &row),
                 Some(Superseded::Lost) if own_there || !moves_start_first(workload) => Verdict::Go,
-                Some(Superseded::Handover) if right && !own_is_right(planning, workload, home, &own) => {
+                Some(Superseded::Handover)
+                    if right && !own_right && (is_available(&planning.cluster, &row) || !own_there) =>
+                {
                     Verdict::Stay
                 }
+                Some(Superseded::Handover) if right && !own_right => Verdict::Return,
+                Some(Superseded::Handover) if other && versions.keeps_both() => Verdict::Wait,
+                Some(Superseded::Handover) if own_there && other && kept.is_some_and(|at| at > planning.now) => {
+                    Verdict::Retire
+                }
+                Some(Superseded::Retired) if right && !own_right => Verdict::Return,
+                Some(Superseded::Retired)
+                    if versions.is_paused() || kept.is_some_and(|at| at > planning.now) =>
+                {
+                    Verdict::Wait
+                }
+                Some(Superseded::Retired) => Verdict::Go,
                 _ if own_there => Verdict::Go,
                 _ => Verdict::Wait,
             };
             match verdict {
                 Verdict::Wait => {}
                 Verdict::Go => {
-                    let why = format!("its successor serves on {}", planning.name(own.node));
+                    let why = match row.superseded {
+                        Some(Superseded::Retired) => "its time to be gone back to is over".to_owned(),
+                        _ => format!("its successor serves on {}", planning.name(own.node)),
+                    };
                     planning.update_because(&row, Some(why), |a| a.intent = Intent::Remove);
+                }
+                Verdict::Retire => {
+                    let why = format!(
+                        "its successor serves on {}; it is kept, stopped, to go back to",
+                        planning.name(own.node)
+                    );
+                    planning.update_because(&row, Some(why), |a| {
+                        a.superseded = Some(Superseded::Retired);
+                        a.intent = Intent::Stop;
+                    });
+                }
+                Verdict::Return => {
+                    let why = "its version is wanted again, and it is still there".to_owned();
+                    let (gone, handover) = match own_there {
+                        true => (format!("{why}; this one serves until that one does"), true),
+                        false => (format!("it is not needed: {why}"), false),
+                    };
+                    planning.update_because(&own, Some(gone), |a| match handover {
+                        true => a.superseded = Some(Superseded::Handover),
+                        false => a.intent = Intent::Remove,
+                    });
+                    planning.update_because(&row, Some(why), |a| {
+                        a.superseded = None;
+                        a.intent = Intent::Run;
+                    });
+                    own = planning.cluster.allocations().get(&row.id).cloned().unwrap_or(row);
                 }
                 Verdict::Stay => {
                     let why = match row.superseded {
@@ -122,12 +180,24 @@ pub(crate) fn settle_asides(planning: &mut Planning<'_>, workload: &Workload, ho
             }
         }
     }
+    if let Some(at) = kept.filter(|_| {
+        planning.cluster.allocations_of(&workload.key).any(|row| row.superseded == Some(Superseded::Retired))
+    }) {
+        planning.wake(workload.key.stack_key(), at);
+    }
 }
 
 enum Verdict {
+    /// It is the slot's own again.
     Stay,
+    /// It is sent away.
     Go,
+    /// Nothing changes.
     Wait,
+    /// It is stopped, and kept.
+    Retire,
+    /// It was kept, or had not served yet, and is wanted again: the other one serves until it does.
+    Return,
 }
 
 /// One that is back from a lost node, while its replacement does not serve.
@@ -148,8 +218,10 @@ fn own_is_right(planning: &Planning<'_>, workload: &Workload, home: &Home, own: 
 
 /// A slot without an own one gets the best of those aside, unless its node is lost.
 fn take_back(planning: &mut Planning<'_>, workload: &Workload, home: &Home, aside: &[Row<Allocation>]) {
-    let heard =
-        |row: &&Row<Allocation>| planning.cluster.nodes.get(&row.node).is_some_and(|node| !node.is_gone());
+    let heard = |row: &&Row<Allocation>| {
+        let kept = row.superseded == Some(Superseded::Retired) && !is_current(workload, row);
+        !kept && planning.cluster.nodes.get(&row.node).is_some_and(|node| !node.is_gone())
+    };
     let rank = |row: &&Row<Allocation>| {
         (
             is_available(&planning.cluster, row),
@@ -159,6 +231,10 @@ fn take_back(planning: &mut Planning<'_>, workload: &Workload, home: &Home, asid
         )
     };
     if let Some(best) = aside.iter().filter(heard).max_by_key(rank).cloned() {
-        planning.update_because(&best, Some("it has its slot again".into()), |a| a.superseded = None);
+        planning.update_because(&best, Some("it has its slot again".into()), |a| {
+            if a.superseded.take() == Some(Superseded::Retired) {
+                a.intent = Intent::Run;
+            }
+        });
     }
 }

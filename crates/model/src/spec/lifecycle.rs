@@ -129,6 +129,13 @@ pub struct UpdatePolicy {
     /// Whether the old one goes before the new one comes.
     #[serde(default)]
     pub order: UpdateOrder,
+    /// Whether a new version is tried beside the old one first.
+    #[serde(default, skip_serializing_if = "UpdateStrategy::is_rolling")]
+    pub strategy: UpdateStrategy,
+    /// How long a replica of a new version may take until it serves; `None` takes
+    /// [`UpdatePolicy::DEFAULT_DEADLINE`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Duration>,
 }
 
 const fn one_at_a_time() -> u32 {
@@ -145,8 +152,113 @@ impl Default for UpdatePolicy {
             monitor: Duration::default(),
             max_failure_permille: 0,
             order: UpdateOrder::default(),
+            strategy: UpdateStrategy::Rolling,
+            deadline: None,
         }
     }
+}
+
+impl UpdatePolicy {
+    /// How long a new replica may take where nothing is said, as Kubernetes has it.
+    pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(600);
+
+    /// How long a replica of a new version may take until it serves.
+    pub fn deadline(&self) -> Duration {
+        self.deadline.unwrap_or(Self::DEFAULT_DEADLINE)
+    }
+}
+
+/// Whether a new version is tried beside the old one before it takes over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateStrategy {
+    /// It is not: replicas are replaced by turns.
+    #[default]
+    Rolling,
+    /// A few replicas of it run beside all of the old ones; when they have proved themselves, the others follow by
+    /// turns.
+    Canary(Canary),
+    /// All of it comes up beside the old one, and then takes over at once.
+    BlueGreen(BlueGreen),
+}
+
+impl UpdateStrategy {
+    /// Whether it is by turns alone.
+    pub const fn is_rolling(&self) -> bool {
+        matches!(self, Self::Rolling)
+    }
+
+    /// As people write it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Rolling => "rolling",
+            Self::Canary(_) => "canary",
+            Self::BlueGreen(_) => "blue-green",
+        }
+    }
+}
+
+/// A few replicas first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Canary {
+    /// How many.
+    pub first: Share,
+    /// How long they have to serve, all of them and without a break.
+    pub bake: Duration,
+    /// Who decides that the others follow.
+    pub promote: Promote,
+}
+
+/// The whole set beside the old one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BlueGreen {
+    /// How long the new set has to serve, all of it and without a break.
+    pub bake: Duration,
+    /// Who decides that it takes over.
+    pub promote: Promote,
+    /// How long the old set is kept afterwards, stopped, to go back to.
+    pub keep: Duration,
+}
+
+/// So many of the replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Share {
+    /// A number.
+    Count(u32),
+    /// Of hundred, rounded up.
+    Percent(u8),
+}
+
+impl Share {
+    /// How many of `all` that is: at least one, where there is one.
+    pub fn of(self, all: u32) -> u32 {
+        let some = match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => {
+                u32::try_from((u64::from(all) * u64::from(percent)).div_ceil(100)).unwrap_or(all)
+            }
+        };
+        some.max(1).min(all)
+    }
+}
+
+/// Who decides that a version which is being tried takes over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Promote {
+    /// It does when its time is over.
+    #[default]
+    Auto,
+    /// A person does.
+    Manual,
 }
 
 /// What happens when an update fails.

@@ -24,8 +24,8 @@ pub use image::{
     ImageDigest, ImagePin, ImageSource, image_registry, image_repository, registry_of_secret, registry_secret,
 };
 pub use lifecycle::{
-    Dependency, DependencyCondition, HealthCheck, Mode, RestartPolicy, RestartTiming, UpdateFailure,
-    UpdateOrder, UpdatePolicy,
+    BlueGreen, Canary, Dependency, DependencyCondition, HealthCheck, Mode, Promote, RestartPolicy,
+    RestartTiming, Share, UpdateFailure, UpdateOrder, UpdatePolicy, UpdateStrategy,
 };
 pub use placement::{Constraint, InvalidConstraint, NodeAttribute, PlacementSpec, Quantity, Test, Than};
 

@@ -43,6 +43,7 @@ pub fn workload_of(key: WorkloadKey, spec: Arc<WorkloadSpec>, generation: u64, r
         settled: 0,
         alike,
         rolled_back,
+        rollout: None,
     }
 }
 
