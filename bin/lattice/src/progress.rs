@@ -25,6 +25,8 @@ pub(crate) enum Verdict {
     Waiting,
     /// Everything is as it should be.
     Ready,
+    /// These services wait for a person: paused, or to be promoted.
+    Held(Vec<(String, String)>),
     /// These services will not get there by themselves, with the reason.
     Failed(Vec<(String, String)>),
 }
@@ -73,8 +75,15 @@ impl Progress {
             }
             settled &= workload.state.is_settled();
         }
+        let held: Vec<(String, String)> = stack
+            .workloads
+            .iter()
+            .filter_map(|workload| Some((workload.name.to_string(), workload.held.clone()?)))
+            .collect();
+        let others = |workload: &WorkloadView| workload.held.is_some() || workload.state.is_settled();
         match (failed.is_empty(), settled) {
             (false, _) => Verdict::Failed(failed),
+            (true, _) if !held.is_empty() && stack.workloads.iter().all(others) => Verdict::Held(held),
             (true, true) => Verdict::Ready,
             (true, false) => Verdict::Waiting,
         }
@@ -132,6 +141,9 @@ pub(crate) fn lines(stack: &StackDetail, colour: bool) -> Vec<String> {
 
 /// What its replicas do that do not serve yet: `pulling on laptop: 40 %`.
 fn detail(workload: &WorkloadView) -> String {
+    if let Some(held) = &workload.held {
+        return held.clone();
+    }
     if let Some(pending) = workload.stuck().next() {
         let hint = if pending.hint.is_empty() { String::new() } else { format!(" ({})", pending.hint) };
         return format!("{}{hint}", pending.why);
@@ -190,6 +202,7 @@ mod tests {
             alike: Vec::new(),
             settled: 0,
             rolled_back: None,
+            rollout: None,
         };
         WorkloadView::of(&row, row.replicas, vec![view], vec![])
     }

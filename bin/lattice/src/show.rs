@@ -61,6 +61,8 @@ pub(crate) fn state(view: &AllocationView) -> Cell {
         text = "lost".into();
     } else if view.is_going() {
         text.push_str(", going");
+    } else if view.is_kept() {
+        text.push_str(", kept to go back to");
     } else if view.superseded.is_some() {
         text.push_str(", making way");
     }

@@ -162,6 +162,7 @@ fn workload(key: &str, allocations: Vec<AllocationView>) -> WorkloadView {
         alike: Vec::new(),
         settled: 0,
         rolled_back: None,
+        rollout: None,
     };
     WorkloadView::of(&row, row.replicas, allocations, vec![])
 }

@@ -105,6 +105,11 @@ impl AllocationView {
         self.intent == Intent::Run && self.superseded.is_none() && self.status.is_serving()
     }
 
+    /// Whether it is of a former version, stopped, and kept to go back to.
+    pub fn is_kept(&self) -> bool {
+        self.superseded == Some(Superseded::Retired) && !self.is_going()
+    }
+
     /// Whether it counts for nothing: its node is lost, and another one was placed in its stead or it is
     /// to go when the node is back.
     pub fn is_lost(&self) -> bool {

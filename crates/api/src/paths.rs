@@ -99,6 +99,12 @@ routes! {
     ROLLOUT, rollout(project, stack) = "/v1/projects/{project}/stacks/{stack}/rollout";
     /// `POST` ?[`UndoQuery`](crate::UndoQuery): [`DeployResult`](crate::DeployResult).
     ROLLOUT_UNDO, rollout_undo(project, stack) = "/v1/projects/{project}/stacks/{stack}/rollout/undo";
+    /// `POST` ?[`RolloutQuery`](crate::RolloutQuery): [`RolloutView`](crate::RolloutView).
+    ROLLOUT_PAUSE, rollout_pause(project, stack) = "/v1/projects/{project}/stacks/{stack}/rollout/pause";
+    /// `POST` ?[`RolloutQuery`](crate::RolloutQuery): [`RolloutView`](crate::RolloutView).
+    ROLLOUT_RESUME, rollout_resume(project, stack) = "/v1/projects/{project}/stacks/{stack}/rollout/resume";
+    /// `POST` ?[`RolloutQuery`](crate::RolloutQuery): [`RolloutView`](crate::RolloutView).
+    ROLLOUT_PROMOTE, rollout_promote(project, stack) = "/v1/projects/{project}/stacks/{stack}/rollout/promote";
     /// `POST` [`DrainNode`](crate::DrainNode): [`DrainResult`](crate::DrainResult).
     NODE_DRAIN, node_drain(node) = "/v1/nodes/{node}/drain";
     /// `GET` ?[`StackQuery`](crate::StackQuery): list of [`StackView`](crate::StackView).

@@ -1,6 +1,10 @@
 //! How an update fares, and the versions that one can go back to.
 
-use lattice_model::{Timestamp, WorkloadName, resource::RolledBack};
+use lattice_model::{
+    Duration, Timestamp, WorkloadName,
+    resource::{RolledBack, Rollout},
+    spec::{Promote, UpdateStrategy},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
@@ -38,6 +42,34 @@ pub struct RolloutWorkload {
     /// A version that failed was taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<RolledBack>,
+    /// By which way versions follow each other.
+    #[serde(default)]
+    pub strategy: UpdateStrategy,
+    /// When it began, who paused it, when it was promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// How the new version fares that is tried beside the old one, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<TrialView>,
+    /// Until when the former version is kept, stopped, to go back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<Timestamp>,
+}
+
+/// A new version that is tried beside the old one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TrialView {
+    /// How many replicas of it are to be there.
+    pub replicas: u32,
+    /// How many of them serve.
+    pub serving: u32,
+    /// How long all of them have to serve.
+    pub bake: Duration,
+    /// When they have; absent while not all of them serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baked_at: Option<Timestamp>,
+    /// Who lets it take over then.
+    pub promote: Promote,
 }
 
 /// Where an update stands.
@@ -48,8 +80,20 @@ pub enum RolloutState {
     Done,
     /// On its way.
     Rolling,
-    /// More replicas fail than may; the others wait.
+    /// A few replicas, or a whole new set, run beside the old ones, until they are promoted.
+    Trial,
+    /// More replicas fail than may, or somebody paused it; the others wait.
     Paused,
+}
+
+/// Query of [`paths::ROLLOUT_PAUSE`](crate::paths::ROLLOUT_PAUSE), `ROLLOUT_RESUME` and `ROLLOUT_PROMOTE`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutQuery {
+    /// Of this service alone; of all of the stack where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
 }
 
 /// A version that is kept.

@@ -36,6 +36,9 @@ pub struct WorkloadView {
     /// A version that failed was taken back: `spec` is a former one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<RolledBack>,
+    /// What a person has to do before a new version goes on to take over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
     /// What to run.
     pub spec: WorkloadSpec,
     /// Its instances, those on their way out included.
@@ -63,6 +66,7 @@ impl WorkloadView {
             alike: _,
             settled: _,
             rolled_back,
+            rollout: _,
         } = workload.clone();
         let state = WorkloadState::of(desired, generation, replicas, &allocations, &pending);
         let serving = allocations.iter().filter(|a| a.generation == generation && a.is_serving()).count();
@@ -77,6 +81,7 @@ impl WorkloadView {
             state,
             restart,
             rolled_back,
+            held: None,
             spec: (*spec).clone(),
             allocations,
             pending,
@@ -131,7 +136,9 @@ impl WorkloadState {
     ) -> Self {
         use AllocationState as A;
         // What is on a node that was lost is out of the count until that is back.
-        let here: Vec<&AllocationView> = allocations.iter().filter(|a| !a.is_lost()).collect();
+        // What is kept of a former version, to go back to, is out of it too.
+        let counts = |a: &&AllocationView| !a.is_lost() && !a.is_kept();
+        let here: Vec<&AllocationView> = allocations.iter().filter(counts).collect();
         let current: Vec<_> = here
             .iter()
             .copied()
@@ -246,6 +253,7 @@ mod tests {
             alike: Vec::new(),
             settled: 0,
             rolled_back: None,
+            rollout: None,
         }
     }
 

@@ -21,9 +21,9 @@ use lattice_api::{
     BackupDump, BackupStatus, DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult,
     DrainNode, DrainResult, EventQuery, EventView, ExecStart, JobRunQuery, JobRunView, JoinTokenCreate,
     JoinTokenView, KeyRotation, List, LogQuery, NodeChange, NodeReason, NodeView, PoolChange, PoolCreate,
-    PoolView, RolloutView, RunRequest, Scale, SecretRollback, SecretVersionView, SecretView, StackDetail,
-    StackQuery, StackView, Status, TokenCreated, TreeView, UndoQuery, VolumeQuery, VolumeView, WatchQuery,
-    Whoami, WorkloadQuery, WorkloadView, paths,
+    PoolView, RolloutQuery, RolloutView, RunRequest, Scale, SecretRollback, SecretVersionView, SecretView,
+    StackDetail, StackQuery, StackView, Status, TokenCreated, TreeView, UndoQuery, VolumeQuery, VolumeView,
+    WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
 };
 use lattice_model::{PoolName, ProjectName, SecretName, StackKey, TokenId, WorkloadKey, spec::TreeDigest};
 use serde::{Serialize, de::DeserializeOwned};
@@ -199,6 +199,33 @@ impl Client {
     /// Deploys a former version of a stack again.
     pub async fn undo_rollout(&self, key: &StackKey, query: &UndoQuery) -> Result<DeployResult, ClientError> {
         self.bare(Method::POST, &with_query(&paths::rollout_undo(&key.project, &key.stack), query)?).await
+    }
+
+    /// Holds rollouts of a stack where they are.
+    pub async fn pause_rollout(
+        &self,
+        key: &StackKey,
+        query: &RolloutQuery,
+    ) -> Result<RolloutView, ClientError> {
+        self.bare(Method::POST, &with_query(&paths::rollout_pause(&key.project, &key.stack), query)?).await
+    }
+
+    /// Lets paused rollouts of a stack go on.
+    pub async fn resume_rollout(
+        &self,
+        key: &StackKey,
+        query: &RolloutQuery,
+    ) -> Result<RolloutView, ClientError> {
+        self.bare(Method::POST, &with_query(&paths::rollout_resume(&key.project, &key.stack), query)?).await
+    }
+
+    /// Lets new versions of a stack take over that are tried beside the old ones.
+    pub async fn promote_rollout(
+        &self,
+        key: &StackKey,
+        query: &RolloutQuery,
+    ) -> Result<RolloutView, ClientError> {
+        self.bare(Method::POST, &with_query(&paths::rollout_promote(&key.project, &key.stack), query)?).await
     }
 
     /// Forgets a node that is emptied, lost, rejected or revoked.

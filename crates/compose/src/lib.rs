@@ -40,6 +40,7 @@ mod service;
 mod service_parts;
 mod stack;
 mod trees;
+mod update;
 mod variables;
 mod yaml;
 

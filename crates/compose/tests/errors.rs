@@ -348,3 +348,59 @@ fn hostile_files_are_refused_at_once() {
         "c.yaml:1:1: services: the file has 201 services; the most is 200",
     );
 }
+
+#[test]
+fn what_cannot_be_tried_beside_itself_is_refused_where_that_is_asked_for() {
+    let canary = "x-lattice: {update: {strategy: canary}}";
+    for (lines, start) in [
+        (
+            "ports: [\"8080:80\"]",
+            "c.yaml:5:17: services.s.x-lattice.update.strategy: a new version cannot run beside the old one (canary): it publishes port 8080",
+        ),
+        (
+            "volumes: [\"data:/data\"]",
+            "c.yaml:5:17: services.s.x-lattice.update.strategy: a new version cannot run beside the old one (canary): it writes to the volume data",
+        ),
+        (
+            "restart: \"no\"",
+            "c.yaml:5:17: services.s.x-lattice.update.strategy: a new version cannot run beside the old one (canary): it is a job",
+        ),
+        (
+            "deploy: {update_config: {failure_action: continue}}",
+            "c.yaml:4:30: services.s.deploy.update_config.failure_action: a canary cannot go on whatever comes of it",
+        ),
+    ] {
+        let mut text = format!("services:\n  s:\n    image: nginx\n    {lines}\n    {canary}\n");
+        text.push_str("volumes: {data: {}}\n");
+        refused(read(&text), start);
+    }
+    for (update, start) in [
+        (
+            "{canary: 0%}",
+            "c.yaml:4:34: services.s.x-lattice.update.canary: expected a number of replicas, or a share of them such as `20%`",
+        ),
+        (
+            "{strategy: blue-green, canary: 1}",
+            "c.yaml:4:48: services.s.x-lattice.update.canary: it says nothing about an update that is `blue-green`",
+        ),
+        (
+            "{bake: 1m}",
+            "c.yaml:4:26: services.s.x-lattice.update.bake: it says nothing about an update that is `rolling`",
+        ),
+        ("{deadline: 1s}", "c.yaml:4:36: services.s.x-lattice.update.deadline: it is from 10s to 1d"),
+        (
+            "{strategy: magic}",
+            "c.yaml:4:36: services.s.x-lattice.update.strategy: expected `rolling`, `canary` or `blue-green`",
+        ),
+    ] {
+        refused(service(&format!("x-lattice: {{update: {update}}}")), start);
+    }
+    // A port of the node's choice and a volume that is only read are in nobody's way.
+    let fine = "ports: [\"80\", \"8080-8090:81\"]\nx-lattice: {update: {canary: 25%, promote: manual}}";
+    let spec = service(fine).unwrap().spec.workloads.into_values().next().unwrap();
+    assert_eq!(
+        spec.update.on_failure,
+        lattice_model::spec::UpdateFailure::Rollback,
+        "unless somebody says otherwise"
+    );
+}

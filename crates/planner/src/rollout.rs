@@ -27,7 +27,7 @@ use crate::{
 };
 pub use crate::{
     progress::{Failing, failing},
-    stage::{Trial, trial},
+    stage::{Trial, kept_until, trial},
 };
 use lattice_model::{
     NodeId, Timestamp, WorkloadKey,
@@ -148,8 +148,19 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
     }
     let stack = workload.key.stack_key();
     let needs = needs_of(planning, workload, home, &wanted, &failing, &versions);
-    let Needs { mut now, turns, unsettled, settled, settled_at, watched, away, missing, long_at, absent, held } =
-        needs;
+    let Needs {
+        mut now,
+        turns,
+        unsettled,
+        settled,
+        settled_at,
+        watched,
+        away,
+        missing,
+        long_at,
+        absent,
+        held,
+    } = needs;
     if let Home::Away { why, hint } = home
         && !away.is_empty()
     {
@@ -214,11 +225,12 @@ fn conclude(
     } else if let Some(trial) = trial(&planning.cluster, workload) {
         let (all, serving) = (trial.slots.len(), trial.serving);
         let baked = trial.baked_at.filter(|at| *at <= planning.now);
-        if (baked.is_some() && trial.promote == Promote::Auto) || (trial.alone && serving as usize == all) {
-            if let Some(rollout) = &mut next.rollout {
-                rollout.promoted = Some(planning.now);
-                rollout.counted_from = planning.now;
-            }
+        let nothing_old = trial.alone && serving as usize == all;
+        if ((baked.is_some() && trial.promote == Promote::Auto) || nothing_old)
+            && let Some(rollout) = &mut next.rollout
+        {
+            rollout.promoted = Some(planning.now);
+            rollout.counted_from = planning.now;
         }
         let why = match (baked, trial.baked_at) {
             (Some(_), _) => format!(
@@ -404,9 +416,9 @@ fn needs_of(
             );
             continue;
         }
-        let stands_in = aside.iter().any(|old| {
-            old.superseded == Some(Superseded::Handover) && is_available(&planning.cluster, old)
-        });
+        let stands_in = aside
+            .iter()
+            .any(|old| old.superseded == Some(Superseded::Handover) && is_available(&planning.cluster, old));
         if handover && (stands_in || !is_available(&planning.cluster, row)) {
             // What came in its stead is itself not right any more, and nothing is lost with it.
             needs.unsettled += 1;

@@ -117,7 +117,9 @@ pub(crate) fn settle_asides(
                 }
                 Some(Superseded::Handover) if right && !own_right => Verdict::Return,
                 Some(Superseded::Handover) if other && versions.keeps_both() => Verdict::Wait,
-                Some(Superseded::Handover) if own_there && other && kept.is_some_and(|at| at > planning.now) => {
+                Some(Superseded::Handover)
+                    if own_there && other && kept.is_some_and(|at| at > planning.now) =>
+                {
                     Verdict::Retire
                 }
                 Some(Superseded::Retired) if right && !own_right => Verdict::Return,

@@ -45,7 +45,7 @@ pub(crate) fn terms_of(workload: &Workload) -> Option<Terms> {
 }
 
 /// Until when the old set of a blue-green update is kept; `None` where none is.
-pub(crate) fn kept_until(workload: &Workload) -> Option<Timestamp> {
+pub fn kept_until(workload: &Workload) -> Option<Timestamp> {
     let at = workload.present_rollout()?.promoted?;
     match policy_of(workload).strategy {
         UpdateStrategy::BlueGreen(BlueGreen { keep, .. }) if keep.0 > 0 => Some(at + keep),
@@ -192,9 +192,10 @@ pub fn trial(cluster: &Cluster, workload: &Workload) -> Option<Trial> {
     };
     let old = |there: &crate::slots::Slot| {
         there.own.as_ref().is_some_and(|row| !is_current(workload, row))
-            || there.aside.iter().any(|row| {
-                row.superseded == Some(Superseded::Handover) && !is_current(workload, row)
-            })
+            || there
+                .aside
+                .iter()
+                .any(|row| row.superseded == Some(Superseded::Handover) && !is_current(workload, row))
     };
     Some(Trial {
         serving: u32::try_from(serving.len()).unwrap_or(u32::MAX),

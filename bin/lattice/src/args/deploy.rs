@@ -11,6 +11,21 @@ pub(crate) enum RolloutCommand {
     Status(RolloutStatusArgs),
     /// Deploy the version before, or another one that is kept.
     Undo(RolloutUndoArgs),
+    /// Hold the rollouts of a stack where they are: nothing more is replaced, what fails is still mended.
+    Pause(RolloutDecideArgs),
+    /// Let paused rollouts go on.
+    Resume(RolloutDecideArgs),
+    /// Let a new version take over that is tried beside the old one (canary, blue-green).
+    Promote(RolloutDecideArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RolloutDecideArgs {
+    /// The stack.
+    pub(crate) stack: String,
+    /// Of this service alone [default: all that it concerns].
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) service: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -295,6 +295,13 @@ pub(super) async fn finish(
             show(ctx, &stack)?;
             Ok(ExitCode::SUCCESS)
         }
+        Outcome::Held(stack, held) => {
+            show(ctx, &stack)?;
+            for (service, why) in &held {
+                note(&format!("{service}: {why}"));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Outcome::Failed(stack, failed) => {
             show(ctx, &stack)?;
             for (service, reason) in &failed {

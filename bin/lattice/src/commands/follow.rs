@@ -24,6 +24,8 @@ const STEADY: Duration = Duration::from_secs(1);
 pub(crate) enum Outcome {
     /// Everything is as it should be.
     Ready(StackDetail),
+    /// These services wait for a person: paused, or to be promoted.
+    Held(StackDetail, Vec<(String, String)>),
     /// These services will not get there by themselves.
     Failed(StackDetail, Vec<(String, String)>),
     /// The time is up; the last that was seen.
@@ -64,6 +66,7 @@ pub(crate) async fn follow(
                             }
                             (look, last, steady) = (left, Some(stack), Some((unproven, since)));
                         }
+                        Verdict::Held(held) => return Ok(Outcome::Held(stack, held)),
                         Verdict::Failed(failed) => return Ok(Outcome::Failed(stack, failed)),
                         Verdict::Waiting => last = Some(stack),
                     }

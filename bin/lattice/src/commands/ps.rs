@@ -156,6 +156,7 @@ mod tests {
             alike: Vec::new(),
             settled: 0,
             rolled_back: None,
+            rollout: None,
         };
         let slot = PendingSlot {
             workload: "web".parse().unwrap(),

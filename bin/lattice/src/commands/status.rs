@@ -8,6 +8,7 @@ use crate::{
     terminal,
 };
 use lattice_api::{Status, WorkloadView, paths};
+use lattice_model::resource::Superseded;
 use std::fmt::Write;
 
 /// `lattice status`.
@@ -101,6 +102,7 @@ fn explanation(workload: &WorkloadView, colour: bool) -> anyhow::Result<String> 
         let going = match (a.is_lost(), a.is_going(), a.superseded) {
             (true, ..) => ", which is lost",
             (_, true, _) => ", on its way out",
+            (_, _, Some(Superseded::Retired)) => ", kept to go back to",
             (_, _, Some(_)) => ", until its successor serves",
             _ => "",
         };

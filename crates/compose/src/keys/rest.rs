@@ -165,6 +165,12 @@ pub(crate) const LATTICE: Table = Table {
             ),
         ),
         ("tolerations", Honoured("the taints of nodes that it bears: `KEY`, `KEY=VALUE`, or `{key, value}`")),
+        (
+            "update",
+            Honoured(
+                "whether a new version is tried beside the old one ([rollouts](rollouts.md)); see below",
+            ),
+        ),
     ],
 };
 
@@ -173,6 +179,25 @@ pub(crate) const TOLERATION: Table = Table {
     keys: &[
         ("key", Honoured("what the taint is called")),
         ("value", Honoured("which of that; any where it is left out")),
+    ],
+};
+pub(crate) const LATTICE_UPDATE: Table = Table {
+    at: "services.*.x-lattice.update",
+    keys: &[
+        ("bake", Honoured("how long what is tried has to serve, without a break; 1m unless said")),
+        ("canary", Honoured("how many replicas are tried, or `20%` of them; 1 unless said")),
+        (
+            "deadline",
+            Honoured("how long a replica of a new version may take until it serves; 10m unless said"),
+        ),
+        ("keep", Honoured("how long the old set of a `blue-green` update is kept, stopped; 10m unless said")),
+        ("promote", Honoured("`auto`, or `manual`: `lattice rollout promote` lets it take over")),
+        (
+            "strategy",
+            Honoured(
+                "`rolling`, `canary`, `blue-green`; how a failure is met, `update_config` says, `rollback` unless said",
+            ),
+        ),
     ],
 };
 pub(crate) const LATTICE_ELSEWHERE: Table = Table { at: "x-lattice", keys: &[] };
@@ -252,6 +277,7 @@ pub(crate) static TABLES: &[Table] = &[
     MOUNT_TMPFS,
     MOUNT_IMAGE,
     LATTICE,
+    LATTICE_UPDATE,
     TOLERATION,
     VOLUME,
     NETWORK,

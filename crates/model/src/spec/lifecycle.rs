@@ -1,5 +1,6 @@
 //! How a workload begins, goes on, is replaced and ends.
 
+use super::WorkloadSpec;
 use crate::time::Duration;
 use serde::{Deserialize, Serialize};
 
@@ -196,6 +197,24 @@ impl UpdateStrategy {
             Self::Canary(_) => "canary",
             Self::BlueGreen(_) => "blue-green",
         }
+    }
+}
+
+impl WorkloadSpec {
+    /// Why no new version of it can run beside the old one, where that is so: what a trial needs.
+    pub fn cannot_run_beside(&self) -> Option<String> {
+        if self.restart != RestartPolicy::Always {
+            return Some("it is a job: its versions do not serve beside each other".into());
+        }
+        if self.rendezvous.is_some() {
+            return Some("its replicas find each other, so there is one set of them at a time".into());
+        }
+        let fixed = |port: &&super::PortSpec| port.published.is_some() && port.published_to.is_none();
+        if let Some(port) = self.ports.iter().find(fixed).and_then(|port| port.published) {
+            return Some(format!("it publishes port {port} of its node, which one version alone can have"));
+        }
+        let mount = self.mounts.iter().find(|mount| !mount.read_only)?;
+        Some(format!("it writes to the volume {}, which has one writer at a time", mount.volume))
     }
 }
 

@@ -23,11 +23,12 @@ use lattice_model::{
     VolumeId, WorkloadKey,
     goal::DesiredState,
     resource::{
-        Allocation, Approval, Intent, Stack, StackNetwork, StackRevision, Volume, Workload, WorkloadRevision,
+        Allocation, Approval, Intent, Rollout, Stack, StackNetwork, StackRevision, Volume, Workload,
+        WorkloadRevision,
     },
     spec::{ImageDigest, StackSpec, TreeDigest, WorkloadSpec, registry_of_secret},
 };
-use lattice_planner::{Cluster, Policy, Row, plan};
+use lattice_planner::{Cluster, PlanReport, Policy, Row, plan, rollout::trial};
 use lattice_store::{MAX_BODY_BYTES, Op};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -68,6 +69,8 @@ pub(crate) struct Ask<'a> {
 pub(crate) enum Begin {
     /// The stack may exist; its services run.
     Any,
+    /// The stack exists, and goes back to what it was: that needs no trial.
+    Back,
     /// The stack must not exist; its services run.
     New,
     /// Neither stack nor volumes of it may exist; its services are held until they are started.
@@ -110,7 +113,7 @@ pub(crate) fn decide(
     let mut kept = trees::require(snapshot, &key.project, spec, lost)?;
     kept.extend(images::require(snapshot, &key.project, spec, lost_images)?);
     let old = snapshot.cluster.stacks.get(*key);
-    if *begin != Begin::Any && old.is_some() {
+    if matches!(begin, Begin::New | Begin::Held) && old.is_some() {
         return Err(conflict(
             format!("there is a stack {key} already"),
             "choose another name, or remove that one (`lattice rm`)",
@@ -146,7 +149,7 @@ pub(crate) fn decide(
     };
     let version = making.stack(key, spec, old, owner, *now);
     let desired = if *begin == Begin::Held { DesiredState::Hold } else { DesiredState::Run };
-    making.workloads(key, spec, desired);
+    making.workloads(key, spec, desired, *begin == Begin::Back, *now);
     making.volumes(key, spec, *now)?;
     making.fits_nodes(key)?;
     making.keep(key, spec, version, by, *now);
@@ -160,6 +163,7 @@ pub(crate) fn decide(
         }
     }
     let (_, report) = plan(&making.after, &BTreeSet::from([(*key).clone()]), policy, *now, making.random);
+    room_beside(&making.after, &report, key)?;
     let name = |id| {
         snapshot
             .cluster
@@ -184,6 +188,32 @@ pub(crate) fn decide(
         warnings: making.warnings,
     };
     Ok(Deployment { ops: making.ops, result })
+}
+
+/// A version that is to be tried beside the old one needs room for both: it is refused rather than begun and taken
+/// back.
+fn room_beside(after: &Cluster, report: &PlanReport, key: &StackKey) -> Result<(), ErrorBody> {
+    for workload in after.workloads_of(key) {
+        let Some(trial) = trial(after, workload) else { continue };
+        let no_room = |pending: &&lattice_planner::Pending| {
+            pending.workload == workload.key
+                && !pending.turn
+                && pending.slots.iter().any(|slot| trial.slots.contains(slot))
+        };
+        if let Some(pending) = report.pending.iter().find(no_room) {
+            let name = &workload.key.workload;
+            let text = format!(
+                "{} of the new version of {name} are to run beside the old ones ({}), and there is no room: {}",
+                trial.slots.len(),
+                workload.spec.update.strategy.as_str(),
+                pending.why
+            );
+            let hint = "free or add a node, ask for less, or let its versions follow each other by turns \
+                        (`x-lattice: {update: {strategy: rolling}}`)";
+            return Err(conflict(text, hint));
+        }
+    }
+    Ok(())
 }
 
 /// No name sorts before it.
@@ -267,7 +297,14 @@ impl Making<'_> {
         version
     }
 
-    fn workloads(&mut self, key: &StackKey, spec: &StackSpec, desired: DesiredState) {
+    fn workloads(
+        &mut self,
+        key: &StackKey,
+        spec: &StackSpec,
+        desired: DesiredState,
+        undo: bool,
+        now: Timestamp,
+    ) {
         for (name, wanted) in &spec.workloads {
             let key = key.workload(name.clone());
             let old = self.snapshot.cluster.workloads().get(&key);
@@ -290,9 +327,17 @@ impl Making<'_> {
                         alike: Vec::new(),
                         settled: 0,
                         rolled_back: None,
+                        rollout: None,
                     }
                 }
-                Some(old) => self.updated(old, wanted, remade),
+                Some(old) => {
+                    let mut workload = self.updated(old, wanted, remade);
+                    if workload.generation != old.generation {
+                        let begun = Rollout::begin(workload.generation, now);
+                        workload.rollout = Some(Rollout { undo, ..begun });
+                    }
+                    workload
+                }
             };
             match old {
                 None => self.ops.push(rows::create(&workload)),
@@ -351,6 +396,7 @@ impl Making<'_> {
             alike: if new_containers { self.alike(&old.key, wanted) } else { old.alike.clone() },
             settled: if new_containers { self.came_up(old) } else { old.settled },
             rolled_back: old.rolled_back.clone().filter(|_| !new_containers),
+            rollout: old.rollout.clone(),
         };
         let kind = if workload == *old.value { ChangeKind::Unchanged } else { ChangeKind::Update };
         self.changed(kind, ChangedThing::Workload, name, details);

@@ -5,10 +5,11 @@
 
 use lattice_api::Problem;
 use lattice_model::{
-    Bytes, WorkloadName,
+    Bytes, Duration, WorkloadName,
     spec::{
-        DependencyCondition, GpuCount, GpuRequest, LogSpec, MAX_REPLICAS, MAX_WORKLOADS, Mode, NamingSpec,
-        PlacementSpec, ProcessSpec, RestartPolicy, SandboxSpec, StackSpec, UpdatePolicy, WorkloadSpec,
+        BlueGreen, Canary, DependencyCondition, GpuCount, GpuRequest, LogSpec, MAX_REPLICAS, MAX_WORKLOADS,
+        Mode, NamingSpec, PlacementSpec, ProcessSpec, RestartPolicy, SandboxSpec, Share, StackSpec,
+        UpdateFailure, UpdatePolicy, UpdateStrategy, WorkloadSpec,
     },
     taint::MAX_TAINTS,
 };
@@ -165,6 +166,9 @@ impl Service<'_> {
             if policy.filter(bad).is_some() {
                 self.say(at, "spans are at most a day, and the failure ratio at most 1");
             }
+            if let Some(policy) = policy {
+                self.strategy(at, policy, workload);
+            }
         }
         for network in networks.keys().filter(|network| !stack.networks.contains_key(*network)) {
             self.say(&format!("networks.{network}"), "the stack has no such network");
@@ -236,6 +240,36 @@ impl Service<'_> {
         }
         if resources.pids_limit == Some(0) {
             self.say("resources.pids_limit", "at least 1");
+        }
+    }
+
+    /// Whether a new version can be tried as it says.
+    fn strategy(&mut self, at: &str, policy: &UpdatePolicy, workload: &WorkloadSpec) {
+        let least = Duration::from_secs(10);
+        if policy.deadline.is_some_and(|span| span < least || span.0 > MAX_SPAN_MS) {
+            self.say(&format!("{at}.deadline"), "from ten seconds to a day");
+        }
+        let (bake, keep) = match policy.strategy {
+            UpdateStrategy::Rolling => return,
+            UpdateStrategy::Canary(Canary { first, bake, promote: _ }) => {
+                if matches!(first, Share::Count(0) | Share::Percent(0 | 101..)) {
+                    self.say(&format!("{at}.strategy"), "a canary is at least one replica, and at most all");
+                }
+                (bake, Duration(0))
+            }
+            UpdateStrategy::BlueGreen(BlueGreen { bake, keep, promote: _ }) => (bake, keep),
+        };
+        if bake.0.max(keep.0) > MAX_SPAN_MS {
+            self.say(&format!("{at}.strategy"), "spans are at most a day");
+        }
+        if policy.on_failure == UpdateFailure::Continue {
+            let text = "what is tried cannot go on whatever comes of it: `pause` or `rollback`";
+            self.say(&format!("{at}.on_failure"), text);
+        }
+        if let Some(why) = workload.cannot_run_beside() {
+            let name = policy.strategy.as_str();
+            let text = format!("a new version cannot run beside the old one ({name}): {why}");
+            self.say(&format!("{at}.strategy"), text);
         }
     }
 

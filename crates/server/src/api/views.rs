@@ -13,6 +13,7 @@ use lattice_model::{
     health::{Condition, ConditionKind, Level},
     report::{AllocationState, AllocationStatus, Health},
     resource::{Allocation, Approval, Intent, Node, PresenceState, Stack, Volume, Workload},
+    spec::Promote,
     unit::{Bytes, Cpu},
 };
 
@@ -144,7 +145,27 @@ pub(crate) fn workload(core: &Core, snapshot: &Snapshot, workload: &Workload) ->
         snapshot.cluster.allocations_of(&workload.key).map(|row| allocation(snapshot, row)).collect();
     allocations.sort_by_key(|view| (view.slot, view.placed_at, view.id));
     let wanted = lattice_planner::rollout::wanted_replicas(&snapshot.cluster, workload);
-    WorkloadView::of(workload, wanted, allocations, pending(core, &workload.key))
+    let held = held(snapshot, workload);
+    WorkloadView { held, ..WorkloadView::of(workload, wanted, allocations, pending(core, &workload.key)) }
+}
+
+/// What a person has to do before the rollout of a workload goes on.
+fn held(snapshot: &Snapshot, workload: &Workload) -> Option<String> {
+    let stack = &workload.key.stack;
+    if let Some(pause) = workload.present_rollout().and_then(|one| one.paused.as_ref())
+        && workload.is_under_way()
+    {
+        return Some(format!("{} paused the rollout; `lattice rollout resume {stack}` goes on", pause.by));
+    }
+    let trial = lattice_planner::rollout::trial(&snapshot.cluster, workload)?;
+    let baked = trial.baked_at.is_some_and(|at| at <= clock::now()) && trial.promote == Promote::Manual;
+    baked.then(|| {
+        format!(
+            "{} replicas of the new version serve beside the old ones; `lattice rollout promote {stack}` lets them \
+             take over, `lattice rollout undo {stack}` takes them back",
+            trial.serving
+        )
+    })
 }
 
 /// The replicas of a workload that wait, one by one.

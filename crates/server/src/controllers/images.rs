@@ -156,6 +156,7 @@ mod tests {
             alike: Vec::new(),
             settled: 0,
             rolled_back: None,
+            rollout: None,
         }));
         let ops: Vec<String> =
             changes(&snapshot, Timestamp(86_400_005)).iter().map(|op| format!("{op:?}")).collect();

@@ -16,7 +16,7 @@ use crate::{
 };
 use lattice_model::{
     StackKey, Timestamp,
-    resource::{Intent, StackRevision, Superseded, WorkloadRevision},
+    resource::{Intent, StackRevision, Superseded, Workload, WorkloadRevision},
 };
 use lattice_planner::{Ledger, Pending, Plan, PlanReport, Step, invariants};
 use lattice_store::{ApplyError, LeaseError, Op, Transaction};
@@ -325,11 +325,24 @@ fn told<'a>(snapshot: &'a Snapshot, plan: &'a Plan) -> impl Iterator<Item = Even
                     subject,
                     format!("serves on {} until its successor does", node.name),
                 ),
+                (_, Some(Superseded::Retired)) => Event::new(
+                    "allocation.retired",
+                    subject,
+                    format!("stopped on {}, and kept to go back to", node.name),
+                ),
                 (_, None) => Event::new("allocation.kept", subject, format!("stays on {}", node.name)),
             };
             Some(event.of(&allocation.workload).on(node).because(Some(why.clone())))
         }
         Step::Workload { workload, .. } => {
+            let before = snapshot.cluster.workloads().get(&workload.key)?;
+            let promoted = |row: &Workload| row.present_rollout().is_some_and(|one| one.promoted.is_some());
+            if promoted(workload) && !promoted(before) {
+                let text = "the new version has proved itself and takes over";
+                return Some(
+                    Event::new("rollout.promoted", workload.key.to_string(), text).of(&workload.key),
+                );
+            }
             let back = workload.rolled_back.as_ref().filter(|back| back.from + 1 == workload.generation)?;
             if workload.settled == workload.generation {
                 return None;

@@ -122,6 +122,7 @@ mod tests {
             alike: Vec::new(),
             settled: 0,
             rolled_back: None,
+            rollout: None,
         }));
         let elsewhere: ProjectName = "lab".parse().unwrap();
         snapshot.trees.insert("used".into(), tree(&project, digest, None));

@@ -78,6 +78,39 @@ fn what_fails_is_taken_back_and_what_came_up_is_gone_back_to() {
 }
 
 #[test]
+fn a_canary_is_promoted_by_a_person_and_one_that_fails_never_stops_the_old_ones() {
+    let cluster = Cluster::start();
+    let _agent = cluster.join("a");
+    let tried = "    x-lattice: { update: { strategy: canary, canary: 1, bake: 1s, promote: manual } }\n";
+    let _ = cluster.deploy("s", &version("one", RUNS, tried), &[]).ok();
+    let first = cluster.starts("s");
+    // It waits for a person, and that is no failure.
+    let _ = cluster.deploy("s", &version("two", RUNS, tried), &[]).ok().says(&["lattice rollout promote s"]);
+    let beside = cluster.starts("s");
+    assert_eq!(
+        (beside.len(), beside.iter().filter(|run| first.contains(run)).count()),
+        (4, 3),
+        "{beside:#?}"
+    );
+    let _ = cluster.lattice(&["rollout", "pause", "s"]).ok().says(&["paused by"]);
+    let _ = cluster.lattice(&["rollout", "promote", "s"]).ended(1).says(&["lattice rollout resume s"]);
+    let _ = cluster.lattice(&["rollout", "resume", "s"]).ok().says(&["on trial", "1"]);
+    let _ = cluster.lattice(&["rollout", "promote", "s"]).ok();
+    until("the second version has come up", PATIENCE, || match rollout(&cluster) {
+        view if view.workloads[0].state == RolloutState::Done => Ok(()),
+        other => Err(other),
+    });
+    assert!(!words(&cluster).contains("one"));
+    let second = cluster.starts("s");
+    let failed = cluster.deploy("s", &version("three", "exit 3", tried), &[]).ended(1);
+    let _ = failed.says(&["web", "it was taken back"]);
+    until("nothing but the second version is left", PATIENCE, || match cluster.starts("s") {
+        now if now == second => Ok(()),
+        now => Err(now),
+    });
+}
+
+#[test]
 fn a_pool_is_where_its_services_are() {
     let cluster = Bed::up(2, &[]);
     let in_lab = version("one", RUNS, "    x-lattice: { pool: lab }\n");

@@ -195,7 +195,7 @@ pub(super) async fn resume(
     // The data is there and was compared, and services may have written since.
     note("It goes on: the stack is started and followed.");
     match work::start(ctx, &key, 0, args.timeout.as_std()).await? {
-        Outcome::Ready(_) => {
+        Outcome::Ready(_) | Outcome::Held(..) => {
             desk.forget()?;
             note(&work::goodbye(&project, &key, &journal.ran));
             Ok(Some(ExitCode::SUCCESS))

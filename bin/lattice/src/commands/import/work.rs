@@ -210,7 +210,7 @@ impl<'a> Work<'a> {
             () = interrupted() => return Err(Halt::Interrupted),
         };
         match started {
-            Outcome::Ready(stack) => Ok(stack),
+            Outcome::Ready(stack) | Outcome::Held(stack, _) => Ok(stack),
             Outcome::Interrupted => Err(Halt::Interrupted),
             Outcome::Failed(stack, failed) => {
                 for (service, reason) in &failed {
