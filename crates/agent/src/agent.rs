@@ -40,6 +40,7 @@ use crate::{
     last_words::LastWords,
     local_api,
     machine::Roots,
+    measure::Measurer,
     owner::{self, Judgement, Lent, Senses, Warden},
     power::{Felt, Keeper},
     secrets::SecretsDir,
@@ -63,7 +64,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Mutex, Notify, mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -313,6 +314,18 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         place: Arc::default(),
     });
     spawn(&tasks, &stop, Arc::clone(&builds).clear_leftovers());
+    let measurer = Arc::new(Measurer {
+        lent: lent.clone(),
+        owner: owner.clone(),
+        health: health_seen.clone(),
+        machine: machines.subscribe(),
+        sensors: Arc::clone(&sensors_too),
+        manager: felt_by.clone(),
+        events: events.clone(),
+        roots: Roots::here(),
+        folder: paths.dir().to_owned(),
+        last: Mutex::default(),
+    });
     let watcher = Watcher {
         node: identity.node,
         runtime: Arc::clone(&runtime),
@@ -339,6 +352,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         reports_ready,
         link_status,
         builds,
+        measurer,
         stop.clone(),
     )?;
     // Before anything is fetched.

@@ -37,6 +37,7 @@ mod local_api;
 mod log;
 mod log_file;
 mod machine;
+mod measure;
 mod owner;
 mod power;
 mod reset;

@@ -21,6 +21,7 @@ use crate::{
     facts::{self, Load, Machine},
     gpu::Gpus,
     home::Identity,
+    measure::Measurer,
     owner::{Lent, OwnerStatus},
     streams::Streams,
     way::Way,
@@ -179,7 +180,8 @@ pub(crate) struct Session {
 fn capabilities(lent: &Lent) -> Vec<String> {
     let always = ["logs", "exec", "secrets", "trees", "images", lattice_link::message::RESOLVES];
     let builds = lent.builds().then_some(lattice_link::message::BUILDS);
-    always.into_iter().chain(builds).map(String::from).collect()
+    let measures = lent.benchmarks().then_some(lattice_measure::MEASURES);
+    always.into_iter().chain(builds).chain(measures).map(String::from).collect()
 }
 
 impl Session {
@@ -200,6 +202,7 @@ impl Session {
         reports_ready: Arc<Notify>,
         status: watch::Sender<LinkStatus>,
         builds: Arc<Builds>,
+        measurer: Arc<Measurer>,
         stop: CancellationToken,
     ) -> Result<Self> {
         let slot = CertSlot::empty();
@@ -214,6 +217,7 @@ impl Session {
             events.clone(),
             lent.clone(),
             builds,
+            measurer,
             stop,
         ));
         let ratchet = AgentRatchet::new(disk.home().ratchet()?);

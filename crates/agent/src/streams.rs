@@ -1,7 +1,8 @@
 //! Logs, commands and builds: what the server asks for in the session, answered over the bulk connection.
-//! Only containers of allocations that the goal names are reached; builds are in [`crate::builds`].
+//! Only containers of allocations that the goal names are reached; builds are in [`crate::builds`],
+//! measurements in [`crate::measure`].
 
-use crate::{builds::Builds, event::Event, owner::Lent};
+use crate::{builds::Builds, event::Event, measure::Measurer, owner::Lent};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use lattice_link::{
@@ -42,6 +43,7 @@ pub(crate) struct Streams {
     events: mpsc::Sender<Event>,
     lent: watch::Receiver<Arc<Lent>>,
     builds: Arc<Builds>,
+    measurer: Arc<Measurer>,
     stop: CancellationToken,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
@@ -61,6 +63,7 @@ fn refused(error: &RuntimeError) -> BulkEnd {
 }
 
 impl Streams {
+    #[allow(clippy::too_many_arguments, reason = "called once, by the session that has them all")]
     pub(crate) fn new(
         node: NodeId,
         bulk: BulkDialer,
@@ -68,6 +71,7 @@ impl Streams {
         events: mpsc::Sender<Event>,
         lent: watch::Receiver<Arc<Lent>>,
         builds: Arc<Builds>,
+        measurer: Arc<Measurer>,
         stop: CancellationToken,
     ) -> Self {
         let (places, refusals) = (Semaphore::new(MAX_STREAMS), Semaphore::new(MAX_REFUSALS));
@@ -78,6 +82,7 @@ impl Streams {
             events,
             lent,
             builds,
+            measurer,
             stop,
             places: Arc::new(places),
             refusals: Arc::new(refusals),
@@ -135,6 +140,7 @@ impl Streams {
             StreamRequest::Volume(request) => self.volume(request, &send, &mut recv).await?,
             StreamRequest::Resolve(request) => self.resolve(request, &send).await?,
             StreamRequest::Build(request) => self.builds.answer(request, &send, &mut recv).await?,
+            StreamRequest::Measure => self.measurer.answer(&send, &mut recv).await?,
         };
         send.close(end).await?;
         linger(recv).await;

@@ -11,6 +11,7 @@ use lattice_link::message::{
     BuildRequest, BulkEnd, BulkFrame, Copying, ExecRequest, FilesRequest, LogsRequest, StreamRequest,
     VolumeRequest, channel,
 };
+use lattice_measure::{Ask, BLOCKS, Told, check_cpu};
 use lattice_model::{
     AllocationId, Goal, GoalId, GoalVolume, NodeId, SealedGoal, VolumeId,
     container::{LABEL_ALLOCATION, LABEL_NODE},
@@ -361,6 +362,74 @@ async fn a_build_reaches_nothing_but_its_own_files() {
     }
     assert_eq!(node.runtime.builds_left(node.node).await.unwrap(), lattice_runtime::BuildLeft::default());
     assert!(node.runtime.list_networks(node.node).await.unwrap().is_empty());
+    node.clear().await;
+}
+
+/// One question and its answer.
+async fn measured(stream: &mut lattice_link::BulkChannel, ask: &Ask) -> Told {
+    let json = serde_json::to_vec(ask).unwrap();
+    stream.send.data(channel::CONTROL, json.into()).await.unwrap();
+    let mut said = Vec::new();
+    loop {
+        match tokio::time::timeout(support::LIMIT, stream.recv.recv()).await.unwrap().unwrap() {
+            Some(BulkFrame::Data { channel: channel::CONTROL, bytes }) => said.extend_from_slice(&bytes),
+            other => panic!("{other:?}"),
+        }
+        if let Ok(told) = serde_json::from_slice(&said) {
+            return told;
+        }
+    }
+}
+
+/// A machine is measured once, within what its owner lends, and not at all where he does not want it or needs it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_measurement_takes_no_more_than_the_owner_allows() {
+    let server = Server::start().await;
+    let mut node = Node::running(&server).await;
+    let paths = HomePaths::new(node.folder.path());
+    let set = async |text: &str| {
+        let set = ask(&paths, &Request::SetRules { text: text.into() }).await;
+        assert!(matches!(set.unwrap(), Some(Reply::Owner(_))), "{text}");
+    };
+    set("[consent]\nbenchmarks = false").await;
+    let said = fails(&server, StreamRequest::Measure, "owner_forbids").await;
+    assert!(said.contains("be measured"), "{said}");
+    set("[caps]\ncpu = 1\n").await;
+    let paused = ask(&paths, &Request::Pause { span_ms: None }).await;
+    assert!(matches!(paused.unwrap(), Some(Reply::Owner(_))));
+    fails(&server, StreamRequest::Measure, "not_now").await;
+    ask(&paths, &Request::Resume {}).await.unwrap();
+
+    let mut stream = server.open(StreamRequest::Measure).await;
+    assert_eq!(measured(&mut stream, &Ask::Ping { nonce: 7 }).await, Told::Pong { nonce: 7 });
+    let began = std::time::Instant::now();
+    let Told::Cpu { lanes, .. } =
+        measured(&mut stream, &Ask::Cpu { seed: 1, lanes: u16::MAX, millis: u16::MAX }).await
+    else {
+        panic!()
+    };
+    assert_eq!(lanes.len(), 1, "one core is lent");
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "however long the server wants");
+    assert!(check_cpu(1, 1, &lanes, 1, || 0).is_ok());
+    let Told::Filled { bytes } = measured(&mut stream, &Ask::Fill { seed: 1, bytes: u64::MAX }).await else {
+        panic!()
+    };
+    assert!(bytes == 0 || BLOCKS.contains(&bytes), "{bytes}");
+    // While it is measured, and for long afterwards, it is not measured anew.
+    fails(&server, StreamRequest::Measure, "busy").await;
+    for nonce in 0.. {
+        let ask = serde_json::to_vec(&Ask::Ping { nonce }).unwrap();
+        if stream.send.data(channel::CONTROL, ask.into()).await.is_err() {
+            break;
+        }
+        match tokio::time::timeout(support::LIMIT, stream.recv.recv()).await.unwrap().unwrap() {
+            Some(BulkFrame::Data { .. }) => assert!(nonce < 100, "it answers for ever"),
+            Some(BulkFrame::Close(BulkEnd::Failed(_))) | None => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    fails(&server, StreamRequest::Measure, "busy").await;
+    node.stop().await;
     node.clear().await;
 }
 

@@ -8,6 +8,7 @@
 //! - [`stack`]: stacks, workloads, volumes, secrets, and what a deployment answers;
 //! - [`backup`]: backups of the control plane;
 //! - [`job`]: runs of jobs;
+//! - [`rank`]: how good nodes are;
 //! - [`project`]: projects and their quotas;
 //! - [`user`]: people, their roles and logins;
 //! - [`allocation`]: placed instances, their logs, and commands inside of them.
@@ -33,6 +34,7 @@ pub mod node;
 pub mod paths;
 pub mod pool;
 pub mod project;
+pub mod rank;
 pub mod rollout;
 mod secret;
 pub mod stack;
@@ -50,6 +52,7 @@ pub use job::*;
 pub use node::*;
 pub use pool::*;
 pub use project::*;
+pub use rank::*;
 pub use rollout::*;
 pub use secret::*;
 pub use stack::*;

@@ -1,5 +1,6 @@
 //! Nodes: computers, from the request to join to their removal.
 
+use crate::RankView;
 use lattice_model::{
     NodeId, NodeName, OwnerName, PoolName, ProjectName, StackName, Standing, Timestamp, TokenId,
     WorkloadName,
@@ -37,6 +38,9 @@ pub struct NodeView {
     /// Whether it stays, by what was seen of it; absent before it was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlook: Option<OutlookView>,
+    /// How good it is; absent before it belongs to the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<RankView>,
     /// What the owner lends.
     pub capacity: Capacity,
     /// What is set aside there for allocations.
@@ -244,6 +248,8 @@ pub struct NodeLive {
     pub load: Option<NodeLoad>,
     /// Whether it stays.
     pub outlook: Option<OutlookView>,
+    /// How good it is.
+    pub rank: Option<RankView>,
     /// Placed there.
     pub allocations: u32,
     /// Replicas that have to move while it is emptied.
@@ -285,6 +291,7 @@ impl NodeView {
             reserved,
             load,
             outlook,
+            rank,
             allocations,
             moving,
             staying,
@@ -304,6 +311,7 @@ impl NodeView {
             conditions,
             standing,
             outlook,
+            rank,
             capacity,
             reserved,
             load,

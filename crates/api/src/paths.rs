@@ -81,6 +81,8 @@ routes! {
     NODES, nodes() = "/v1/nodes";
     /// `GET`: [`NodeView`](crate::NodeView). `PATCH` [`NodeChange`](crate::NodeChange): [`NodeView`](crate::NodeView). `DELETE` ?[`DeleteNodeQuery`](crate::DeleteNodeQuery): 204. `node` is a name, an id, or an id's first characters.
     NODE, node(node) = "/v1/nodes/{node}";
+    /// `GET` ?[`RankingQuery`](crate::RankingQuery): list of [`RankedNode`](crate::RankedNode), the best first.
+    RANKING, ranking() = "/v1/ranking";
     /// `POST` [`ApproveNode`](crate::ApproveNode): [`NodeView`](crate::NodeView).
     NODE_APPROVE, node_approve(node) = "/v1/nodes/{node}/approve";
     /// `POST` [`NodeReason`](crate::NodeReason): [`NodeView`](crate::NodeView).

@@ -21,7 +21,7 @@ use lattice_api::{
     BackupDump, BackupStatus, DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult,
     DrainNode, DrainResult, EventQuery, EventView, ExecStart, JobRunQuery, JobRunView, JoinTokenCreate,
     JoinTokenView, KeyRotation, List, LogQuery, NodeChange, NodeReason, NodeView, PoolChange, PoolCreate,
-    PoolView, RolloutQuery, RolloutView, RunRequest, Scale, SecretRollback, SecretVersionView, SecretView,
+    PoolView, RankedNode, RankingQuery, RolloutQuery, RolloutView, RunRequest, Scale, SecretRollback, SecretVersionView, SecretView,
     StackDetail, StackQuery, StackView, Status, TokenCreated, TreeView, UndoQuery, VolumeQuery, VolumeView,
     WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
 };
@@ -129,6 +129,11 @@ impl Client {
     /// Every node.
     pub async fn nodes(&self) -> Result<List<NodeView>, ClientError> {
         self.get(&paths::nodes(), NO_QUERY).await
+    }
+
+    /// Nodes by how good they are, the best first.
+    pub async fn ranking(&self, query: &RankingQuery) -> Result<List<RankedNode>, ClientError> {
+        self.get(&paths::ranking(), query).await
     }
 
     /// One node, by name, id, or an id's first characters.

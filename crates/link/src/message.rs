@@ -309,6 +309,9 @@ pub enum StreamRequest {
     /// for each layer that is wanted [`BuildSaid::Layer`] and its frame of zstd by [`channel::LAYER`] up; at last
     /// the configuration by [`channel::CONFIG`], and the exit code 0. Only of an agent that says [`BUILDS`].
     Build(BuildRequest),
+    /// The machine is to be measured: words of the crate `lattice-measure` as JSON on [`channel::CONTROL`], one down
+    /// and one up in turn, until this side ends the channel. Only of an agent that says so.
+    Measure,
 }
 
 /// The capability to answer [`StreamRequest::Build`].

@@ -13,6 +13,7 @@
 //! images = ["docker.io/library/*"]     # * is any run of characters
 //! exec = false                         # whether others may open a shell in containers or copy files
 //! builds = false                       # whether images are built here for others
+//! benchmarks = false                   # whether the machine is measured now and then, for some seconds
 //!
 //! [caps]
 //! cpu = "50%"                          # or cores: 2.5
@@ -155,6 +156,9 @@ pub struct Consent {
     /// Whether images may be built here for others; allowed unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub builds: Option<bool>,
+    /// Whether the machine may be measured now and then; allowed unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub benchmarks: Option<bool>,
 }
 
 /// How much of the machine.

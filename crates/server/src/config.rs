@@ -60,6 +60,8 @@ pub struct ServerConfig {
     pub sessions: SessionPolicy,
     /// When nodes count as lost, and which of two nodes is better.
     pub planning: Policy,
+    /// About how often each node is measured; never where it is 0.
+    pub measure_every: Duration,
     /// Take the store as it is although agents have seen newer goals: after the restore of a
     /// backup. Raises the incarnation, so that agents accept what comes.
     pub accept_older_store: bool,
@@ -118,6 +120,14 @@ struct File {
     planning: PlanningSection,
     #[serde(default)]
     secrets: SecretsSection,
+    #[serde(default)]
+    ranking: RankingSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RankingSection {
+    measure_every_secs: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -236,6 +246,7 @@ impl ServerConfig {
                 many_nodes: ManyNodes { least: 3, percent: 50 },
                 strategy: Strategy::Spread,
             },
+            measure_every: Duration::from_secs(86_400),
             accept_older_store: false,
             backup: None,
             source: None,
@@ -280,6 +291,7 @@ impl ServerConfig {
             blobs,
             planning,
             secrets,
+            ranking,
         } = file;
         let ApiSection {
             listen: api_listen,
@@ -332,6 +344,7 @@ impl ServerConfig {
                 },
                 strategy: strategy.unwrap_or(usual.planning.strategy),
             },
+            measure_every: secs(ranking.measure_every_secs, usual.measure_every),
             ..Self::new(usual.home)
         };
         config.check()?;
@@ -368,6 +381,12 @@ impl ServerConfig {
             return Err(ConfigError::OutOfRange {
                 key: "planning.node_loss_after_secs",
                 allowed: "two heartbeats (agents.heartbeat_secs) to 30 days",
+            });
+        }
+        if !matches!(self.measure_every.0, 0 | 60_000..=2_592_000_000) {
+            return Err(ConfigError::OutOfRange {
+                key: "ranking.measure_every_secs",
+                allowed: "0, which is never, or a minute to 30 days",
             });
         }
         if self.planning.many_nodes.percent > 100 {

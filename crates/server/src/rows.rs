@@ -21,6 +21,7 @@ use lattice_model::{
     resource::{Allocation, Node, Pool, Stack, StackRevision, Volume, Workload, WorkloadRevision},
     spec::{ImageDigest, TreeDigest},
 };
+use lattice_ranking::{History, Runs};
 use lattice_store::{Key, Kind, Op, Record, Revision};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::sync::Arc;
@@ -74,6 +75,8 @@ stored! {
     NodeSession, "node_session", |row| row.node;
     AvailabilityRow, "availability", |row| row.node;
     PopulationRow, "population", |_row| "nodes";
+    RankingRow, "ranking", |row| row.key;
+    MeasuredRow, "measured", |row| row.key;
     Stack, "stack", |row| row.key, project row.key.project, owner row.owner;
     StackSource, "stack_source", |row| row.stack, project row.stack.project;
     Workload, "workload", |row| row.key, project row.key.project;
@@ -115,6 +118,32 @@ pub(crate) struct AvailabilityRow {
 /// The same of all nodes together.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PopulationRow(pub(crate) Population);
+
+/// How good whoever holds a key was, as it was seen.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RankingRow {
+    /// SHA-256 of the key, in hexadecimal.
+    pub(crate) key: String,
+    /// The node that it is, or was.
+    pub(crate) node: NodeId,
+    /// What was seen.
+    pub(crate) history: History,
+    /// What placement gets, from 0 to 100.
+    pub(crate) weight: u8,
+    /// When it was written.
+    pub(crate) seen: Timestamp,
+}
+
+/// What was measured of whoever holds a key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct MeasuredRow {
+    /// SHA-256 of the key, in hexadecimal.
+    pub(crate) key: String,
+    /// What was measured.
+    pub(crate) runs: Runs,
+    /// When it was written.
+    pub(crate) seen: Timestamp,
+}
 
 fn body<T: Stored>(row: &T) -> Arc<str> {
     // Only maps with keys that are no strings fail, and no row has one.

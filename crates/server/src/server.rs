@@ -10,7 +10,7 @@ use crate::{
     blobs::{FolderBlobs, Kind},
     clock,
     config::ServerConfig,
-    controllers::{housekeeping, planning, presence, servers},
+    controllers::{housekeeping, measuring, planning, presence, servers},
     error::ServerError,
     gateway::AgentGateway,
     keys,
@@ -192,6 +192,7 @@ async fn start_with(
     tasks.spawn(presence::settle(Arc::clone(&core)));
     tasks.spawn(presence::watch_losses(Arc::clone(&core)));
     tasks.spawn(housekeeping::run(Arc::clone(&core)));
+    tasks.spawn(measuring::run(Arc::clone(&core)));
     tasks.spawn(schedule::run(Arc::clone(&core)));
     tasks.close();
     core.ready.store(true, Ordering::Relaxed);

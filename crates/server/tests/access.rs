@@ -62,6 +62,7 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("delete_project", Forbidden, Nothing),
     ("set_quota", Forbidden, Nothing),
     ("list_nodes", In, In),
+    ("list_ranking", In, In),
     ("get_node", In, Nothing),
     ("delete_node", Forbidden, Nothing),
     ("approve_node", Forbidden, Nothing),

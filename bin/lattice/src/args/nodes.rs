@@ -1,7 +1,7 @@
 //! Computers: how they join, where they belong, and how they go.
 
 use crate::parse;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use lattice_model::{Duration, NodeName, OwnerName, PoolName, ProjectName, resource::Taint};
 
 #[derive(Debug, Subcommand)]
@@ -49,6 +49,8 @@ pub(crate) enum NodeCommand {
     Ls,
     /// Show one node with all that is known of it.
     Show(NodeArgs),
+    /// List nodes by how good they are: promises kept, measured speed, badges.
+    Rank(RankArgs),
     /// Take nodes into the cluster that ask to join; shows what the decision rests on first.
     Approve(ApproveArgs),
     /// Turn away nodes that ask to join.
@@ -67,6 +69,26 @@ pub(crate) enum NodeCommand {
     Drain(DrainArgs),
     /// Forget nodes that are emptied, lost, rejected or revoked.
     Rm(NodeRmArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RankArgs {
+    /// Of one class of hardware alone.
+    #[arg(long)]
+    pub(crate) class: Option<HardwareClass>,
+}
+
+/// A class of hardware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HardwareClass {
+    /// It has a battery.
+    Laptop,
+    /// It has none, and is small.
+    Desktop,
+    /// It is large, or a virtual machine.
+    Server,
+    /// It lends a GPU that containers can use.
+    Gpu,
 }
 
 #[derive(Debug, Args)]

@@ -16,6 +16,7 @@ mod node;
 mod node_build;
 mod pool;
 mod ps;
+mod rank;
 mod registry;
 mod rollout;
 mod secret;

@@ -2,7 +2,7 @@
 
 use crate::{
     args::{ApproveArgs, DrainArgs, NodeCommand, NodeRmArgs},
-    commands::{interrupted, pool},
+    commands::{interrupted, pool, rank},
     context::Context,
     error::{CliError, FAILED, INTERRUPTED},
     show,
@@ -31,6 +31,7 @@ pub(crate) async fn run(ctx: &Context, command: NodeCommand) -> anyhow::Result<E
             let node = client.node(&args.node).await?;
             terminal::data(describe(ctx, &node).as_bytes())?;
         }
+        NodeCommand::Rank(args) => rank::run(ctx, args).await?,
         NodeCommand::Approve(args) => return approve(ctx, args).await,
         NodeCommand::Reject(args) => {
             for node in &args.nodes {
@@ -384,6 +385,9 @@ fn describe(ctx: &Context, node: &NodeView) -> String {
     machine(&facts.machine, &mut line);
     if let Some((outlook, since)) = node.outlook.and_then(|outlook| Some((outlook, outlook.since?))) {
         line("stays", stays(outlook, since, now));
+    }
+    if let Some(rank) = &node.rank {
+        rank::describe(rank, now, &mut line);
     }
     for (name, value) in &node.labels {
         line("label", format!("{name}={value}"));

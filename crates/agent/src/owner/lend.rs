@@ -54,6 +54,11 @@ impl Lent {
         self.consent.builds.unwrap_or(true)
     }
 
+    /// Whether this machine may be measured.
+    pub(crate) fn benchmarks(&self) -> bool {
+        self.consent.benchmarks.unwrap_or(true)
+    }
+
     /// The most that images may take on disk, where the owner says how much disk is lent.
     pub(crate) fn disk(&self, machine: &Machine) -> Option<Bytes> {
         self.caps.disk.map(|share| Bytes(share.of(machine.disk_free.0)))
@@ -184,5 +189,6 @@ mod tests {
         assert_eq!(why, Some(GpuOffer::Kept("no container can use it: it is broken".into())));
         assert!(lent("", "").exec() && !lent("", "[consent]\nexec = false").exec());
         assert!(lent("", "").builds() && !lent("", "[consent]\nbuilds = false").builds());
+        assert!(lent("", "").benchmarks() && !lent("", "[consent]\nbenchmarks = false").benchmarks());
     }
 }

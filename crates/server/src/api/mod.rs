@@ -6,7 +6,7 @@
 //! - [`serve`]: the listeners;
 //! - [`extract`], [`error`]: bodies, queries and names in; refusals out, always as `ErrorBody`;
 //! - one file for each subject: [`cluster`], [`tokens`], [`users`], [`login`] with [`pages`], [`projects`],
-//!   [`nodes`], [`stacks`] with [`deploy`], [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`],
+//!   [`nodes`], [`ranking`], [`stacks`] with [`deploy`], [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`],
 //!   [`secrets`], [`watch`], [`backups`], [`builds`].
 
 pub(crate) mod allocations;
@@ -28,6 +28,7 @@ pub(crate) mod pins;
 pub(crate) mod pools;
 pub(crate) mod principal;
 pub(crate) mod projects;
+pub(crate) mod ranking;
 pub(crate) mod rollout;
 pub(crate) mod secrets;
 pub(crate) mod serve;

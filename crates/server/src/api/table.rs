@@ -22,8 +22,8 @@ use super::{
     allocations, backups, builds, cluster,
     error::ApiError,
     guard::{self, Access},
-    images, jobs, login, nodes, pages, pools, projects, rollout, secrets, stacks, streams, tokens, trees,
-    users, watch, workloads,
+    images, jobs, login, nodes, pages, pools, projects, ranking, rollout, secrets, stacks, streams, tokens,
+    trees, users, watch, workloads,
 };
 use crate::state::Core;
 use axum::{
@@ -166,6 +166,7 @@ pub(crate) fn table() -> Vec<Route> {
         change(on(P::ProjectChange, guard::project), delete_.clone(), paths::PROJECT, "delete_project", "Removes a project in which nothing is left.", delete(projects::remove)),
         change(on(P::ProjectChange, guard::project), put_.clone(), paths::PROJECT_QUOTA, "set_quota", "Sets what a project may use at the most.", put(projects::set_quota)).takes::<api::QuotaChange>().gives::<api::ProjectView>(),
         look(list(P::NodeLook), paths::NODES, "list_nodes", "Every node that asked to join and was not removed.", get(nodes::list)).lists::<api::NodeView>(),
+        look(list(P::NodeLook), paths::RANKING, "list_ranking", "Nodes by how good they are, the best first.", get(ranking::list)).query::<api::RankingQuery>().lists::<api::RankedNode>(),
         look(on(P::NodeLook, guard::node), paths::NODE, "get_node", "One node.", get(nodes::show)).gives::<api::NodeView>(),
         change(on(P::NodeChange, guard::node), delete_.clone(), paths::NODE, "delete_node", "Removes a node that is emptied or lost, has left or never came in; its key is forgotten.", delete(nodes::remove)).query::<api::DeleteNodeQuery>(),
         change(on(P::NodeApprove, guard::node), post_.clone(), paths::NODE_APPROVE, "approve_node", "Takes a node in, or decides which of two copies goes on: the one that connects next.", post(nodes::approve)).takes::<api::ApproveNode>().gives::<api::NodeView>(),

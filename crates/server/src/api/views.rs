@@ -2,6 +2,7 @@
 
 use crate::{
     clock,
+    controllers::ranking,
     state::{Core, Snapshot},
 };
 use lattice_api::{
@@ -41,6 +42,7 @@ pub(crate) fn node(core: &Core, snapshot: &Snapshot, node: &Node) -> NodeView {
         reserved,
         load: core.live.loads.lock().get(&node.id).copied(),
         outlook: outlook(snapshot, node),
+        rank: super::ranking::of(snapshot, &ranking::board(core, snapshot), node),
         allocations,
         moving: moving.saturating_sub(u32::try_from(for_good).unwrap_or(u32::MAX)),
         staying,

@@ -2,7 +2,7 @@
 
 use crate::{
     authority, clock,
-    controllers::{availability, images, people, presence, trees},
+    controllers::{availability, images, people, presence, ranking, trees},
     keys,
     rows::{self, Audit, Event, JobRun},
     state::Core,
@@ -38,6 +38,7 @@ pub(crate) async fn run(core: Arc<Core>) {
     timer.tick().await;
     let (mut round, mut failures) = (0u64, 0);
     let mut watcher = availability::Watcher::default();
+    let mut ranks = ranking::Watcher::default();
     loop {
         tokio::select! {
             () = core.shutdown.cancelled() => return,
@@ -49,6 +50,7 @@ pub(crate) async fn run(core: Arc<Core>) {
                 watcher.look(&core).await;
                 if failures == 0 {
                     people::failed_logins(&core).await;
+                    ranks.look(&core).await;
                 }
                 continue;
             }
@@ -63,6 +65,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             trees::sweep(&core).await;
             images::sweep(&core).await;
             keys::keep(&core).await;
+            ranking::forget(&core).await;
         }
         let head = core.snapshot().revision;
         if head > CHANGES

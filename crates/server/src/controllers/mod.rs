@@ -5,6 +5,8 @@
 //! - [`goals`]: what a node is told;
 //! - [`presence`]: what is known about nodes after a start;
 //! - [`availability`]: who stays, learned from who came and went;
+//! - [`ranking`]: how good nodes are, by what was seen and measured;
+//! - [`measuring`]: measures them;
 //! - [`servers`]: which other servers of the store live;
 //! - [`people`]: sessions, invitations and logins by code that are over; logins that failed;
 //! - [`housekeeping`]: bounds of what grows, and certificates in time;
@@ -19,9 +21,11 @@ pub(crate) mod goals;
 pub(crate) mod housekeeping;
 pub(crate) mod images;
 pub(crate) mod leader;
+pub(crate) mod measuring;
 pub(crate) mod people;
 pub(crate) mod planning;
 pub(crate) mod presence;
+pub(crate) mod ranking;
 pub(crate) mod servers;
 pub(crate) mod trees;
 

@@ -20,6 +20,8 @@ use tokio::{
 const PLACES: usize = 2;
 /// Between two probes of one node.
 const AGAIN: std::time::Duration = std::time::Duration::from_secs(600);
+/// How long what came is remembered: a node measures its way once a day.
+const KNOWN: std::time::Duration = std::time::Duration::from_secs(3 * 86_400);
 /// Between the beginnings of two probes of anybody: 4 MiB a second each way at the most, on the average.
 const STEP: std::time::Duration = std::time::Duration::from_secs(1);
 /// All of one, the slowest link included.
@@ -37,6 +39,8 @@ struct Last {
     any: Option<Instant>,
     /// When each node had its last one, forgotten after [`AGAIN`].
     nodes: HashMap<NodeId, Instant>,
+    /// What came from each node, in bytes a second, forgotten after [`KNOWN`].
+    up: HashMap<NodeId, (Instant, u64)>,
 }
 
 impl Default for Probes {
@@ -62,6 +66,20 @@ impl Probes {
     }
 }
 
+impl Probes {
+    /// What came from a node when it measured its way last, in bytes a second, as this server counted.
+    pub(crate) fn up(&self, node: NodeId) -> Option<u64> {
+        self.last.lock().up.get(&node).map(|(_, up)| *up)
+    }
+
+    fn counted(&self, node: NodeId, counted: Counted) {
+        let (Some(up), now) = (counted.per_second(), Instant::now()) else { return };
+        let mut last = self.last.lock();
+        last.up.retain(|_, (at, _)| now.duration_since(*at) < KNOWN);
+        last.up.insert(node, (now, up));
+    }
+}
+
 fn span(span: std::time::Duration) -> Duration {
     Duration(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
 }
@@ -82,7 +100,10 @@ pub(crate) async fn serve(probes: &Probes, node: NodeId, channel: BulkChannel) {
         }
     };
     match timeout(WHOLE, converse(send, recv)).await {
-        Ok(Ok(counted)) => tracing::debug!(%node, ?counted, "a link was measured"),
+        Ok(Ok(counted)) => {
+            tracing::debug!(%node, ?counted, "a link was measured");
+            probes.counted(node, counted);
+        }
         Ok(Err(error)) => tracing::debug!(%node, %error, "a link was not measured"),
         Err(_) => tracing::debug!(%node, "a link was too slow to be measured"),
     }

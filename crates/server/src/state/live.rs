@@ -36,6 +36,8 @@ pub(crate) struct Live {
     pub(crate) backups: crate::backups::schedule::Memory,
     /// Who waits for an agent's bulk connection.
     pub(crate) streams: Streams,
+    /// Who is before whom, as it was a moment ago.
+    pub(crate) board: Mutex<Option<(Timestamp, Arc<lattice_ranking::Board>)>>,
     /// Places for nodes that measure their links.
     pub(crate) probes: Probes,
     /// What stands before the passwords.

@@ -6,8 +6,8 @@ use crate::{
     error::ServerError,
     rows::{
         self, ApiTokenRow, AvailabilityRow, DeviceRow, Event, ImageRow, InviteRow, JoinTokenRow, LayerRow,
-        NodeIdentity, NodeOutbox, NodeSession, PopulationRow, ProjectRow, Secret, SessionRow, Stored,
-        TreeRow, UserRow,
+        MeasuredRow, NodeIdentity, NodeOutbox, NodeSession, PopulationRow, ProjectRow, RankingRow, Secret,
+        SessionRow, Stored, TreeRow, UserRow,
     },
 };
 use imbl::OrdMap;
@@ -35,6 +35,10 @@ pub(crate) struct Snapshot {
     /// What was seen of nodes' comings and goings.
     pub(crate) availability: OrdMap<NodeId, Row<AvailabilityRow>>,
     pub(crate) population: Population,
+    /// How good nodes were, by the fingerprint of their keys.
+    pub(crate) ranking: OrdMap<String, Row<RankingRow>>,
+    /// What was measured of them, likewise.
+    pub(crate) measured: OrdMap<String, Row<MeasuredRow>>,
     /// Node by the fingerprint of its key.
     pub(crate) by_key: OrdMap<String, NodeId>,
     pub(crate) join_tokens: OrdMap<TokenId, Row<JoinTokenRow>>,
@@ -134,6 +138,8 @@ impl Snapshot {
         const IMAGE: Kind = ImageRow::KIND;
         const AVAILABILITY: Kind = AvailabilityRow::KIND;
         const POPULATION: Kind = PopulationRow::KIND;
+        const RANKING: Kind = RankingRow::KIND;
+        const MEASURED: Kind = MeasuredRow::KIND;
         const EVENT: Kind = Event::KIND;
         match record.key.kind {
             NODE => {
@@ -259,6 +265,14 @@ impl Snapshot {
                 self.availability.insert(new.node, new);
             }
             POPULATION => self.population = row::<PopulationRow>(record)?.value.0.clone(),
+            RANKING => {
+                let new: Row<RankingRow> = row(record)?;
+                self.ranking.insert(new.key.clone(), new);
+            }
+            MEASURED => {
+                let new: Row<MeasuredRow> = row(record)?;
+                self.measured.insert(new.key.clone(), new);
+            }
             EVENT => {
                 let new: Row<Event> = row(record)?;
                 self.events.insert(new.number(record.created), new.value);
@@ -302,6 +316,8 @@ impl Snapshot {
                 let Ok(id) = id.parse::<NodeId>() else { return };
                 self.availability.remove(&id);
             }
+            kind if kind == RankingRow::KIND => drop(self.ranking.remove(id)),
+            kind if kind == MeasuredRow::KIND => drop(self.measured.remove(id)),
             kind if kind == Stack::KIND => {
                 let Ok(id) = id.parse::<StackKey>() else { return };
                 self.cluster.stacks.remove(&id);

@@ -276,6 +276,7 @@ pub struct Agent {
     pub waiting: u64,
     pub memory: Amount,
     pub version: String,
+    pub capabilities: Vec<String>,
     pub statuses: BTreeMap<AllocationId, AllocationStatus>,
     slot: Arc<CertSlot>,
     server: String,
@@ -303,6 +304,7 @@ impl Agent {
             waiting: 0,
             memory: Amount::from_mib(4096),
             version: "0.1.0".into(),
+            capabilities: Vec::new(),
             statuses: BTreeMap::new(),
             slot: CertSlot::empty(),
             server: token.servers()[0].to_string(),
@@ -320,6 +322,7 @@ impl Agent {
             ratchet: self.ratchet.clone(),
             server: self.server.clone(),
             version: self.version.clone(),
+            capabilities: self.capabilities.clone(),
             statuses: BTreeMap::new(),
             ..*self
         }
@@ -399,7 +402,7 @@ impl Agent {
         Hello {
             protocol: PROTOCOL,
             agent_version: self.version.clone(),
-            capabilities: Vec::new(),
+            capabilities: self.capabilities.clone(),
             facts: self.facts(),
             capacity: self.capacity(),
             goal: self.goal,

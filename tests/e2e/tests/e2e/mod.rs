@@ -21,6 +21,7 @@ mod local_api;
 mod node_loss;
 mod nodes;
 mod project;
+mod ranking;
 mod replicas;
 mod reset;
 mod rollouts;
