@@ -381,7 +381,7 @@ mod tests {
     use super::*;
     use lattice_measure::{check_cpu, check_disk, check_memory};
 
-    const GO: AtomicBool = AtomicBool::new(false);
+    static GO: AtomicBool = AtomicBool::new(false);
 
     #[test]
     fn what_this_machine_computes_is_what_the_server_expects() {

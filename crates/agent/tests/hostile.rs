@@ -6,7 +6,7 @@
 
 mod support;
 
-use lattice_agent_core::{HomePaths, Reply, Request, ask};
+use lattice_agent_core::{HomePaths, LinkState, Reply, Request, ask};
 use lattice_link::message::{
     BuildRequest, BulkEnd, BulkFrame, Copying, ExecRequest, FilesRequest, LogsRequest, StreamRequest,
     VolumeRequest, channel,
@@ -387,6 +387,7 @@ async fn a_measurement_takes_no_more_than_the_owner_allows() {
     let server = Server::start().await;
     let mut node = Node::running(&server).await;
     let paths = HomePaths::new(node.folder.path());
+    node.says("connected", |status| status.link.state == LinkState::Connected).await;
     let set = async |text: &str| {
         let set = ask(&paths, &Request::SetRules { text: text.into() }).await;
         assert!(matches!(set.unwrap(), Some(Reply::Owner(_))), "{text}");

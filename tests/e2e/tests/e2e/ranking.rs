@@ -18,7 +18,8 @@ fn two_nodes_are_measured_and_ranked() {
         assert!(rank.marks.is_empty() && rank.probation.is_some(), "{rank:#?}");
         assert!(rank.points > 0 && rank.points <= 300, "{rank:#?}");
     }
-    let board = bed.ask(bed.client().ranking(&RankingQuery::default())).unwrap_or_else(|error| panic!("{error}"));
+    let board =
+        bed.ask(bed.client().ranking(&RankingQuery::default())).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(board.items.len(), 2);
     assert!(board.items[0].rank.points >= board.items[1].rank.points, "{board:#?}");
     let _ = bed.lattice(&["node", "rank"]).ok().says(&["PLACE", "n1", "n2", "(new)"]);
