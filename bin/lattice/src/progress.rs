@@ -203,6 +203,7 @@ mod tests {
             settled: 0,
             rolled_back: None,
             rollout: None,
+            moved_at: None,
         };
         WorkloadView::of(&row, row.replicas, vec![view], vec![])
     }

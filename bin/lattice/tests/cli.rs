@@ -163,6 +163,7 @@ fn workload(key: &str, allocations: Vec<AllocationView>) -> WorkloadView {
         settled: 0,
         rolled_back: None,
         rollout: None,
+        moved_at: None,
     };
     WorkloadView::of(&row, row.replicas, allocations, vec![])
 }

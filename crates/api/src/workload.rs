@@ -67,6 +67,7 @@ impl WorkloadView {
             settled: _,
             rolled_back,
             rollout: _,
+            moved_at: _,
         } = workload.clone();
         let state = WorkloadState::of(desired, generation, replicas, &allocations, &pending);
         let serving = allocations.iter().filter(|a| a.generation == generation && a.is_serving()).count();
@@ -254,6 +255,7 @@ mod tests {
             settled: 0,
             rolled_back: None,
             rollout: None,
+            moved_at: None,
         }
     }
 

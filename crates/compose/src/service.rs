@@ -13,7 +13,7 @@ use crate::{
 };
 use lattice_model::{
     Duration, NetworkName, WorkloadName,
-    spec::{Dependency, MountSpec, PortSpec, PullPolicy, RestartPolicy, WorkloadSpec},
+    spec::{Dependency, MountSpec, PortSpec, PullPolicy, Rebalancing, RestartPolicy, WorkloadSpec},
 };
 use std::collections::BTreeMap;
 
@@ -128,6 +128,18 @@ impl Reader<'_> {
                         if let Some(entry) = entries.get("tolerations") {
                             spec.placement.tolerations =
                                 self.tolerations(&entry.value, &at.key("tolerations"));
+                        }
+                        if let Some(entry) = entries.get("rebalance") {
+                            let at = at.key("rebalance");
+                            spec.placement.rebalance = match self.text(&entry.value, &at) {
+                                // YAML 1.1 reads an unquoted `off` as false.
+                                Some("off" | "false") => Rebalancing::Off,
+                                Some("gentle") | None => Rebalancing::Gentle,
+                                Some(_) => {
+                                    self.expected::<()>(&entry.value, &at, "`gentle` or `off`", "");
+                                    Rebalancing::Gentle
+                                }
+                            };
                         }
                         if let Some(entry) = entries.get("rendezvous") {
                             spec.rendezvous = self.rendezvous(&entry.value, &at.key("rendezvous"));

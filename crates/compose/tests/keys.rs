@@ -136,6 +136,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("working_dir", "working_dir: /srv", ""),
     ("x-lattice", "x-lattice: {pool: gpu}", ""),
     ("x-lattice.tolerations", "x-lattice: {tolerations: [gpu, b=1, {key: c}, {key: d, value: e}]}", ""),
+    ("x-lattice.rebalance", "x-lattice: {rebalance: off}", ""),
     ("x-lattice.update", "x-lattice: {update: {strategy: canary}}", ""),
     ("x-lattice.update.canary", "x-lattice: {update: {canary: 20%}}", ""),
     ("x-lattice.update.deadline", "x-lattice: {update: {deadline: 3m}}", ""),

@@ -297,6 +297,9 @@ pub struct Workload {
     /// How the present generation takes over from the one before; `None` before there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// When a replica of it was moved last only because they were unevenly spread.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_at: Option<Timestamp>,
 }
 
 impl Workload {

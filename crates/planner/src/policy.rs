@@ -13,6 +13,19 @@ pub struct Policy {
     pub many_nodes: ManyNodes,
     /// Which of two nodes is better when replicas are spread equally.
     pub strategy: Strategy,
+    /// How replicas that are unevenly spread move; `None` is not at all.
+    pub rebalance: Option<Rebalance>,
+}
+
+/// How replicas move only because the spread is better then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rebalance {
+    /// How long a move counts.
+    pub every: Duration,
+    /// How many moves may begin in the cluster within that.
+    pub moves: u32,
+    /// How long a node has to have been there before anything moves onto it.
+    pub after: Duration,
 }
 
 /// Nodes that vanish within [`Policy::node_loss_after`] of each other are not called lost when they

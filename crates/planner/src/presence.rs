@@ -85,7 +85,8 @@ pub fn losses(
     now: Timestamp,
     limit: usize,
 ) -> Losses {
-    let Policy { node_loss_after, many_nodes: ManyNodes { least, percent }, strategy: _ } = *policy;
+    let Policy { node_loss_after, many_nodes: ManyNodes { least, percent }, strategy: _, rebalance: _ } =
+        *policy;
     let members = || cluster.nodes.values().filter(|row| row.approval == Approval::Approved);
     let present = members()
         .filter(|row| matches!(row.presence.state, PresenceState::Connected | PresenceState::Unknown))

@@ -22,6 +22,7 @@ use crate::{
     plan::Step,
     planning::Planning,
     progress::{policy_of, settles_at},
+    rebalance::rebalance,
     slots::{Slot, has_ended, is_available, is_current, moves_start_first, settle_asides, slots},
     stage::Versions,
 };
@@ -200,7 +201,11 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
             planning.wake(stack, at);
         }
     }
+    let at_rest = came_up && lost.is_empty() && missing == 0;
     conclude(planning, workload, &versions, held, came_up);
+    if at_rest && !workload.is_under_way() && rebalance(planning, workload, home) {
+        planning.write_workload(Workload { moved_at: Some(planning.now), ..workload.clone() });
+    }
 }
 
 /// Writes down how far the rollout has come, and says what it is held back by.

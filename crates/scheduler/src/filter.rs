@@ -178,7 +178,7 @@ pub(crate) fn approved(node: &Node) -> bool {
 }
 
 /// What of a node has a value, as text; none where it lacks it.
-pub(crate) fn value<'n>(node: &'n Node, attribute: &NodeAttribute) -> Option<Cow<'n, str>> {
+pub fn value<'n>(node: &'n Node, attribute: &NodeAttribute) -> Option<Cow<'n, str>> {
     Some(match attribute {
         NodeAttribute::Id => node.id.to_string().into(),
         NodeAttribute::Name => node.name.as_str().into(),

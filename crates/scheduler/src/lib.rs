@@ -12,6 +12,6 @@ pub mod fleet;
 mod gpu;
 mod strategy;
 
-pub use filter::{PortClaim, Refusal, Rule, holds, unsuitable};
+pub use filter::{PortClaim, Refusal, Rule, holds, unsuitable, value as value_of};
 pub use gpu::{assign, is_such};
 pub use strategy::Strategy;

@@ -10,7 +10,7 @@ use crate::{
 };
 use lattice_identity::{ServerAddress, SessionPolicy};
 use lattice_model::{Bytes, Duration};
-use lattice_planner::{ManyNodes, Policy, Strategy};
+use lattice_planner::{ManyNodes, Policy, Rebalance, Strategy};
 use lattice_store::PostgresOptions;
 use serde::Deserialize;
 use std::{
@@ -22,6 +22,10 @@ use std::{
 pub const DEFAULT_API: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7400);
 /// Where agents connect unless told otherwise.
 pub const DEFAULT_AGENTS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7443);
+
+/// How replicas that are unevenly spread move unless told otherwise.
+const REBALANCE: Rebalance =
+    Rebalance { every: Duration::from_secs(60), moves: 1, after: Duration::from_secs(300) };
 
 /// How a server runs.
 #[derive(Clone, Debug)]
@@ -166,6 +170,18 @@ struct PlanningSection {
     many_nodes_least: Option<u32>,
     many_nodes_percent: Option<u32>,
     strategy: Option<Strategy>,
+    rebalance: Option<RebalanceWish>,
+    rebalance_every_secs: Option<u64>,
+    rebalance_moves: Option<u32>,
+    rebalance_after_secs: Option<u64>,
+}
+
+/// Whether replicas that are unevenly spread move.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RebalanceWish {
+    Gentle,
+    Off,
 }
 
 // No `Debug`: the URL may hold a password.
@@ -245,6 +261,7 @@ impl ServerConfig {
                 node_loss_after: Duration::from_secs(120),
                 many_nodes: ManyNodes { least: 3, percent: 50 },
                 strategy: Strategy::Spread,
+                rebalance: Some(REBALANCE),
             },
             measure_every: Duration::from_secs(86_400),
             accept_older_store: false,
@@ -301,8 +318,16 @@ impl ServerConfig {
             session_secs,
         } = api;
         let AgentsSection { listen, advertise, heartbeat_secs, presence_grace_secs } = agents;
-        let PlanningSection { node_loss_after_secs, many_nodes_least, many_nodes_percent, strategy } =
-            planning;
+        let PlanningSection {
+            node_loss_after_secs,
+            many_nodes_least,
+            many_nodes_percent,
+            strategy,
+            rebalance,
+            rebalance_every_secs,
+            rebalance_moves,
+            rebalance_after_secs,
+        } = planning;
         let usual = Self::new(home.unwrap_or_else(|| default_home.to_owned()));
         let per_project = blobs.per_project.as_deref().map(str::parse).transpose();
         let per_project = per_project.map_err(|_| ConfigError::OutOfRange {
@@ -343,6 +368,14 @@ impl ServerConfig {
                     percent: many_nodes_percent.unwrap_or(usual.planning.many_nodes.percent),
                 },
                 strategy: strategy.unwrap_or(usual.planning.strategy),
+                rebalance: match rebalance {
+                    Some(RebalanceWish::Off) => None,
+                    Some(RebalanceWish::Gentle) | None => Some(Rebalance {
+                        every: secs(rebalance_every_secs, REBALANCE.every),
+                        moves: rebalance_moves.unwrap_or(REBALANCE.moves),
+                        after: secs(rebalance_after_secs, REBALANCE.after),
+                    }),
+                },
             },
             measure_every: secs(ranking.measure_every_secs, usual.measure_every),
             ..Self::new(usual.home)
@@ -391,6 +424,21 @@ impl ServerConfig {
         }
         if self.planning.many_nodes.percent > 100 {
             return Err(ConfigError::OutOfRange { key: "planning.many_nodes_percent", allowed: "0 to 100" });
+        }
+        let day = 1000..=86_400_000u64;
+        if let Some(Rebalance { every, moves, after }) = self.planning.rebalance {
+            if !day.contains(&every.0) || after.0 > *day.end() {
+                return Err(ConfigError::OutOfRange {
+                    key: "planning.rebalance_every_secs or rebalance_after_secs",
+                    allowed: "1 (one second) to a day, and at most a day",
+                });
+            }
+            if !(1..=1000).contains(&moves) {
+                return Err(ConfigError::OutOfRange {
+                    key: "planning.rebalance_moves",
+                    allowed: "1 to 1000",
+                });
+            }
         }
         if self.cluster_name.is_empty() || self.cluster_name.len() > 63 {
             return Err(ConfigError::OutOfRange { key: "cluster_name", allowed: "1 to 63 characters" });
@@ -495,6 +543,8 @@ mod tests {
             ("[store]\nurl = \"postgres://u@h/db\"\npassword_file = \"/none\"", "/none"),
             ("[planning]\nnode_loss_after_secs = 5", "node_loss_after_secs"),
             ("[planning]\nmany_nodes_percent = 101", "many_nodes_percent"),
+            ("[planning]\nrebalance_moves = 0", "rebalance_moves"),
+            ("[planning]\nrebalance = \"wild\"", "rebalance"),
             ("[planning]\nstrategy = \"luck\"", "strategy"),
             ("[api\n", "server.toml"),
             ("[backup]\nurl = \"/b\"", "passphrase_file or recipients"),

@@ -333,3 +333,27 @@ async fn what_runs_on_every_node_needs_a_network_of_its_own() {
     world.until(probe, |probe| probe["replicas"] == 2 && probe["state"] == "running").await;
     assert_eq!(world.ask("POST", &format!("{probe}/scale"), Some(json!({ "replicas": 3 }))).await.0, 409);
 }
+
+#[tokio::test]
+async fn a_node_that_comes_gets_its_share_by_and_by() {
+    let world = World::with(|config| {
+        quick(config);
+        config.planning.rebalance = Some(lattice_planner::Rebalance {
+            every: Duration::from_secs(1),
+            moves: 1,
+            after: Duration::from_millis(0),
+        });
+    })
+    .await;
+    let (mut a, mut to_a) = world.node("a").await;
+    world.ok("PUT", SHOP, Some(stateless(4))).await;
+    obey(&mut a, &mut to_a, |goal| goal.allocations.len() == 4).await;
+    let (mut b, mut to_b) = world.node("b").await;
+    // What is to move is told to the new node first; the old one goes when that serves.
+    obey(&mut b, &mut to_b, |goal| !goal.allocations.is_empty()).await;
+    obey(&mut a, &mut to_a, |goal| goal.allocations.len() == 3 && goal.remove.is_empty()).await;
+    obey(&mut b, &mut to_b, |goal| goal.allocations.len() == 2).await;
+    obey(&mut a, &mut to_a, |goal| goal.allocations.len() == 2 && goal.remove.is_empty()).await;
+    let web = world.until(WEB, |web| web["state"] == "running").await;
+    assert!(web["allocations"].to_string().contains("it is rebalanced: a had 4 replicas of it"), "{web:#}");
+}

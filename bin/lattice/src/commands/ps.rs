@@ -157,6 +157,7 @@ mod tests {
             settled: 0,
             rolled_back: None,
             rollout: None,
+            moved_at: None,
         };
         let slot = PendingSlot {
             workload: "web".parse().unwrap(),

@@ -152,6 +152,7 @@ pub(crate) const LATTICE: Table = Table {
                 "a whole number, 0 unless said: on a node that is short of memory, the lowest makes way first",
             ),
         ),
+        ("rebalance", Honoured("`gentle`, or `off`: no replica moves only because they are unevenly spread")),
         (
             "rendezvous",
             Honoured(

@@ -27,7 +27,9 @@ pub use lifecycle::{
     BlueGreen, Canary, Dependency, DependencyCondition, HealthCheck, Mode, Promote, RestartPolicy,
     RestartTiming, Share, UpdateFailure, UpdateOrder, UpdatePolicy, UpdateStrategy,
 };
-pub use placement::{Constraint, InvalidConstraint, NodeAttribute, PlacementSpec, Quantity, Test, Than};
+pub use placement::{
+    Constraint, InvalidConstraint, NodeAttribute, PlacementSpec, Quantity, Rebalancing, Test, Than,
+};
 
 use crate::{
     name::{NetworkName, PoolName, VolumeName, WorkloadName},

@@ -29,6 +29,27 @@ pub struct PlacementSpec {
     /// The taints of nodes that it bears.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tolerations: Vec<Toleration>,
+    /// Whether replicas move only because they are unevenly spread.
+    #[serde(default, skip_serializing_if = "Rebalancing::is_gentle")]
+    pub rebalance: Rebalancing,
+}
+
+/// Whether replicas move only because they are unevenly spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Rebalancing {
+    /// One by one, where the cluster's policy allows it.
+    #[default]
+    Gentle,
+    /// Never.
+    Off,
+}
+
+impl Rebalancing {
+    const fn is_gentle(&self) -> bool {
+        matches!(self, Self::Gentle)
+    }
 }
 
 const fn is_zero(n: &i16) -> bool {

@@ -29,6 +29,7 @@ pub const POLICY: Policy = Policy {
     node_loss_after: Duration::from_secs(10),
     many_nodes: ManyNodes { least: 3, percent: 50 },
     strategy: lattice_planner::Strategy::Spread,
+    rebalance: None,
 };
 
 pub fn workload_of(key: WorkloadKey, spec: Arc<WorkloadSpec>, generation: u64, replicas: u32) -> Workload {
@@ -44,6 +45,7 @@ pub fn workload_of(key: WorkloadKey, spec: Arc<WorkloadSpec>, generation: u64, r
         alike,
         rolled_back,
         rollout: None,
+        moved_at: None,
     }
 }
 

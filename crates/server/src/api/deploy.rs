@@ -328,6 +328,7 @@ impl Making<'_> {
                         settled: 0,
                         rolled_back: None,
                         rollout: None,
+                        moved_at: None,
                     }
                 }
                 Some(old) => {
@@ -397,6 +398,7 @@ impl Making<'_> {
             settled: if new_containers { self.came_up(old) } else { old.settled },
             rolled_back: old.rolled_back.clone().filter(|_| !new_containers),
             rollout: old.rollout.clone(),
+            moved_at: old.moved_at,
         };
         let kind = if workload == *old.value { ChangeKind::Unchanged } else { ChangeKind::Update };
         self.changed(kind, ChangedThing::Workload, name, details);

@@ -339,7 +339,8 @@ impl Service<'_> {
     }
 
     fn placement(&mut self, gpus: Option<&GpuRequest>, placement: &PlacementSpec) {
-        let PlacementSpec { constraints, spread, max_per_node, priority: _, tolerations } = placement;
+        let PlacementSpec { constraints, spread, max_per_node, priority: _, tolerations, rebalance: _ } =
+            placement;
         if constraints.len().max(spread.len()) > 50 {
             self.say("placement", "at most 50 constraints and 50 attributes to spread over");
         }

@@ -157,6 +157,7 @@ mod tests {
             settled: 0,
             rolled_back: None,
             rollout: None,
+            moved_at: None,
         }));
         let ops: Vec<String> =
             changes(&snapshot, Timestamp(86_400_005)).iter().map(|op| format!("{op:?}")).collect();

@@ -53,6 +53,10 @@ pub(crate) async fn run(core: Arc<Core>) {
     let mut in_vain = 0u32;
     let mut renewal = tokio::time::interval(RENEW);
     renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let rebalance = core.config.planning.rebalance;
+    let every = rebalance.map_or(LEAST, |policy| policy.every.as_std().max(LEAST));
+    let mut uneven = tokio::time::interval(every);
+    uneven.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let due = core.live.planner.lock().next.values().min().copied();
         tokio::select! {
@@ -66,6 +70,13 @@ pub(crate) async fn run(core: Arc<Core>) {
                 core.live.want_plan(due);
             }
             _ = renewal.tick() => keep(&core, &mut leader).await,
+            _ = uneven.tick(), if leader.is_some() && rebalance.is_some() => {
+                let snapshot = core.snapshot();
+                let stacks = lattice_planner::rebalance::uneven(&snapshot.cluster, rebalance, clock::now());
+                if !stacks.is_empty() {
+                    core.live.want_plan(stacks);
+                }
+            }
             () = core.live.plan_wanted(), if leader.is_some() && core.live.behind().is_none() => {
                 let Some(current) = leader.as_ref().filter(|leader| leader.holds()) else {
                     leader = None;

@@ -123,6 +123,7 @@ mod tests {
             settled: 0,
             rolled_back: None,
             rollout: None,
+            moved_at: None,
         }));
         let elsewhere: ProjectName = "lab".parse().unwrap();
         snapshot.trees.insert("used".into(), tree(&project, digest, None));
