@@ -7,6 +7,7 @@
 //! | `tokens`, `words` | tokens; every word with a hand-written parser |
 //! | `certificates` | certificates and signing requests |
 //! | `messages` | what agent and server say to each other |
+//! | `measurements` | what a machine says while it is measured |
 //! | `goals` | goals, as a server that means harm would send them |
 //! | `archives` | archives of files that travel with a deployment |
 //! | `documents` | configuration, and what an agent finds at its start |

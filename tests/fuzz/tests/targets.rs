@@ -17,6 +17,7 @@ targets! {
     tokens: Token,
     words: Word,
     certificates: Certificate,
+    measurements: Measurement,
     messages: Messages,
     goals: Goals,
     archives: Archive,
