@@ -23,6 +23,16 @@ pub struct NodeView {
     pub owner: OwnerName,
     /// The pool that it works in, or asks to.
     pub pool: PoolName,
+    /// Whether somebody put it there, so that no rule of a pool moves it.
+    pub pool_fixed: bool,
+    /// Where it belongs while no rule takes it.
+    pub home_pool: PoolName,
+    /// Why it is in its pool, or belongs to another.
+    #[serde(default)]
+    pub pool_why: String,
+    /// Why it is not yet in the pool to which it belongs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_stays: Option<String>,
     /// Whether it belongs to the cluster.
     pub approval: Approval,
     /// Whether it takes new work.
@@ -242,6 +252,10 @@ pub struct NodeLoad {
 pub struct NodeLive {
     /// The presence to show, where memory knows better than the row.
     pub presence: Option<Presence>,
+    /// Why it is in its pool, or belongs to another.
+    pub pool_why: String,
+    /// Why it is not yet there.
+    pub pool_stays: Option<String>,
     /// Sum of what its allocations reserve.
     pub reserved: Reserved,
     /// Of the last heartbeat.
@@ -269,11 +283,15 @@ pub struct NodeLive {
 impl NodeView {
     /// The view of a row.
     pub fn of(node: &Node, live: NodeLive) -> Self {
+        let home_pool = node.home().clone();
         let Node {
             id,
             name,
             owner,
             pool,
+            pool_fixed,
+            home_pool: _,
+            pool_since: _,
             approval,
             eligibility,
             capacity,
@@ -288,6 +306,8 @@ impl NodeView {
         } = node.clone();
         let NodeLive {
             presence: known,
+            pool_why,
+            pool_stays,
             reserved,
             load,
             outlook,
@@ -305,6 +325,10 @@ impl NodeView {
             name,
             owner,
             pool,
+            pool_fixed,
+            home_pool,
+            pool_why,
+            pool_stays,
             approval,
             eligibility,
             presence: known.unwrap_or(presence),
@@ -351,6 +375,9 @@ pub struct NodeChange {
     /// Another pool: what may not run there moves away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<PoolName>,
+    /// Let the rules of pools say where it belongs; not together with `pool`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub auto_pool: bool,
     /// Labels to set; one without a value goes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, Option<String>>,

@@ -97,6 +97,8 @@ routes! {
     POOLS, pools() = "/v1/pools";
     /// `GET`: [`PoolView`](crate::PoolView). `PATCH` [`PoolChange`](crate::PoolChange): [`PoolView`](crate::PoolView). `DELETE`: 204.
     POOL, pool(pool) = "/v1/pools/{pool}";
+    /// `POST` [`PoolChange`](crate::PoolChange): [`PoolPreview`](crate::PoolPreview); nothing is changed.
+    POOL_PREVIEW, pool_preview(pool) = "/v1/pools/{pool}/preview";
     /// `GET`: [`RolloutView`](crate::RolloutView).
     ROLLOUT, rollout(project, stack) = "/v1/projects/{project}/stacks/{stack}/rollout";
     /// `POST` ?[`UndoQuery`](crate::UndoQuery): [`DeployResult`](crate::DeployResult).

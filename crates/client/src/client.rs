@@ -21,9 +21,9 @@ use lattice_api::{
     BackupDump, BackupStatus, DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult,
     DrainNode, DrainResult, EventQuery, EventView, ExecStart, JobRunQuery, JobRunView, JoinTokenCreate,
     JoinTokenView, KeyRotation, List, LogQuery, NodeChange, NodeReason, NodeView, PoolChange, PoolCreate,
-    PoolView, RankedNode, RankingQuery, RolloutQuery, RolloutView, RunRequest, Scale, SecretRollback,
-    SecretVersionView, SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated, TreeView,
-    UndoQuery, VolumeQuery, VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
+    PoolPreview, PoolView, RankedNode, RankingQuery, RolloutQuery, RolloutView, RunRequest, Scale,
+    SecretRollback, SecretVersionView, SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated,
+    TreeView, UndoQuery, VolumeQuery, VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
 };
 use lattice_model::{PoolName, ProjectName, SecretName, StackKey, TokenId, WorkloadKey, spec::TreeDigest};
 use serde::{Serialize, de::DeserializeOwned};
@@ -189,6 +189,20 @@ impl Client {
     /// Changes a pool.
     pub async fn change_pool(&self, pool: &PoolName, request: &PoolChange) -> Result<PoolView, ClientError> {
         self.json(Method::PATCH, &paths::pool(pool), request).await
+    }
+
+    /// One pool, with its members and why each is one.
+    pub async fn pool(&self, pool: &PoolName) -> Result<PoolView, ClientError> {
+        self.get(&paths::pool(pool), NO_QUERY).await
+    }
+
+    /// What a change of a pool would do.
+    pub async fn preview_pool(
+        &self,
+        pool: &PoolName,
+        request: &PoolChange,
+    ) -> Result<PoolPreview, ClientError> {
+        self.json(Method::POST, &paths::pool_preview(pool), request).await
     }
 
     /// Removes a pool that nothing uses.

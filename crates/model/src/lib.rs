@@ -13,6 +13,7 @@ pub mod health;
 pub mod id;
 pub mod machine;
 pub mod name;
+pub mod pool;
 pub mod quota;
 pub mod report;
 pub mod resource;

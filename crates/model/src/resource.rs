@@ -3,7 +3,10 @@
 //! The planner and the controllers read these; the API shows views of them. A state that only
 //! the present knows (heartbeats, load) is not here: it lives in memory and is rebuilt from hello.
 
-pub use crate::taint::{Taint, TaintEffect};
+pub use crate::{
+    pool::Pool,
+    taint::{Taint, TaintEffect},
+};
 
 use crate::{
     goal::DesiredState,
@@ -11,8 +14,8 @@ use crate::{
     id::{AllocationId, NetworkId, NodeId, StackId, VolumeId},
     machine::MachineFacts,
     name::{
-        NetworkName, NodeName, OwnerName, PoolName, ProjectName, StackKey, VolumeKey, VolumeName,
-        WorkloadKey, WorkloadName,
+        NetworkName, NodeName, OwnerName, PoolName, StackKey, VolumeKey, VolumeName, WorkloadKey,
+        WorkloadName,
     },
     report::AllocationStatus,
     spec::{NetworkSpec, VolumeSpec, WorkloadSpec},
@@ -37,6 +40,16 @@ pub struct Node {
     pub owner: OwnerName,
     /// The group that it works in.
     pub pool: PoolName,
+    /// Whether somebody put it there, so that no rule of a pool moves it. Rows of former versions do not say, so it
+    /// stays until somebody frees it.
+    #[serde(default = "yes")]
+    pub pool_fixed: bool,
+    /// Where it belongs while no rule takes it: the pool in which it joined. `None` is the one that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home_pool: Option<PoolName>,
+    /// When a rule moved it last, by the server's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_since: Option<Timestamp>,
     /// Whether it belongs to the cluster.
     pub approval: Approval,
     /// Whether it takes new work.
@@ -66,6 +79,10 @@ pub struct Node {
     pub joined_at: Timestamp,
 }
 
+const fn yes() -> bool {
+    true
+}
+
 impl Node {
     /// An approved node that is connected, has nothing, and of which nothing is known.
     pub fn blank(id: NodeId) -> Self {
@@ -74,6 +91,9 @@ impl Node {
             name: NodeName::of_id(id),
             owner: OwnerName::admin(),
             pool: PoolName::default_pool(),
+            pool_fixed: false,
+            home_pool: None,
+            pool_since: None,
             approval: Approval::Approved,
             eligibility: Eligibility::Eligible,
             capacity: Capacity::default(),
@@ -86,6 +106,11 @@ impl Node {
             standing: Standing::default(),
             joined_at: Timestamp(0),
         }
+    }
+
+    /// Where it belongs while no rule takes it.
+    pub fn home(&self) -> &PoolName {
+        self.home_pool.as_ref().unwrap_or(&self.pool)
     }
 
     /// Whether new work may be placed here.
@@ -460,49 +485,6 @@ pub enum Intent {
     Stop,
     /// Stop, remove the container, and be forgotten once the node has said so.
     Remove,
-}
-
-/// A group of nodes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pool {
-    /// Its name.
-    pub name: PoolName,
-    /// For people.
-    #[serde(default)]
-    pub description: String,
-    /// For people and programs.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// Whether volumes and secrets may go to its nodes, whose owners can read them.
-    pub trusted: bool,
-    /// The projects that may use it; `None` is all.
-    #[serde(default)]
-    pub projects: Option<BTreeSet<ProjectName>>,
-    /// Taints that its nodes have besides their own.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub taints: BTreeSet<Taint>,
-    /// When it was made, by the server's clock.
-    pub created_at: Timestamp,
-}
-
-impl Pool {
-    /// The pool that is always there: trusted, for all projects.
-    pub fn default_pool(now: Timestamp) -> Self {
-        Self {
-            name: PoolName::default_pool(),
-            description: "nodes that were told no other pool".into(),
-            labels: BTreeMap::new(),
-            trusted: true,
-            projects: None,
-            taints: BTreeSet::new(),
-            created_at: now,
-        }
-    }
-
-    /// Whether a project may use it.
-    pub fn takes(&self, project: &ProjectName) -> bool {
-        self.projects.as_ref().is_none_or(|projects| projects.contains(project))
-    }
 }
 
 /// A deployment of a stack, kept to come back to.

@@ -4,7 +4,7 @@
 use imbl::{OrdMap, OrdSet};
 use lattice_model::{
     AllocationId, NodeId, PoolName, StackKey, VolumeKey, WorkloadKey,
-    resource::{Allocation, Node, Pool, Stack, Taint, Volume, Workload, WorkloadRevision},
+    resource::{Allocation, Capacity, Node, Pool, Stack, Taint, Volume, Workload, WorkloadRevision},
     spec::Mode,
 };
 use lattice_scheduler::fleet::Outlook;
@@ -92,6 +92,11 @@ impl Cluster {
     /// The allocations on a node.
     pub fn allocations_on(&self, node: NodeId) -> impl Iterator<Item = &Row<Allocation>> {
         self.by_node.get(&node).into_iter().flatten().filter_map(|id| self.allocations.get(id))
+    }
+
+    /// What is promised of a node: what it lends, by the policy of its pool.
+    pub fn promised(&self, node: &Node) -> Capacity {
+        self.pools.get(&node.pool).map_or(node.capacity, |pool| pool.promised(&node.capacity))
     }
 
     /// The taints of a node, its own and its pool's.

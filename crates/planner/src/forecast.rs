@@ -60,7 +60,7 @@ pub fn drain(
     cluster: &Cluster,
     node: NodeId,
     policy: &Policy,
-    mut now: Timestamp,
+    now: Timestamp,
     random: &mut dyn FnMut() -> u128,
 ) -> Vec<Move> {
     let Some(row) = cluster.nodes.get(&node) else { return Vec::new() };
@@ -74,9 +74,53 @@ pub fn drain(
         .cloned()
         .collect();
     let stacks: BTreeSet<StackKey> = there.iter().map(|row| row.workload.stack_key()).collect();
+    let (after, last) = play(cluster, copy, &stacks, policy, now, random);
+    there.iter().map(|row| fate(&after, &last, row)).collect()
+}
+
+/// What becomes of what is on the nodes that `after` says are in other pools than before; what stays where it is, and
+/// may, is left out.
+pub(crate) fn repooled(
+    cluster: &Cluster,
+    after: Cluster,
+    policy: &Policy,
+    now: Timestamp,
+    random: &mut dyn FnMut() -> u128,
+) -> Vec<Move> {
+    let moved = |row: &Row<Allocation>| {
+        let pool = |cluster: &Cluster| cluster.nodes.get(&row.node).map(|node| node.pool.clone());
+        pool(cluster) != pool(&after)
+    };
+    let there: Vec<Row<Allocation>> = cluster
+        .allocations()
+        .values()
+        .filter(|row| row.intent != Intent::Remove && row.superseded.is_none() && moved(row))
+        .cloned()
+        .collect();
+    let stacks: BTreeSet<StackKey> = there.iter().map(|row| row.workload.stack_key()).collect();
+    // What is only spread better is no part of what the change does.
+    let policy = &Policy { rebalance: None, ..*policy };
+    let (after, last) = play(cluster, after, &stacks, policy, now, random);
+    let stays_as_it_is = |row: &&Row<Allocation>| {
+        let kept = after.allocations().get(&row.id);
+        kept.is_some_and(|kept| kept.intent == row.intent && kept.superseded.is_none())
+            && !last.stays.iter().any(|stay| stay.allocation == row.id)
+    };
+    there.iter().filter(|row| !stays_as_it_is(row)).map(|row| fate(&after, &last, row)).collect()
+}
+
+/// Plans and obeys until nothing changes any more.
+fn play(
+    cluster: &Cluster,
+    mut copy: Cluster,
+    stacks: &BTreeSet<StackKey>,
+    policy: &Policy,
+    mut now: Timestamp,
+    random: &mut dyn FnMut() -> u128,
+) -> (Cluster, PlanReport) {
     let mut last = PlanReport::default();
     for _ in 0..ROUNDS {
-        let (decided, report): (Plan, PlanReport) = plan(&copy, &stacks, policy, now, random);
+        let (decided, report): (Plan, PlanReport) = plan(&copy, stacks, policy, now, random);
         last = report;
         if decided.steps.is_empty() {
             match last.next.values().min() {
@@ -86,9 +130,9 @@ pub fn drain(
             continue;
         }
         copy = invariants::apply(&copy, &decided, u64::MAX);
-        obey(&mut copy, cluster, &stacks);
+        obey(&mut copy, cluster, stacks);
     }
-    there.iter().map(|row| fate(&copy, &last, row)).collect()
+    (copy, last)
 }
 
 /// What is to go is gone, and what is new serves; on nodes that are away too, as that is what one

@@ -47,6 +47,11 @@ pub(crate) fn pool_of(spec: &WorkloadSpec) -> PoolName {
     spec.pool.clone().unwrap_or_else(PoolName::default_pool)
 }
 
+/// Whether a workload may run in a pool, as far as it says itself.
+pub fn may_use(spec: &WorkloadSpec, pool: &PoolName) -> bool {
+    pool_of(spec) == *pool
+}
+
 /// Whether the replicas of a group may be on different nodes.
 pub(crate) fn is_free(group: &[&Workload]) -> bool {
     matches!(group, [alone] if alone.spec.mounts.is_empty() && alone.spec.rendezvous.is_none())

@@ -111,8 +111,9 @@ fn created_where_allowed(plan: &Plan, after: &Cluster, broken: &mut Vec<String>)
         });
         let (more_cpu, more_memory) =
             created.fold((false, false), |(c, m), (cpu, memory)| (c || cpu.0 > 0, m || memory.0 > 0));
-        let over_cpu = more_cpu && cpu > row.capacity.cpu.0.into();
-        let over_memory = more_memory && memory > row.capacity.memory.0;
+        let promised = after.promised(row);
+        let over_cpu = more_cpu && cpu > promised.cpu.0.into();
+        let over_memory = more_memory && memory > promised.memory.0;
         if over_cpu || over_memory {
             broken.push(format!("{} is given more than it has", row.name));
         }

@@ -128,8 +128,8 @@ impl Ledger {
             }
             gpus.push(Gpu { links, names, usable: unit.is_usable(), ..Gpu::of(kind, unit.memory.0) });
         }
-        let capacity =
-            Room { cpu: node.capacity.cpu.0.into(), memory: node.capacity.memory.0, ..Room::UNLIMITED };
+        let promised = cluster.promised(node);
+        let capacity = Room { cpu: promised.cpu.0.into(), memory: promised.memory.0, ..Room::UNLIMITED };
         self.fleet.put_node(Machine {
             gpus,
             taints: cluster.taints_of(node).cloned().collect(),

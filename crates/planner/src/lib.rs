@@ -21,6 +21,7 @@ mod place;
 mod plan;
 mod planning;
 mod policy;
+pub mod pools;
 pub mod presence;
 mod progress;
 pub mod rebalance;
@@ -31,7 +32,7 @@ mod stage;
 
 pub use build::{BuildAsk, place_build};
 pub use cluster::{Cluster, Row};
-pub use home::bound_globals;
+pub use home::{bound_globals, may_use};
 pub use lattice_scheduler::Strategy;
 pub use ledger::Ledger;
 pub use plan::{Pending, Placement, Plan, PlanReport, Stay, Step, plan};

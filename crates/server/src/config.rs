@@ -66,6 +66,8 @@ pub struct ServerConfig {
     pub planning: Policy,
     /// About how often each node is measured; never where it is 0.
     pub measure_every: Duration,
+    /// How long a node's facts have to say otherwise before it leaves a pool whose rule took it in.
+    pub pool_hold: Duration,
     /// Take the store as it is although agents have seen newer goals: after the restore of a
     /// backup. Raises the incarnation, so that agents accept what comes.
     pub accept_older_store: bool,
@@ -170,6 +172,7 @@ struct PlanningSection {
     many_nodes_least: Option<u32>,
     many_nodes_percent: Option<u32>,
     strategy: Option<Strategy>,
+    pool_hold_secs: Option<u64>,
     rebalance: Option<RebalanceWish>,
     rebalance_every_secs: Option<u64>,
     rebalance_moves: Option<u32>,
@@ -264,6 +267,7 @@ impl ServerConfig {
                 rebalance: Some(REBALANCE),
             },
             measure_every: Duration::from_secs(86_400),
+            pool_hold: Duration::from_secs(60),
             accept_older_store: false,
             backup: None,
             source: None,
@@ -323,6 +327,7 @@ impl ServerConfig {
             many_nodes_least,
             many_nodes_percent,
             strategy,
+            pool_hold_secs,
             rebalance,
             rebalance_every_secs,
             rebalance_moves,
@@ -378,6 +383,7 @@ impl ServerConfig {
                 },
             },
             measure_every: secs(ranking.measure_every_secs, usual.measure_every),
+            pool_hold: secs(pool_hold_secs, usual.pool_hold),
             ..Self::new(usual.home)
         };
         config.check()?;
@@ -421,6 +427,9 @@ impl ServerConfig {
                 key: "ranking.measure_every_secs",
                 allowed: "0, which is never, or a minute to 30 days",
             });
+        }
+        if self.pool_hold.0 > 86_400_000 {
+            return Err(ConfigError::OutOfRange { key: "planning.pool_hold_secs", allowed: "0 to 86400" });
         }
         if self.planning.many_nodes.percent > 100 {
             return Err(ConfigError::OutOfRange { key: "planning.many_nodes_percent", allowed: "0 to 100" });

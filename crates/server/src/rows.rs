@@ -283,6 +283,13 @@ pub(crate) struct JoinTokenRow {
     /// Who lends the computers that join with it.
     #[serde(default = "OwnerName::admin")]
     pub(crate) owner: OwnerName,
+    /// Somebody named its pool, so that no rule moves who joins with it.
+    #[serde(default = "yes")]
+    pub(crate) fixes_pool: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// An API token and who made it.

@@ -76,6 +76,7 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("create_pool", Forbidden, Forbidden),
     ("get_pool", In, Nothing),
     ("change_pool", Forbidden, Nothing),
+    ("preview_pool", Forbidden, Nothing),
     ("delete_pool", Forbidden, Nothing),
     ("get_rollout", In, Nothing),
     ("undo_rollout", Forbidden, Nothing),

@@ -2,7 +2,9 @@
 
 use crate::parse;
 use clap::{Args, Subcommand, ValueEnum};
-use lattice_model::{Duration, NodeName, OwnerName, PoolName, ProjectName, resource::Taint};
+use lattice_model::{
+    Bytes, Cpu, Duration, NodeName, OwnerName, PoolName, ProjectName, pool::Rule, resource::Taint,
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
@@ -109,7 +111,8 @@ pub(crate) struct NodeSetArgs {
     /// Names, ids, or first characters of ids.
     #[arg(required = true)]
     pub(crate) nodes: Vec<String>,
-    /// The pool that they belong to from now on; what may not run there moves away.
+    /// The pool that they belong to from now on; what may not run there moves away. `auto` leaves it to the rules of
+    /// pools.
     #[arg(long)]
     pub(crate) pool: Option<PoolName>,
     /// A label to set, KEY=VALUE, or to take away, KEY.
@@ -131,12 +134,67 @@ pub(crate) struct NodeTaintArgs {
 pub(crate) enum PoolCommand {
     /// List pools.
     Ls,
+    /// Show a pool: its rule, its members and why each is one, quotas and what is used.
+    Show(PoolShowArgs),
     /// Make a pool.
     Create(PoolCreateArgs),
     /// Change a pool.
     Set(PoolSetArgs),
+    /// Bound what each project may use in a pool, or a single one.
+    Quota(PoolQuotaArgs),
     /// Remove pools that nothing uses.
     Rm(PoolRmArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolShowArgs {
+    /// Its name.
+    pub(crate) name: PoolName,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PoolQuotaArgs {
+    /// The pool.
+    pub(crate) name: PoolName,
+    /// The project; each that has no quota of its own there, where none is named.
+    #[arg(long)]
+    pub(crate) project: Option<ProjectName>,
+    /// Processors that its replicas may ask for together: 0.5, 8.
+    #[arg(long, value_name = "CPUS")]
+    pub(crate) cpus: Option<Cpu>,
+    /// Memory that its replicas may ask for together: 512m, 16g.
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory: Option<Bytes>,
+    /// GPUs that its replicas may ask for together.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) gpus: Option<u32>,
+    /// Replicas of all its services.
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) allocations: Option<u32>,
+    /// Forget the bounds that there are; others that are given here count.
+    #[arg(long)]
+    pub(crate) none: bool,
+}
+
+/// Which nodes belong to a pool by themselves.
+#[derive(Debug, Args)]
+pub(crate) struct PoolRuleArgs {
+    /// Nodes of which all of this holds belong to it, unless somebody put them elsewhere: constraints with `and` between
+    /// them, as `node.gpu.memory >= 40g and node.region == eu`.
+    #[arg(long)]
+    pub(crate) rule: Option<Rule>,
+    /// Of several rules that hold of a node that of the highest priority counts [default: 0].
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) priority: Option<i16>,
+    /// What nodes state themselves suffices for this rule, although the pool is trusted with volumes and secrets.
+    #[arg(long)]
+    pub(crate) trust_claims: bool,
+    /// Processors that are promised of each node, in per cent of what it lends.
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) promise_cpu: Option<u16>,
+    /// Memory that is promised of each node, in per cent of what it lends.
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) promise_memory: Option<u16>,
 }
 
 #[derive(Debug, Args)]
@@ -158,6 +216,8 @@ pub(crate) struct PoolCreateArgs {
     /// A taint that its nodes have: KEY=VALUE:EFFECT; see `lattice node taint`.
     #[arg(long)]
     pub(crate) taint: Vec<Taint>,
+    #[command(flatten)]
+    pub(crate) rule: PoolRuleArgs,
 }
 
 #[derive(Debug, Args)]
@@ -182,6 +242,14 @@ pub(crate) struct PoolSetArgs {
     /// A taint that its nodes have, KEY=VALUE:EFFECT, or have no more, KEY-; see `lattice node taint`.
     #[arg(long)]
     pub(crate) taint: Vec<parse::TaintChange>,
+    #[command(flatten)]
+    pub(crate) rule: PoolRuleArgs,
+    /// No rule any more: its nodes go where they joined, unless somebody put them here.
+    #[arg(long, conflicts_with_all = ["rule", "priority"])]
+    pub(crate) no_rule: bool,
+    /// Only say which nodes would match, come and go, and what would have to move.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

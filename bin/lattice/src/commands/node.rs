@@ -10,8 +10,8 @@ use crate::{
     terminal::{self, note},
 };
 use lattice_api::{
-    ApproveNode, DeleteNodeQuery, DrainFate, DrainNode, DrainResult, NodeChange, NodeReason, NodeView,
-    OutlookView, VolumeQuery, paths,
+    ApproveNode, DeleteNodeQuery, DrainFate, DrainMove, DrainNode, DrainResult, NodeChange, NodeReason,
+    NodeView, OutlookView, VolumeQuery, paths,
 };
 use lattice_model::{
     StandingState, Timestamp,
@@ -60,7 +60,9 @@ pub(crate) async fn run(ctx: &Context, command: NodeCommand) -> anyhow::Result<E
         }
         NodeCommand::Set(args) => {
             let labels = pool::labels(&args.label);
-            let request = NodeChange { pool: args.pool.clone(), labels, ..NodeChange::default() };
+            let auto_pool = args.pool.as_ref().is_some_and(|pool| pool.as_str() == "auto");
+            let pool = args.pool.clone().filter(|_| !auto_pool);
+            let request = NodeChange { pool, auto_pool, labels, ..NodeChange::default() };
             for node in &args.nodes {
                 let view = client.change_node(node, &request).await?;
                 note(&format!("{} is in pool {}", view.name, view.pool));
@@ -231,17 +233,22 @@ fn moves(ctx: &Context, result: &DrainResult) -> anyhow::Result<String> {
     let would = if result.dry_run { "would be emptied" } else { "is emptied" };
     writeln!(text, "{name} {would}:")?;
     for one in &result.moves {
-        let (style, what) = match (one.fate, &one.to) {
-            (DrainFate::Moves, Some(to)) => (Style::Good, format!("moves to {to}")),
-            (DrainFate::Moves, None) => (Style::Good, "moves".into()),
-            (DrainFate::Goes, _) => (Style::Dim, "goes".into()),
-            (DrainFate::Stays, _) => (Style::Warn, "stays".into()),
-            (DrainFate::Waits, _) => (Style::Bad, "waits".into()),
-        };
-        let what = style.paint(&what, ctx.colour);
-        writeln!(text, "  {}/{}#{} {what}: {}", one.stack, one.workload, one.slot, clean(&one.why))?;
+        writeln!(text, "  {}", fate(ctx, one))?;
     }
     Ok(text)
+}
+
+/// What becomes of a replica.
+pub(crate) fn fate(ctx: &Context, one: &DrainMove) -> String {
+    let (style, what) = match (one.fate, &one.to) {
+        (DrainFate::Moves, Some(to)) => (Style::Good, format!("moves to {to}")),
+        (DrainFate::Moves, None) => (Style::Good, "moves".into()),
+        (DrainFate::Goes, _) => (Style::Dim, "goes".into()),
+        (DrainFate::Stays, _) => (Style::Warn, "stays".into()),
+        (DrainFate::Waits, _) => (Style::Bad, "waits".into()),
+    };
+    let what = style.paint(&what, ctx.colour);
+    format!("{}/{}#{} {what}: {}", one.stack, one.workload, one.slot, clean(&one.why))
 }
 
 async fn remove(ctx: &Context, args: NodeRmArgs) -> anyhow::Result<()> {
@@ -319,7 +326,12 @@ fn describe(ctx: &Context, node: &NodeView) -> String {
     line("name", node.name.to_string());
     line("id", node.id.to_string());
     line("owner", node.owner.to_string());
-    line("pool", node.pool.to_string());
+    let fixed = if node.pool_fixed { ", by hand" } else { "" };
+    line("pool", format!("{}{fixed}", node.pool));
+    if !node.pool_fixed {
+        line("", format!("joined in {}; {}", node.home_pool, node.pool_why));
+    }
+    line("stays", node.pool_stays.clone().unwrap_or_default());
     line("fingerprint", evidence(&node.evidence.key_fingerprint));
     line("address", node.evidence.address.clone());
     line("token", node.evidence.token_id.map(|id| id.to_string()).unwrap_or_default());

@@ -59,6 +59,9 @@ impl Scene {
                 name: format!("node-{n}").parse().unwrap(),
                 owner: "admin".parse().unwrap(),
                 pool: "default".parse().unwrap(),
+                pool_fixed: false,
+                home_pool: None,
+                pool_since: None,
                 approval: Approval::Approved,
                 eligibility: Eligibility::Eligible,
                 capacity: Capacity {

@@ -154,7 +154,7 @@ pub(crate) fn decide(
     making.fits_nodes(key)?;
     making.keep(key, spec, version, by, *now);
     let room = projects::hold(snapshot, &key.project, &making.after)?;
-    making.ops.push(room);
+    making.ops.extend(room);
     if let Some(source) = source {
         if source.len() <= MAX_SOURCE {
             making.ops.push(rows::put(&StackSource { stack: (*key).clone(), source: (*source).to_owned() }));
@@ -603,8 +603,8 @@ fn impossible(snapshot: &Snapshot, key: &StackKey, spec: &StackSpec) -> Vec<Prob
                 .filter(|row| row.approval == Approval::Approved && row.pool == pool)
         };
         let (cpu, memory) = workload.resources.reserved();
-        let most_cpu = nodes().map(|row| row.capacity.cpu).max();
-        let most_memory = nodes().map(|row| row.capacity.memory).max();
+        let most_cpu = nodes().map(|row| snapshot.cluster.promised(row).cpu).max();
+        let most_memory = nodes().map(|row| snapshot.cluster.promised(row).memory).max();
         let mut too_much = |what: &str, asks: String, most: String| {
             problems.push(Problem {
                 hint: Some(format!("ask for less, or add a larger node to the pool {pool}")),

@@ -179,6 +179,8 @@ pub(crate) async fn take_in(
             approval: Approval::Approved,
             name: name.clone().unwrap_or_else(|| row.name.clone()),
             pool: pool.clone().unwrap_or_else(|| row.pool.clone()),
+            pool_fixed: row.pool_fixed || pool.is_some(),
+            home_pool: pool.clone().or_else(|| row.home_pool.clone()),
             ..(*row.value).clone()
         };
         if node == *row.value {
@@ -329,8 +331,13 @@ pub(crate) async fn change(
     State(core): State<Arc<Core>>,
     Extension(who): Extension<Principal>,
     names: Names,
-    Body(NodeChange { pool, labels, taint, untaint }): Body<NodeChange>,
+    Body(NodeChange { pool, auto_pool, labels, taint, untaint }): Body<NodeChange>,
 ) -> Answer {
+    if auto_pool && pool.is_some() {
+        return Err(
+            invalid("it is either in a pool or where rules put it", "leave one of the two out").into()
+        );
+    }
     if let Some(pool) = &pool {
         let snapshot = core.snapshot();
         let row = find(&snapshot, names.text("node"))?;
@@ -346,11 +353,19 @@ pub(crate) async fn change(
         pools::retaint(&mut node.taints, taint.clone(), &untaint)?;
         if let Some(pool) = &pool {
             pools::find(snapshot, pool)?;
-            node.pool = pool.clone();
+            (node.pool, node.pool_fixed) = (pool.clone(), true);
+        }
+        if auto_pool {
+            node.home_pool = Some(row.home().clone());
+            node.pool_fixed = false;
         }
         let mut says = Vec::new();
         if node.pool != row.pool {
             says.push(format!("pool {} -> {}", row.pool, node.pool));
+        }
+        if node.pool_fixed != row.pool_fixed {
+            let who = if node.pool_fixed { "an operator" } else { "the rules of pools" };
+            says.push(format!("{who} says in which pool it is"));
         }
         for (key, value) in &labels {
             if row.labels.get(key) != value.as_ref() {
@@ -423,7 +438,7 @@ pub(crate) async fn drain(
     Ok(Json(DrainResult { node, dry_run, moves }))
 }
 
-fn drain_move(snapshot: &Snapshot, one: Move) -> DrainMove {
+pub(crate) fn drain_move(snapshot: &Snapshot, one: Move) -> DrainMove {
     let Move { allocation: _, workload, slot, fate } = one;
     let name = |id: NodeId| snapshot.cluster.nodes.get(&id).map(|row| row.name.clone());
     let (fate, to, why) = match fate {

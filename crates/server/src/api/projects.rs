@@ -7,6 +7,7 @@
 use super::{
     error::{ApiError, conflict, invalid, not_found, refuse},
     extract::{Body, Names},
+    pools,
     principal::Principal,
 };
 use crate::{
@@ -76,11 +77,12 @@ fn usage_of(cluster: &Cluster, name: &ProjectName) -> Usage {
 }
 
 /// What keeps a change within its project: that it exists, and has room for the cluster as it would be.
-/// The operation belongs into the change's transaction.
-pub(crate) fn hold(snapshot: &Snapshot, name: &ProjectName, after: &Cluster) -> Result<Op, ErrorBody> {
+/// The operations belong into the change's transaction.
+pub(crate) fn hold(snapshot: &Snapshot, name: &ProjectName, after: &Cluster) -> Result<Vec<Op>, ErrorBody> {
     let row = must_exist(snapshot, name)?;
-    if row.quota.is_empty() {
-        return Ok(rows::check::<ProjectRow>(name, Some(row.revision)));
+    let mut ops = pools::hold(snapshot, name, after)?;
+    if row.quota.is_empty() && ops.is_empty() {
+        return Ok(vec![rows::check::<ProjectRow>(name, Some(row.revision))]);
     }
     let over = row.quota.exceeded(&usage_of(&snapshot.cluster, name), &usage_of(after, name));
     if !over.is_empty() {
@@ -93,7 +95,8 @@ pub(crate) fn hold(snapshot: &Snapshot, name: &ProjectName, after: &Cluster) -> 
         return Err(body.with_details(over.into_iter().map(|text| Problem::at("", text)).collect()));
     }
     let next = ProjectRow { turn: row.turn + 1, ..(*row.value).clone() };
-    Ok(rows::update(&next, row.revision))
+    ops.push(rows::update(&next, row.revision));
+    Ok(ops)
 }
 
 fn view(snapshot: &Snapshot, row: &ProjectRow, used: Usage) -> ProjectView {

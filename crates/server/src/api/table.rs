@@ -180,6 +180,7 @@ pub(crate) fn table() -> Vec<Route> {
         change(on(P::PoolChange, guard::cluster), post_.clone(), paths::POOLS, "create_pool", "Makes a pool.", post(pools::create)).takes::<api::PoolCreate>().gives::<api::PoolView>(),
         look(on(P::PoolLook, guard::pool), paths::POOL, "get_pool", "One pool.", get(pools::show)).gives::<api::PoolView>(),
         change(on(P::PoolChange, guard::pool), Method::PATCH, paths::POOL, "change_pool", "Changes a pool.", patch(pools::change)).takes::<api::PoolChange>().gives::<api::PoolView>(),
+        change(on(P::PoolChange, guard::pool), post_.clone(), paths::POOL_PREVIEW, "preview_pool", "What a change of a pool would do.", post(pools::preview)).takes::<api::PoolChange>().gives::<api::PoolPreview>(),
         change(on(P::PoolChange, guard::pool), delete_.clone(), paths::POOL, "delete_pool", "Removes a pool that nothing uses.", delete(pools::remove)),
         look(on(P::StackLook, guard::project), paths::ROLLOUT, "get_rollout", "How the last deployment of a stack fares, and the versions that are kept.", get(rollout::status)).gives::<api::RolloutView>(),
         change(on(P::StackChange, guard::project), post_.clone(), paths::ROLLOUT_UNDO, "undo_rollout", "Deploys a former version of a stack again.", post(rollout::undo)).query::<api::UndoQuery>().gives::<api::DeployResult>(),

@@ -54,7 +54,7 @@ pub(crate) async fn list_join(
 }
 
 fn view_join(row: &JoinTokenRow) -> JoinTokenView {
-    let JoinTokenRow { record, description, owner } = row.clone();
+    let JoinTokenRow { record, description, owner, fixes_pool: _ } = row.clone();
     let TokenRecord { id, hash: _, policy, used, created, created_by, revoked: _ } = record;
     JoinTokenView {
         id,
@@ -117,7 +117,7 @@ pub(crate) async fn make_join(
         Some(Only { server, addresses }) => (Some(server), addresses),
         None => (None, Vec::new()),
     };
-    let now = clock::now();
+    let (now, fixes_pool) = (clock::now(), pool.is_some());
     let (id, expires) = (TokenId::from_random(clock::random_bits()), now + Duration(ttl));
     let secret = TokenSecret::generate().map_err(internal)?;
     let record = TokenRecord {
@@ -134,7 +134,7 @@ pub(crate) async fn make_join(
         created_by: who.name.clone(),
         revoked: None,
     };
-    let row = JoinTokenRow { record, description, owner: owner.unwrap_or_else(|| who.owner()) };
+    let row = JoinTokenRow { record, description, owner: owner.unwrap_or_else(|| who.owner()), fixes_pool };
     let servers = server.map_or_else(
         || core.advertised.iter().take(lattice_identity::token::MAX_SERVERS).cloned().collect(),
         |server| vec![server],

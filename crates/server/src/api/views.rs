@@ -17,6 +17,7 @@ use lattice_model::{
     spec::Promote,
     unit::{Bytes, Cpu},
 };
+use lattice_planner::pools;
 
 /// A node.
 pub(crate) fn node(core: &Core, snapshot: &Snapshot, node: &Node) -> NodeView {
@@ -39,6 +40,8 @@ pub(crate) fn node(core: &Core, snapshot: &Snapshot, node: &Node) -> NodeView {
     let identity = snapshot.identities.get(&node.id);
     let live = NodeLive {
         presence: None,
+        pool_why: pools::belongs(&snapshot.cluster, node).why(),
+        pool_stays: pools::stays(&snapshot.cluster, node),
         reserved,
         load: core.live.loads.lock().get(&node.id).copied(),
         outlook: outlook(snapshot, node),

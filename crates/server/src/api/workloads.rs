@@ -97,7 +97,7 @@ async fn try_change(
         if workload.replicas > row.replicas {
             let mut after = snapshot.cluster.clone();
             after.put_workload(Row { revision: row.revision, value: Arc::new(workload.clone()) });
-            ops.push(projects::hold(snapshot, &key.project, &after)?);
+            ops.extend(projects::hold(snapshot, &key.project, &after)?);
         }
         let who = format!("asked by {}", who.name);
         ops.extend(rows::events([Event::new(action, key.to_string(), says).of(&key).because(Some(who))]));

@@ -2,7 +2,7 @@
 
 use crate::{
     authority, clock,
-    controllers::{availability, images, people, presence, ranking, trees},
+    controllers::{availability, images, people, pools, presence, ranking, trees},
     keys,
     rows::{self, Audit, Event, JobRun},
     state::Core,
@@ -39,6 +39,7 @@ pub(crate) async fn run(core: Arc<Core>) {
     let (mut round, mut failures) = (0u64, 0);
     let mut watcher = availability::Watcher::default();
     let mut ranks = ranking::Watcher::default();
+    let mut keeper = pools::Keeper::default();
     loop {
         tokio::select! {
             () = core.shutdown.cancelled() => return,
@@ -48,6 +49,7 @@ pub(crate) async fn run(core: Arc<Core>) {
                 core.review();
                 failures = (failures + 1) % FAILURES_EVERY;
                 watcher.look(&core).await;
+                keeper.look(&core).await;
                 if failures == 0 {
                     people::failed_logins(&core).await;
                     ranks.look(&core).await;

@@ -7,6 +7,7 @@
 //! - [`availability`]: who stays, learned from who came and went;
 //! - [`ranking`]: how good nodes are, by what was seen and measured;
 //! - [`measuring`]: measures them;
+//! - [`pools`]: nodes go to the pools whose rules hold of them;
 //! - [`servers`]: which other servers of the store live;
 //! - [`people`]: sessions, invitations and logins by code that are over; logins that failed;
 //! - [`housekeeping`]: bounds of what grows, and certificates in time;
@@ -24,6 +25,7 @@ pub(crate) mod leader;
 pub(crate) mod measuring;
 pub(crate) mod people;
 pub(crate) mod planning;
+pub(crate) mod pools;
 pub(crate) mod presence;
 pub(crate) mod ranking;
 pub(crate) mod servers;
