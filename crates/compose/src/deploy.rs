@@ -11,8 +11,8 @@ use crate::{
 use lattice_model::{
     Bytes, Cpu,
     spec::{
-        Constraint, GpuCount, GpuRequest, MAX_REPLICAS, Mode, NodeAttribute, Rendezvous, RestartPolicy,
-        Toleration, UpdateFailure, UpdateOrder, UpdatePolicy, WorkloadSpec,
+        Affinity, Constraint, GpuCount, GpuRequest, MAX_REPLICAS, Mode, NodeAttribute, Preference,
+        Rendezvous, RestartPolicy, Toleration, UpdateFailure, UpdateOrder, UpdatePolicy, WorkloadSpec,
     },
 };
 
@@ -441,6 +441,83 @@ impl Reader<'_> {
                 u16::try_from(port).ok().map(|port| Rendezvous { port })
             }
         }
+    }
+
+    /// What a service prefers, and whom it wants near or apart.
+    pub(crate) fn wishes(&mut self, map: &Mapping, path: &Path<'_>, spec: &mut WorkloadSpec) {
+        if let Some(entry) = Self::said(map, "prefer") {
+            spec.placement.prefers = self.preferences(&entry.value, &path.key("prefer"));
+        }
+        if let Some(entry) = Self::said(map, "near") {
+            spec.placement.near = self.affinities(&entry.value, &path.key("near"));
+        }
+        if let Some(entry) = Self::said(map, "apart") {
+            spec.placement.apart = self.affinities(&entry.value, &path.key("apart"));
+        }
+        if let Some(entry) = Self::said(map, "max_skew") {
+            spec.placement.max_skew = self.integer(&entry.value, &path.key("max_skew"), 1, MAX_REPLICAS);
+        }
+        if let Some(entry) = Self::said(map, "lasts") {
+            spec.placement.lasts = self.duration(&entry.value, &path.key("lasts"));
+        }
+    }
+
+    fn preferences(&mut self, node: &Node, path: &Path<'_>) -> Vec<Preference> {
+        let mut found = Vec::new();
+        for (index, item) in self.list(node, path).unwrap_or_default().iter().enumerate() {
+            let at = path.index(index);
+            let Value::Mapping(map) = &*item.value else {
+                let node = self.parsed(item, &at);
+                found.extend(node.map(|node| Preference { node, weight: Preference::WEIGHT }));
+                continue;
+            };
+            self.check_keys(map, &at, &keys::PREFER);
+            let Some(entry) = map.get("node") else {
+                let hint = "Write `{node: \"node.labels.disk == ssd\", weight: 20}`";
+                self.error(Code::Invalid, item.span, at, "it names no constraint", hint);
+                continue;
+            };
+            let node = self.parsed(&entry.value, &at.key("node"));
+            let weight = match map.get("weight") {
+                None => Some(Preference::WEIGHT),
+                Some(entry) => self.weight(&entry.value, &at.key("weight"), -100),
+            };
+            found.extend(node.zip(weight).map(|(node, weight)| Preference { node, weight }));
+        }
+        found
+    }
+
+    /// A weight from `least` to 100 that is not 0.
+    fn weight(&mut self, node: &Node, path: &Path<'_>, least: i8) -> Option<i8> {
+        let text = self.text(node, path)?;
+        match text.parse::<i8>() {
+            Ok(weight) if weight != 0 && (least..=100).contains(&weight) => Some(weight),
+            _ => self.expected(node, path, "a whole number up to 100 that is not 0", ""),
+        }
+    }
+
+    fn affinities(&mut self, node: &Node, path: &Path<'_>) -> Vec<Affinity> {
+        let mut found = Vec::new();
+        for (index, item) in self.list(node, path).unwrap_or_default().iter().enumerate() {
+            let at = path.index(index);
+            let Value::Mapping(map) = &*item.value else {
+                let to = self.parsed(item, &at);
+                found.extend(to.map(|to| Affinity { to, over: None, weight: None }));
+                continue;
+            };
+            self.check_keys(map, &at, &keys::AFFINITY);
+            let Some(entry) = map.get("service") else {
+                let hint =
+                    "Write `{service: NAME}`, with `over: node.region` or `weight: 20` where that is meant";
+                self.error(Code::Invalid, item.span, at, "it names no service", hint);
+                continue;
+            };
+            let Some(to) = self.parsed(&entry.value, &at.key("service")) else { continue };
+            let over = map.get("over").and_then(|entry| self.parsed(&entry.value, &at.key("over")));
+            let weight = map.get("weight").and_then(|entry| self.weight(&entry.value, &at.key("weight"), 1));
+            found.push(Affinity { to, over, weight: weight.map(i8::unsigned_abs) });
+        }
+        found
     }
 
     /// The taints of nodes that a service bears: `KEY`, `KEY=VALUE`, or mappings of `key` and `value`.

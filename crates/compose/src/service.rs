@@ -141,6 +141,7 @@ impl Reader<'_> {
                                 }
                             };
                         }
+                        self.wishes(entries, &at, &mut spec);
                         if let Some(entry) = entries.get("rendezvous") {
                             spec.rendezvous = self.rendezvous(&entry.value, &at.key("rendezvous"));
                         }

@@ -11,18 +11,26 @@ use lattice_model::{
     Bytes, WorkloadKey,
     machine::{GpuFacts, GpuState, GpuUnit},
     resource::Workload,
-    spec::{Constraint, GpuCount, GpuRequest, NodeAttribute, RestartPolicy, WorkloadSpec},
+    spec::{
+        Affinity, Constraint, GpuCount, GpuRequest, Neighbour, NodeAttribute, RestartPolicy, WorkloadSpec,
+    },
     taint::borne_by_both,
 };
 use lattice_scheduler::{
     Rule,
-    fleet::{Crowd, GpuNeed, Lasts, Need, Outlook, Over, Room, Spread, Tags},
+    fleet::{Crowd, GpuNeed, Lasts, Near, Need, Outlook, Over, Pull, Room, Spread, Tags},
     is_such,
 };
 use std::{collections::BTreeMap, iter::repeat_n, sync::Arc};
 
 /// How much a replica that is under the same value of the first attribute counts; under the next one a tenth.
 const SPREAD: i32 = 100_000;
+/// How long a service should find its node there, in minutes.
+const SERVICE: u64 = 480;
+/// How long a job that does not say how long it takes should, in minutes.
+const JOB: u64 = 120;
+/// How much each point of what people wish counts.
+const WISH: i32 = 10;
 /// How much a replica on the same node counts.
 const CROWD: i32 = 1_000;
 /// How much it counts that a node stays.
@@ -92,6 +100,53 @@ pub(crate) fn tag_of(key: &WorkloadKey) -> String {
     key.to_string()
 }
 
+/// All that its allocations are known by: by name, and by labels within the project.
+pub(crate) fn tags_of(key: &WorkloadKey, spec: &WorkloadSpec) -> Tags {
+    let labels = spec.labels.iter().map(|(name, value)| label_tag(key, name, value).into());
+    labels.chain([tag_of(key).into()]).collect()
+}
+
+fn label_tag(key: &WorkloadKey, name: &str, value: &str) -> String {
+    format!("{}#{name}={value}", key.project)
+}
+
+/// Whom a workload wants near, and whom not.
+pub(crate) fn neighbours(key: &WorkloadKey, spec: &WorkloadSpec) -> Vec<Near> {
+    let near = |one: &Affinity, pull: Pull, sign: i32| {
+        let tag = match &one.to {
+            Neighbour::Service(service) => tag_of(&key.stack_key().workload(service.clone())),
+            Neighbour::Of(stack, service) => {
+                let key = WorkloadKey {
+                    project: key.project.clone(),
+                    stack: stack.clone(),
+                    workload: service.clone(),
+                };
+                tag_of(&key)
+            }
+            Neighbour::Label(name, value) => label_tag(key, name, value),
+        };
+        let pull = one.weight.map_or(pull, |weight| Pull::Prefers(sign * WISH * i32::from(weight)));
+        Near { tag, over: one.over.clone().map(Over::Attribute), pull }
+    };
+    let wanted = spec.placement.near.iter().map(|one| near(one, Pull::Must, 1));
+    wanted.chain(spec.placement.apart.iter().map(|one| near(one, Pull::MustNot, -1))).collect()
+}
+
+fn preferences(spec: &WorkloadSpec) -> Vec<(Constraint, i32)> {
+    let of = spec.placement.prefers.iter();
+    of.map(|one| (one.node.clone(), WISH * i32::from(one.weight))).collect()
+}
+
+/// For how long a node should stay: as long as what ends takes, else a good while.
+fn lasts(spec: &WorkloadSpec) -> Lasts {
+    let minutes = match spec.placement.lasts {
+        Some(span) => span.0.div_ceil(60_000),
+        None if spec.restart == RestartPolicy::Always => SERVICE,
+        None => JOB,
+    };
+    Lasts { time: Outlook::time_for(minutes), weight: STAYS }
+}
+
 fn room_of(spec: &WorkloadSpec, replicas: u32) -> Room {
     let (cpu, memory) = spec.resources.reserved();
     let times = u64::from(replicas);
@@ -112,33 +167,30 @@ pub(crate) fn ask_of(workload: &Workload, kinds: &Kinds) -> Ask {
     let spread = |(at, over): (usize, &NodeAttribute)| Spread {
         tag: tag.clone(),
         over: Over::Attribute(over.clone()),
-        max_skew: None,
+        max_skew: placement.max_skew,
         weight: SPREAD / 10i32.pow(at.min(5) as u32),
     };
-    let job = spec.restart != RestartPolicy::Always;
     let need = Need {
         room: room_of(spec, 1),
         gpus: spec.gpus.as_ref().map(|request| gpus_of(request, &placement.constraints, kinds)),
         ports: claims(spec).collect(),
         rules: rules_of(spec),
+        prefers: preferences(spec),
         tolerates: placement.tolerations.clone(),
+        near: neighbours(&workload.key, spec),
         spread: placement.spread.iter().enumerate().filter(|_| several).map(spread).collect(),
         crowd: several.then(|| Crowd { tag: tag.clone(), most: placement.max_per_node, weight: CROWD }),
-        lasts: Some(Lasts {
-            time: if job { Outlook::time_for(120) } else { Outlook::time_for(480) },
-            weight: STAYS,
-        }),
+        lasts: Some(lasts(spec)),
         merit: MERIT,
         priority: placement.priority,
-        ..Need::default()
     };
-    Ask { need: Arc::new(need), tags: [tag.into()].into(), gpus: None }
+    Ask { need: Arc::new(need), tags: tags_of(&workload.key, spec), gpus: None }
 }
 
 /// What workloads that must share a node ask for together, with so many replicas of each.
 pub(crate) fn group_ask(wanted: &[&Workload], replicas: &dyn Fn(&Workload) -> u32, kinds: &Kinds) -> Ask {
     let mut need = Need {
-        lasts: Some(Lasts { time: Outlook::time_for(480), weight: STAYS }),
+        lasts: Some(Lasts { time: Outlook::time_for(SERVICE), weight: STAYS }),
         merit: MERIT,
         ..Need::default()
     };
@@ -158,6 +210,10 @@ pub(crate) fn group_ask(wanted: &[&Workload], replicas: &dyn Fn(&Workload) -> u3
             }
         }
         need.priority = need.priority.max(placement.priority);
+        need.prefers.extend(preferences(spec));
+        // Those within the group are near each other anyway, or cannot be told apart.
+        let others = |near: &Near| !wanted.iter().any(|one| tag_of(&one.key) == near.tag);
+        need.near.extend(neighbours(&workload.key, spec).into_iter().filter(others));
         constraints.extend(placement.constraints.iter().cloned());
         requests.extend(spec.gpus.iter().flat_map(|one| repeat_n(one.clone(), replicas as usize)));
     }

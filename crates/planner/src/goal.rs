@@ -60,12 +60,12 @@ fn goal_volume(volume: &Volume) -> GoalVolume {
 /// What to run, with what is this replica's own: its GPUs, and how it finds the others. What people set themselves
 /// stays.
 fn spec_of(row: &Allocation) -> Arc<WorkloadSpec> {
-    if row.gpus.is_empty() && row.spec.rendezvous.is_none() && row.spec.placement.tolerations.is_empty() {
+    let placement = row.spec.placement.for_agents();
+    if row.gpus.is_empty() && row.spec.rendezvous.is_none() && row.spec.placement == placement {
         return Arc::clone(&row.spec);
     }
     let mut spec = (*row.spec).clone();
-    // The planner's alone: agents of earlier versions refuse words that they do not know.
-    spec.placement.tolerations.clear();
+    spec.placement = placement;
     let count = u32::try_from(row.gpus.len()).unwrap_or(u32::MAX);
     if let Some(request) = &mut spec.gpus {
         request.count = GpuCount::Exactly(count);

@@ -5,7 +5,7 @@
 //! share what did not change, so the difference is found in the time of what changed.
 
 use crate::{
-    ask::{Ask, Kinds, ask_of, group_ask, tag_of},
+    ask::{Ask, Kinds, ask_of, group_ask, neighbours, tags_of},
     cluster::{Cluster, Row},
     planning::claims,
     slots::has_ended,
@@ -17,7 +17,7 @@ use lattice_model::{
 };
 use lattice_scheduler::{
     Refusal, Strategy, assign,
-    fleet::{Account, Fleet, Found, Gpu, GpuNeed, Machine, Need, Room, Tags},
+    fleet::{Account, Eviction, Fleet, Found, Gpu, GpuNeed, Machine, Near, Need, Pull, Room, Tags},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -151,14 +151,21 @@ impl Ledger {
             }
             false => Vec::new(),
         };
-        let mut need = Need { priority: row.spec.placement.priority, ..Need::default() };
+        // Data stays where it is, and so does what shares a node with others: nobody is above them.
+        let alone =
+            row.spec.mounts.is_empty() && self.seen.workloads_of(&row.workload.stack_key()).nth(1).is_none();
+        let priority = if alone { row.spec.placement.priority } else { i16::MAX };
+        let mut need = Need { priority, ..Need::default() };
         let mut tags = Tags::new();
         if holds_room(row) {
             let (cpu, memory) = row.spec.resources.reserved();
             need.room = Room { cpu: cpu.0.into(), memory: memory.0, slots: 1, ..Room::default() };
         }
         if row.intent != Intent::Remove && row.superseded.is_none() {
-            tags.insert(tag_of(&row.workload).into());
+            tags = tags_of(&row.workload, &row.spec);
+            // Who wants somebody far is asked when that one comes later.
+            let apart = |near: &Near| near.pull == Pull::MustNot;
+            need.near = neighbours(&row.workload, &row.spec).into_iter().filter(apart).collect();
         }
         if !yielding.contains(&row.id) {
             need.ports = claims(&row.spec).collect();
@@ -226,6 +233,11 @@ impl Ledger {
                 .map(|unit| unit.id.to_owned())
                 .collect())
         })
+    }
+
+    /// Who would have to make way for an ask: where, and whom.
+    pub(crate) fn make_way(&mut self, ask: &Ask) -> Option<Eviction> {
+        self.fleet.make_way(&ask.need, &ask.tags)
     }
 
     fn without<T>(&mut self, leaves: Option<AllocationId>, then: impl FnOnce(&mut Self) -> T) -> T {

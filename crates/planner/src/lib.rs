@@ -33,7 +33,10 @@ mod stage;
 pub use build::{BuildAsk, place_build};
 pub use cluster::{Cluster, Row};
 pub use home::{bound_globals, may_use};
-pub use lattice_scheduler::Strategy;
+pub use lattice_scheduler::{
+    Strategy,
+    fleet::{Account, Outlook, Parts, Ranked},
+};
 pub use ledger::Ledger;
 pub use plan::{Pending, Placement, Plan, PlanReport, Stay, Step, plan};
 pub use policy::{ManyNodes, Policy, Rebalance};

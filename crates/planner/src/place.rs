@@ -1,8 +1,10 @@
 //! Fills slots: picks a node, sends the old one away as its order says, and creates the new one.
 
 use crate::{
-    cluster::Row,
-    home::{Home, is_connected, must_leave, no_fit, no_node, pool_of},
+    ask::Ask,
+    cluster::{Cluster, Row},
+    group::groups,
+    home::{Home, is_connected, is_free, must_leave, no_fit, no_node, pool_of},
     plan::{Placement, Step},
     planning::Planning,
     slots::{is_current, moves_start_first, world_of},
@@ -49,19 +51,19 @@ pub(crate) fn place(planning: &mut Planning<'_>, workload: &Workload, vacancies:
     let mut refused: BTreeMap<(String, &'static str), Vec<u32>> = BTreeMap::new();
     for vacancy in vacancies {
         let found = match home {
-            Home::Pinned(node, why) => {
-                admit(planning, workload, *node, &vacancy).map(|()| (*node, why.clone())).map_err(|reason| {
+            Home::Pinned(node, why) => admit(planning, workload, *node, &vacancy)
+                .map(|()| Site::at(*node, why.clone()))
+                .map_err(|reason| {
                     let why = format!("{why}, but that node cannot hold it: {reason}");
                     (why, "free the node, wait for it to come back, or ask for less")
-                })
-            }
+                }),
             Home::Each => each(planning, workload, &vacancy),
             Home::Free => anywhere(planning, workload, &vacancy),
             Home::Away { why, hint } | Home::Blocked { why, hint } => Err((why.clone(), *hint)),
         };
         match (found, &vacancy.old, &vacancy.moves) {
-            (Ok((node, why)), ..) => {
-                if let Some(wait) = fill(planning, workload, &vacancy, node, &why) {
+            (Ok(site), ..) => {
+                if let Some(wait) = fill(planning, workload, &vacancy, &site) {
                     let hint = "the order of its updates is stop-first; start-first has no gap";
                     refused.entry((wait, hint)).or_default().push(vacancy.slot);
                 }
@@ -81,7 +83,21 @@ pub(crate) fn place(planning: &mut Planning<'_>, workload: &Workload, vacancies:
     }
 }
 
-type Found = Result<(NodeId, String), (String, &'static str)>;
+/// Where a replica goes.
+struct Site {
+    node: NodeId,
+    why: String,
+    /// The one that was sent away for it and has to be gone before.
+    evicts: Option<AllocationId>,
+}
+
+impl Site {
+    fn at(node: NodeId, why: impl Into<String>) -> Self {
+        Self { node, why: why.into(), evicts: None }
+    }
+}
+
+type Found = Result<Site, (String, &'static str)>;
 
 /// The one of the slot that has gone, or stopped, by the time the new one starts.
 fn makes_room(vacancy: &Vacancy) -> Option<AllocationId> {
@@ -94,7 +110,7 @@ fn each(planning: &Planning<'_>, workload: &Workload, vacancy: &Vacancy) -> Foun
     let node = vacancy.node.or(vacancy.old.as_ref().map(|old| old.node));
     let Some(node) = node else { return Err(("no node takes it".into(), no_node())) };
     match admit(planning, workload, node, vacancy) {
-        Ok(()) => Ok((node, "it runs once on each node that takes it".into())),
+        Ok(()) => Ok(Site::at(node, "it runs once on each node that takes it")),
         Err(reason) => Err((
             format!("{} cannot hold it: {reason}", planning.name(node)),
             "free the node, or ask for less",
@@ -103,14 +119,14 @@ fn each(planning: &Planning<'_>, workload: &Workload, vacancy: &Vacancy) -> Foun
 }
 
 /// Where it is, if that is possible; else on the best node.
-fn anywhere(planning: &Planning<'_>, workload: &Workload, vacancy: &Vacancy) -> Found {
+fn anywhere(planning: &mut Planning<'_>, workload: &Workload, vacancy: &Vacancy) -> Found {
     if let Some(old) = &vacancy.old
         && vacancy.moves.is_none()
         && vacancy.how != How::Lost
         && must_leave(planning, workload, old.node).is_none()
         && admit(planning, workload, old.node, vacancy).is_ok()
     {
-        return Ok((old.node, "where its predecessor is".into()));
+        return Ok(Site::at(old.node, "where its predecessor is"));
     }
     let ask = planning.ledger().ask(workload);
     // Whoever gave it up gets it back by itself, when it has room and in its own time.
@@ -120,9 +136,47 @@ fn anywhere(planning: &Planning<'_>, workload: &Workload, vacancy: &Vacancy) -> 
         _ => Ok(()),
     };
     match planning.find(&ask, makes_room(vacancy), &accepts) {
-        Ok(found) => Ok((found.placed.node, found.account.to_string())),
-        Err(account) => Err(no_fit(&pool_of(&workload.spec), &account)),
+        Ok(found) => Ok(Site::at(found.placed.node, found.account.to_string())),
+        Err(account) => make_way(planning, &ask).ok_or_else(|| no_fit(&pool_of(&workload.spec), &account)),
     }
+}
+
+/// Sends those of lower priority away where that gives room, as few as will do, and takes their place. One alone is
+/// waited for by the newcomer, as it may have its GPU or its port.
+fn make_way(planning: &mut Planning<'_>, ask: &Ask) -> Option<Site> {
+    let eviction = planning.ledger().make_way(ask)?;
+    let rows: Vec<Row<Allocation>> =
+        eviction.victims.iter().filter_map(|id| planning.cluster.allocations().get(id).cloned()).collect();
+    if rows.is_empty() || !rows.iter().all(|row| may_be_sent_away(&planning.cluster, row)) {
+        return None;
+    }
+    let before = planning.cluster.clone();
+    for row in &rows {
+        let mut gone = (*row.value).clone();
+        gone.intent = Intent::Remove;
+        planning.cluster.put_allocation(Row { revision: row.revision, value: Arc::new(gone) });
+    }
+    let evicts = if let [one] = rows.as_slice() { Some(one.id) } else { None };
+    let fits = planning.admit(ask, evicts, eviction.node).is_ok();
+    planning.cluster = before;
+    if !fits {
+        return None;
+    }
+    for row in &rows {
+        let why = "it makes way for work of higher priority".to_owned();
+        planning.update_because(row, Some(why), |a| a.intent = Intent::Remove);
+    }
+    let names: Vec<String> = rows.iter().map(|row| format!("{}.{}", row.workload, row.slot)).collect();
+    let why = format!("{} of lower priority made way for it", names.join(", "));
+    Some(Site { node: eviction.node, why, evicts })
+}
+
+/// Data stays where it is, and so does what shares a node with others.
+fn may_be_sent_away(cluster: &Cluster, row: &Allocation) -> bool {
+    let stack = row.workload.stack_key();
+    let all = groups(cluster.workloads_of(&stack).map(|row| &*row.value));
+    let alone = |group: &Vec<&Workload>| is_free(group) && group.iter().any(|one| one.key == row.workload);
+    row.spec.mounts.is_empty() && all.iter().any(alone)
 }
 
 /// Whether one more replica fits on a node, beside what is there and without what makes room.
@@ -140,15 +194,9 @@ fn admit(
 }
 
 /// Creates the new one; or says for whom it waits.
-fn fill(
-    planning: &mut Planning<'_>,
-    workload: &Workload,
-    vacancy: &Vacancy,
-    node: NodeId,
-    why: &str,
-) -> Option<String> {
+fn fill(planning: &mut Planning<'_>, workload: &Workload, vacancy: &Vacancy, site: &Site) -> Option<String> {
     let Vacancy { slot, old, how, moves, node: _, leaving } = vacancy;
-    let mut why = why.to_owned();
+    let Site { node, mut why, evicts } = Site { why: site.why.clone(), ..*site };
     if let Some(old) = old {
         let elsewhere = old.node != node;
         let cause = match (how, moves) {
@@ -186,7 +234,7 @@ fn fill(
     {
         return Some(format!("it waits until its predecessor on {} has stopped", planning.name(other.node)));
     }
-    create(planning, workload, *slot, node, &why, old.as_ref());
+    create(planning, workload, *slot, &Site { node, why, evicts }, old.as_ref());
     None
 }
 
@@ -194,10 +242,11 @@ fn create(
     planning: &mut Planning<'_>,
     workload: &Workload,
     slot: u32,
-    node: NodeId,
-    why: &str,
+    site: &Site,
     old: Option<&Row<Allocation>>,
 ) {
+    let Site { node, why, evicts } = site;
+    let node = *node;
     claim_volumes(planning, workload, node);
     if let Some(row) = planning.base.workloads().get(&workload.key) {
         let relied = (workload.key.clone(), row.revision);
@@ -213,7 +262,7 @@ fn create(
         .filter(|old| going(old))
         .map(|old| old.id);
     let leaving = planning.cluster.allocations_of(&workload.key).find(|row| going(row));
-    let replaces = replaced.or(leaving.map(|row| row.id));
+    let replaces = evicts.or(replaced).or(leaving.map(|row| row.id));
     let gpus = own_gpus(planning, workload, node, replaces);
     let allocation = Allocation {
         id: AllocationId::from_random((planning.random)()),
@@ -234,14 +283,9 @@ fn create(
         superseded: None,
         serving_since: None,
         placed_at: planning.now,
-        explanation: why.to_owned(),
+        explanation: why.clone(),
     };
-    planning.report.placed.push(Placement {
-        workload: workload.key.clone(),
-        slot,
-        node,
-        why: why.to_owned(),
-    });
+    planning.report.placed.push(Placement { workload: workload.key.clone(), slot, node, why: why.clone() });
     planning.cluster.put_allocation(Row { revision: 0, value: Arc::new(allocation.clone()) });
     planning.plan.steps.push(Step::Create(Box::new(allocation)));
 }

@@ -165,6 +165,31 @@ pub(crate) const LATTICE: Table = Table {
                 "whether its containers are replaced, as at an update, when a secret that it mounts gets another value",
             ),
         ),
+        (
+            "prefer",
+            Honoured(
+                "constraints that make a node better where they hold: `node.labels.disk == ssd`, or `{node, weight}`",
+            ),
+        ),
+        (
+            "near",
+            Honoured(
+                "other work of the project that has to be, or with a weight is better, on the same node: a service, `STACK/SERVICE`, `LABEL=VALUE`, or `{service, over, weight}`",
+            ),
+        ),
+        ("apart", Honoured("the same for what may not be there, or with a weight had better not be")),
+        (
+            "max_skew",
+            Honoured(
+                "by how many replicas one value of a `deploy.placement.preferences` may be ahead of another; more wait",
+            ),
+        ),
+        (
+            "lasts",
+            Honoured(
+                "how long it takes, of what ends: it is put where the node will probably stay so long ([availability](availability.md))",
+            ),
+        ),
         ("tolerations", Honoured("the taints of nodes that it bears: `KEY`, `KEY=VALUE`, or `{key, value}`")),
         (
             "update",
@@ -175,6 +200,21 @@ pub(crate) const LATTICE: Table = Table {
     ],
 };
 
+pub(crate) const PREFER: Table = Table {
+    at: "services.*.x-lattice.prefer[]",
+    keys: &[
+        ("node", Honoured("a constraint on nodes")),
+        ("weight", Honoured("how much better, 1 to 100, 10 unless said; below 0, how much worse")),
+    ],
+};
+pub(crate) const AFFINITY: Table = Table {
+    at: "services.*.x-lattice.near[]",
+    keys: &[
+        ("service", Honoured("a service of the stack, `STACK/SERVICE`, or `LABEL=VALUE`")),
+        ("over", Honoured("where an attribute has the same value (`node.region`), instead of on the node")),
+        ("weight", Honoured("how much better, 1 to 100; required where it is left out")),
+    ],
+};
 pub(crate) const TOLERATION: Table = Table {
     at: "services.*.x-lattice.tolerations[]",
     keys: &[
@@ -279,6 +319,8 @@ pub(crate) static TABLES: &[Table] = &[
     MOUNT_IMAGE,
     LATTICE,
     LATTICE_UPDATE,
+    PREFER,
+    AFFINITY,
     TOLERATION,
     VOLUME,
     NETWORK,

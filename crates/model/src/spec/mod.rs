@@ -28,7 +28,8 @@ pub use lifecycle::{
     RestartTiming, Share, UpdateFailure, UpdateOrder, UpdatePolicy, UpdateStrategy,
 };
 pub use placement::{
-    Constraint, InvalidConstraint, NodeAttribute, PlacementSpec, Quantity, Rebalancing, Test, Than,
+    Affinity, Constraint, InvalidConstraint, InvalidNeighbour, MAX_WISHES, Neighbour, NodeAttribute,
+    PlacementSpec, Preference, Quantity, Rebalancing, Test, Than,
 };
 
 use crate::{

@@ -1,7 +1,9 @@
 //! Which nodes a workload may run on, and how its replicas spread over them.
 
 use crate::{
+    name::{StackName, WorkloadName},
     taint::Toleration,
+    time::Duration,
     unit::{Bytes, Cpu},
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +34,21 @@ pub struct PlacementSpec {
     /// Whether replicas move only because they are unevenly spread.
     #[serde(default, skip_serializing_if = "Rebalancing::is_gentle")]
     pub rebalance: Rebalancing,
+    /// What makes a node better.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefers: Vec<Preference>,
+    /// Whom it wants near.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub near: Vec<Affinity>,
+    /// Whom it does not want near.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apart: Vec<Affinity>,
+    /// By how many replicas one value of what it is spread over may be ahead of another; absent is any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_skew: Option<u32>,
+    /// How long it takes, of what ends: it is put where it will probably come to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<Duration>,
 }
 
 /// Whether replicas move only because they are unevenly spread.
@@ -52,11 +69,106 @@ impl Rebalancing {
     }
 }
 
+/// The most preferences, and the most neighbours wanted near or apart, of a workload.
+pub const MAX_WISHES: usize = 50;
+
+/// A constraint that makes a node better where it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Preference {
+    /// What is to hold.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub node: Constraint,
+    /// How much better, 1 to 100; below 0, how much worse.
+    pub weight: i8,
+}
+
+impl Preference {
+    /// The weight where nothing is said.
+    pub const WEIGHT: i8 = 10;
+}
+
+/// Other work of the project that is near or is not: on the same node, or where an attribute has the same value.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Affinity {
+    /// Whose.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub to: Neighbour,
+    /// What has the same value for all that are near each other; absent is the node itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    pub over: Option<NodeAttribute>,
+    /// How much better that is, 1 to 100; absent is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u8>,
+}
+
+/// By what others are known.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Neighbour {
+    /// A service of the same stack: `db`.
+    Service(WorkloadName),
+    /// A service of another stack of the project: `shop/db`.
+    Of(StackName, WorkloadName),
+    /// All that have a label: `tier=front`.
+    Label(String, String),
+}
+
+impl FromStr for Neighbour {
+    type Err = InvalidNeighbour;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNeighbour> {
+        let wrong = || InvalidNeighbour(text.chars().take(200).collect());
+        let text = text.trim();
+        if let Some((key, value)) = text.split_once('=') {
+            let plain = !key.is_empty() && text.len() <= MOST && !text.chars().any(char::is_control);
+            return plain.then(|| Self::Label(key.to_owned(), value.to_owned())).ok_or_else(wrong);
+        }
+        match text.split_once('/') {
+            Some((stack, service)) => {
+                let (stack, service) = (stack.parse(), service.parse());
+                stack.ok().zip(service.ok()).map(|(stack, service)| Self::Of(stack, service))
+            }
+            None => text.parse().ok().map(Self::Service),
+        }
+        .ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for Neighbour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(service) => service.fmt(f),
+            Self::Of(stack, service) => write!(f, "{stack}/{service}"),
+            Self::Label(key, value) => write!(f, "{key}={value}"),
+        }
+    }
+}
+
+/// Why a text names no neighbour.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} names no other work; write a service of the stack, STACK/SERVICE for one of another, or KEY=VALUE for all that have a label"
+)]
+pub struct InvalidNeighbour(String);
+
 const fn is_zero(n: &i16) -> bool {
     *n == 0
 }
 
 impl PlacementSpec {
+    /// What agents are told of it: the rest is the planner's alone, and agents of earlier versions refuse words that they
+    /// do not know.
+    #[must_use]
+    pub fn for_agents(&self) -> Self {
+        let Self { constraints, spread, max_per_node, priority, .. } = self.clone();
+        Self { constraints, spread, max_per_node, priority, ..Self::default() }
+    }
+
     /// Whether it says nothing.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
@@ -385,11 +497,11 @@ impl fmt::Display for Constraint {
 }
 
 macro_rules! as_text {
-    ($($name:ident),+) => {$(
+    ($($name:ident: $error:ident),+) => {$(
         impl TryFrom<String> for $name {
-            type Error = InvalidConstraint;
+            type Error = $error;
 
-            fn try_from(text: String) -> Result<Self, InvalidConstraint> {
+            fn try_from(text: String) -> Result<Self, $error> {
                 text.parse()
             }
         }
@@ -402,7 +514,7 @@ macro_rules! as_text {
     )+};
 }
 
-as_text!(Constraint, NodeAttribute);
+as_text!(Constraint: InvalidConstraint, NodeAttribute: InvalidConstraint, Neighbour: InvalidNeighbour);
 
 #[cfg(test)]
 mod tests {
@@ -452,6 +564,16 @@ mod tests {
             "node.memory == lots",
         ] {
             assert!(text.parse::<Constraint>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn neighbours_come_back_as_they_were() {
+        for text in ["db", "shop/db", "tier=front", "tier=", "a/b=c"] {
+            assert_eq!(text.parse::<Neighbour>().unwrap().to_string(), text);
+        }
+        for text in ["", "/", "a/b/c", "a b", "=x", "shop/"] {
+            assert!(text.parse::<Neighbour>().is_err(), "{text}");
         }
     }
 

@@ -170,8 +170,9 @@ impl Scene {
             *random += 1;
             *random
         };
-        let (plan, report) =
-            plan(&self.cluster, &BTreeSet::from([shop()]), &self.policy, self.now, &mut draw);
+        let stacks: BTreeSet<StackKey> =
+            self.cluster.workloads().keys().map(WorkloadKey::stack_key).chain([shop()]).collect();
+        let (plan, report) = plan(&self.cluster, &stacks, &self.policy, self.now, &mut draw);
         let broken = invariants::broken(&self.cluster, &plan);
         assert!(broken.is_empty(), "{broken:#?}\n{plan:#?}");
         self.revision += 1;

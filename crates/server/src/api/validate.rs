@@ -339,8 +339,31 @@ impl Service<'_> {
     }
 
     fn placement(&mut self, gpus: Option<&GpuRequest>, placement: &PlacementSpec) {
-        let PlacementSpec { constraints, spread, max_per_node, priority: _, tolerations, rebalance: _ } =
-            placement;
+        let PlacementSpec {
+            constraints,
+            spread,
+            max_per_node,
+            priority: _,
+            tolerations,
+            rebalance: _,
+            prefers,
+            near,
+            apart,
+            max_skew,
+            lasts: _,
+        } = placement;
+        if prefers.len().max(near.len() + apart.len()) > MAX_WISHES {
+            self.say("placement", "at most 50 preferences, and 50 others that are wanted near or apart");
+        }
+        let weights = near.iter().chain(apart).filter_map(|one| one.weight);
+        if prefers.iter().any(|one| one.weight == 0 || !(-100..=100).contains(&one.weight))
+            || weights.into_iter().any(|weight| !(1..=100).contains(&weight))
+        {
+            self.say("placement", "weights are 1 to 100, those of preferences also -100 to -1");
+        }
+        if *max_skew == Some(0) || (max_skew.is_some() && spread.is_empty()) {
+            self.say("placement.max_skew", "at least 1, with an attribute to spread over");
+        }
         if constraints.len().max(spread.len()) > 50 {
             self.say("placement", "at most 50 constraints and 50 attributes to spread over");
         }
