@@ -99,6 +99,8 @@ routes! {
     POOL, pool(pool) = "/v1/pools/{pool}";
     /// `POST` [`PoolChange`](crate::PoolChange): [`PoolPreview`](crate::PoolPreview); nothing is changed.
     POOL_PREVIEW, pool_preview(pool) = "/v1/pools/{pool}/preview";
+    /// `GET`: [`ExplainView`](crate::ExplainView).
+    EXPLAIN, explain(project, stack, workload) = "/v1/projects/{project}/stacks/{stack}/workloads/{workload}/explain";
     /// `GET`: [`RolloutView`](crate::RolloutView).
     ROLLOUT, rollout(project, stack) = "/v1/projects/{project}/stacks/{stack}/rollout";
     /// `POST` ?[`UndoQuery`](crate::UndoQuery): [`DeployResult`](crate::DeployResult).

@@ -19,11 +19,7 @@ use hyper_util::rt::TokioIo;
 use lattice_api::{
     AllocationQuery, AllocationView, ApiTokenCreate, ApiTokenView, ApproveNode, AuditQuery, AuditView,
     BackupDump, BackupStatus, DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult,
-    DrainNode, DrainResult, EventQuery, EventView, ExecStart, JobRunQuery, JobRunView, JoinTokenCreate,
-    JoinTokenView, KeyRotation, List, LogQuery, NodeChange, NodeReason, NodeView, PoolChange, PoolCreate,
-    PoolPreview, PoolView, RankedNode, RankingQuery, RolloutQuery, RolloutView, RunRequest, Scale,
-    SecretRollback, SecretVersionView, SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated,
-    TreeView, UndoQuery, VolumeQuery, VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
+    DrainNode, DrainResult, EventQuery, EventView, ExecStart, ExplainView, JobRunQuery, JobRunView, JoinTokenCreate, JoinTokenView, KeyRotation, List, LogQuery, NodeChange, NodeReason, NodeView, PoolChange, PoolCreate, PoolPreview, PoolView, RankedNode, RankingQuery, RolloutQuery, RolloutView, RunRequest, Scale, SecretRollback, SecretVersionView, SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated, TreeView, UndoQuery, VolumeQuery, VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
 };
 use lattice_model::{PoolName, ProjectName, SecretName, StackKey, TokenId, WorkloadKey, spec::TreeDigest};
 use serde::{Serialize, de::DeserializeOwned};
@@ -294,6 +290,11 @@ impl Client {
     /// One workload.
     pub async fn workload(&self, key: &WorkloadKey) -> Result<WorkloadView, ClientError> {
         self.get(&paths::workload(&key.project, &key.stack, &key.workload), NO_QUERY).await
+    }
+
+    /// Why its replicas are where they are, and where one more would go.
+    pub async fn explain(&self, key: &WorkloadKey) -> Result<ExplainView, ClientError> {
+        self.get(&paths::explain(&key.project, &key.stack, &key.workload), NO_QUERY).await
     }
 
     /// Lets a stopped workload run again.

@@ -32,6 +32,7 @@ pub struct BuildAsk {
 /// # Errors
 /// The reasons, counted, and a hint.
 pub fn place_build(
+    ledger: &mut Ledger,
     cluster: &Cluster,
     policy: &Policy,
     now: Timestamp,
@@ -50,8 +51,8 @@ pub fn place_build(
     let need = Arc::new(Need { room, rules, ..Need::default() });
     let wanted = Ask { need, tags: Tags::new(), gpus: None };
     // Nothing is placed, so nothing is named.
-    let (mut random, mut ledger) = (|| 0, Ledger::default());
-    let planning = Planning::new(&mut ledger, cluster, policy, now, &mut random);
+    let mut random = || 0;
+    let planning = Planning::new(ledger, cluster, policy, now, &mut random);
     let one = |id: NodeId| match node {
         Some(only) if *only != id => Err(Refusal::Pinned),
         _ => Ok(()),

@@ -11,6 +11,7 @@
 mod ask;
 mod build;
 pub mod cluster;
+mod explain;
 pub mod forecast;
 pub mod goal;
 mod group;
@@ -32,6 +33,7 @@ mod stage;
 
 pub use build::{BuildAsk, place_build};
 pub use cluster::{Cluster, Row};
+pub use explain::{Explained, explain};
 pub use home::{bound_globals, may_use};
 pub use lattice_scheduler::{
     Strategy,

@@ -89,6 +89,7 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("delete_stack", Forbidden, Nothing),
     ("list_workloads", In, In),
     ("get_workload", In, Nothing),
+    ("explain_workload", In, Nothing),
     ("start_workload", Forbidden, Nothing),
     ("stop_workload", Forbidden, Nothing),
     ("restart_workload", Forbidden, Nothing),

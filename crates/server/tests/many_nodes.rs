@@ -72,6 +72,35 @@ async fn a_lost_nodes_work_runs_elsewhere_and_its_surplus_goes_on_return() {
 }
 
 #[tokio::test]
+async fn a_service_is_explained_by_what_every_node_is_to_it() {
+    let world = World::with(quick).await;
+    let (mut a, mut to_a) = world.node("a").await;
+    let (_b, _to_b) = world.node("b").await;
+    let spec = json!({ "spec": { "workloads": { "web": {
+        "image": "img", "replicas": 1, "placement": { "prefers": [{ "node": "node.hostname == a", "weight": 20 }] }
+    } } } });
+    world.ok("PUT", SHOP, Some(spec)).await;
+    obey(&mut a, &mut to_a, |goal| goal.allocations.len() == 1).await;
+    let said = world.get(&format!("{WEB}/explain")).await;
+    let web = &said["allocations"][0];
+    assert_eq!((web["node"].as_str(), web["slot"].as_u64()), (Some("a"), Some(1)));
+    assert!(web["why"].as_str().unwrap().contains("a is preferred, of 2 nodes that fit"), "{said:#}");
+    let ranked = web["now"]["ranked"].as_array().unwrap();
+    assert_eq!((ranked[0]["node"].as_str(), ranked[0]["prefers"].as_i64()), (Some("a"), Some(200)));
+    assert_eq!((ranked[1]["node"].as_str(), ranked[1]["prefers"].as_i64()), (Some("b"), Some(0)));
+    // Nothing fits any more: what would have to change is said.
+    let much = json!({ "spec": { "workloads": { "web": {
+        "image": "img", "replicas": 3, "resources": { "reserved_memory": 3u64 << 30 }
+    } } } });
+    world.ok("PUT", "/v1/projects/default/stacks/huge", Some(much)).await;
+    let huge = "/v1/projects/default/stacks/huge/workloads/web";
+    world.until(huge, |web| !web["pending"].as_array().unwrap().is_empty()).await;
+    let said = world.get(&format!("{huge}/explain")).await;
+    assert_eq!(said["another"]["would_do"]["less memory"], 2, "{said:#}");
+    assert_eq!(said["another"]["refused"]["memory"], 2);
+}
+
+#[tokio::test]
 async fn a_node_is_emptied_and_removed() {
     let world = World::with(quick).await;
     let (mut a, mut to_a) = world.node("a").await;

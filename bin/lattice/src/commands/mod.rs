@@ -6,6 +6,7 @@ mod copy;
 mod deploy;
 mod events;
 mod exec;
+mod explain;
 mod follow;
 mod import;
 mod job;
@@ -92,7 +93,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Secret(command) => secret::run(&ctx, command).await?,
         Command::Events(args) => return events::events(&ctx, args).await,
         Command::Audit(args) => events::audit(&ctx, args).await?,
-        Command::Explain(args) => status::explain(&ctx, args).await?,
+        Command::Explain(args) => explain::explain(&ctx, args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,14 +1,12 @@
-//! `status` and `explain`.
+//! `status`.
 
 use crate::{
-    args::ExplainArgs,
     context::Context,
-    resolve, show,
+    show,
     table::{Style, clean},
     terminal,
 };
-use lattice_api::{Status, WorkloadView, paths};
-use lattice_model::resource::Superseded;
+use lattice_api::{Status, paths};
 use std::fmt::Write;
 
 /// `lattice status`.
@@ -71,64 +69,6 @@ fn describe(ctx: &Context, status: &Status) -> anyhow::Result<String> {
     }
     for warning in status.warnings.iter().chain(&planner.warnings) {
         writeln!(text, "{}", paint(Style::Warn, &format!("warning   {}", clean(warning))))?;
-    }
-    Ok(text)
-}
-
-/// `lattice explain`.
-pub(crate) async fn explain(ctx: &Context, args: ExplainArgs) -> anyhow::Result<()> {
-    let keys = ctx.workload_keys().await?;
-    let key = resolve::workload(&keys, &args.service, ctx.project())?;
-    if ctx.is_json() {
-        return ctx.object_json(&paths::workload(&key.project, &key.stack, &key.workload)).await;
-    }
-    let workload = ctx.client.workload(&key).await?;
-    terminal::data(explanation(&workload, ctx.colour)?.as_bytes())
-}
-
-fn explanation(workload: &WorkloadView, colour: bool) -> anyhow::Result<String> {
-    let mut text = String::new();
-    let state = show::workload_style(workload.state).paint(workload.state.as_str(), colour);
-    writeln!(
-        text,
-        "{} is {state}: {} of {} replicas serve ({})",
-        resolve::workload_key(workload),
-        workload.serving,
-        workload.replicas,
-        clean(&workload.spec.image)
-    )?;
-    for a in &workload.allocations {
-        let former = if a.generation < workload.generation { ", of a former deployment" } else { "" };
-        let going = match (a.is_lost(), a.is_going(), a.superseded) {
-            (true, ..) => ", which is lost",
-            (_, true, _) => ", on its way out",
-            (_, _, Some(Superseded::Retired)) => ", kept to go back to",
-            (_, _, Some(_)) => ", until its successor serves",
-            _ => "",
-        };
-        writeln!(text, "  #{} {} on {}{former}{going}", a.slot, a.status.state, a.node)?;
-        if !a.explanation.is_empty() {
-            writeln!(text, "     placed there: {}", clean(&a.explanation))?;
-        }
-        if let Some(reason) = &a.status.reason {
-            writeln!(text, "     its node says: {}", clean(reason))?;
-        }
-        if a.status.restarts > 0 {
-            let code =
-                a.status.exit_code.map(|code| format!("; it last ended with {code}")).unwrap_or_default();
-            let often = match a.status.restarts {
-                1 => "once".to_owned(),
-                n => format!("{n} times"),
-            };
-            writeln!(text, "     started again {often}{code}")?;
-        }
-    }
-    for slot in &workload.pending {
-        let what = if slot.turn { "is not replaced yet" } else { "finds no node" };
-        writeln!(text, "  #{} {what}: {}", slot.slot, clean(&slot.why))?;
-        if !slot.hint.is_empty() {
-            writeln!(text, "     {}", clean(&slot.hint))?;
-        }
     }
     Ok(text)
 }

@@ -315,7 +315,13 @@ impl Job {
             memory,
             able,
         };
-        let picked = place_build(&snapshot.cluster, &self.core.config.planning, clock::now(), &ask);
+        let picked = place_build(
+            &mut self.core.live.foresight.ledger(),
+            &snapshot.cluster,
+            &self.core.config.planning,
+            clock::now(),
+            &ask,
+        );
         let (node, why) = picked.map_err(|(why, hint)| {
             ErrorBody::new(ErrorCode::Conflict, format!("no node builds the image: {why}"), hint)
         })?;

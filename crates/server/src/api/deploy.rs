@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     rows::{self, StackSource},
-    state::Snapshot,
+    state::{Snapshot, foresight::Foresight},
 };
 use lattice_api::{Change, ChangeKind, ChangedThing, DeployResult, ErrorBody, ErrorCode, Placement, Problem};
 use lattice_model::{
@@ -28,7 +28,7 @@ use lattice_model::{
     },
     spec::{ImageDigest, StackSpec, TreeDigest, WorkloadSpec, registry_of_secret},
 };
-use lattice_planner::{Cluster, PlanReport, Policy, Row, plan, rollout::trial};
+use lattice_planner::{Cluster, PlanReport, Policy, Row, rollout::trial};
 use lattice_store::{MAX_BODY_BYTES, Op};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -60,6 +60,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) begin: Begin,
     pub(crate) now: Timestamp,
     pub(crate) policy: &'a Policy,
+    /// Where what would be planned is asked.
+    pub(crate) foresight: &'a Foresight,
     /// Who asks, for the versions that are kept.
     pub(crate) by: &'a str,
 }
@@ -89,7 +91,7 @@ pub(crate) fn decide(
     ask: &Ask<'_>,
     random: &mut dyn FnMut() -> u128,
 ) -> Result<Deployment, ErrorBody> {
-    let Ask { key, spec, source, owner, lost, lost_images, begin, now, policy, by } = ask;
+    let Ask { key, spec, source, owner, lost, lost_images, begin, now, policy, foresight, by } = ask;
     let spec = &images::with_platforms(snapshot, &key.project, spec);
     projects::must_exist(snapshot, &key.project)?;
     let mut problems = validate::problems(spec);
@@ -141,7 +143,7 @@ pub(crate) fn decide(
     }
     let mut making = Making {
         snapshot,
-        after: snapshot.cluster.clone(),
+        after: foresight.on(snapshot, *now),
         ops: kept,
         changes: Vec::new(),
         warnings: Vec::new(),
@@ -162,7 +164,8 @@ pub(crate) fn decide(
             making.warnings.push("the file is too long to be kept for `lattice stack show`; what it says is deployed all the same".into());
         }
     }
-    let (_, report) = plan(&making.after, &BTreeSet::from([(*key).clone()]), policy, *now, making.random);
+    let changed = BTreeSet::from([(*key).clone()]);
+    let (_, report) = foresight.ledger().plan(&making.after, &changed, policy, *now, making.random);
     room_beside(&making.after, &report, key)?;
     let name = |id| {
         snapshot

@@ -135,6 +135,7 @@ pub(crate) async fn carry_out(
         begin,
         now: clock::now(),
         policy: &core.config.planning,
+        foresight: &core.live.foresight,
         by: &who.name,
     };
     let done = core

@@ -196,6 +196,7 @@ pub(crate) fn table() -> Vec<Route> {
         change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_START, "start_workload", "Starts a stopped service.", post(workloads::start)).gives::<api::WorkloadView>(),
         change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_STOP, "stop_workload", "Stops a service and keeps its containers.", post(workloads::stop)).gives::<api::WorkloadView>(),
         change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_RESTART, "restart_workload", "Restarts the containers of a service.", post(workloads::restart)).gives::<api::WorkloadView>(),
+        look(on(P::StackLook, guard::project), paths::EXPLAIN, "explain_workload", "Why the replicas of a service are where they are, and where one more would go.", get(workloads::explain)).gives::<api::ExplainView>(),
         change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_SCALE, "scale_workload", "Changes how many replicas run.", post(workloads::scale)).takes::<api::Scale>().gives::<api::WorkloadView>(),
         look(list(P::StackLook), paths::JOB_RUNS, "list_job_runs", "What jobs did: each run with its exit code, oldest first.", get(jobs::runs)).query::<api::JobRunQuery>().lists::<api::JobRunView>(),
         look(list(P::StackLook), paths::ALLOCATIONS, "list_allocations", "Placed instances of services.", get(allocations::list)).query::<api::AllocationQuery>().lists::<api::AllocationView>(),

@@ -6,8 +6,8 @@ use crate::{
     state::{Core, Snapshot},
 };
 use lattice_api::{
-    AllocationView, Evidence, NodeLive, NodeView, OutlookView, PendingSlot, Reserved, StackView, StayView,
-    VolumeView, WorkloadState, WorkloadView,
+    AccountView, AllocationView, Evidence, NodeLive, NodeView, OutlookView, PendingSlot, RankedView,
+    Reserved, StackView, StayView, VolumeView, WorkloadState, WorkloadView,
 };
 use lattice_model::{
     Duration, NodeId, NodeName, StackKey, WorkloadKey,
@@ -189,6 +189,21 @@ pub(crate) fn slots(pending: &lattice_planner::Pending) -> impl Iterator<Item = 
         hint: pending.hint.clone(),
         turn: pending.turn,
     })
+}
+
+/// What was found out about the nodes for a replica.
+pub(crate) fn account(account: &lattice_planner::Account) -> AccountView {
+    let ranked = |one: &lattice_planner::Ranked| {
+        let lattice_planner::Parts { prefers, near, spread, crowd, stays, rank, room } = one.parts;
+        RankedView { node: one.name.clone(), prefers, near, spread, crowd, stays, rank, room }
+    };
+    AccountView {
+        summary: account.to_string(),
+        considered: account.considered,
+        refused: account.refused.iter().map(|(why, n)| (why.to_string(), *n)).collect(),
+        ranked: account.ranked.iter().map(ranked).collect(),
+        would_do: account.changes.clone(),
+    }
 }
 
 /// A stack.

@@ -8,6 +8,7 @@ use super::{
     projects, views,
 };
 use crate::{
+    clock,
     rows::{self, Event},
     state::{Core, Snapshot},
 };
@@ -15,14 +16,14 @@ use axum::{
     Json,
     extract::{Extension, State},
 };
-use lattice_api::{ErrorBody, List, Scale, WorkloadQuery, WorkloadView};
+use lattice_api::{ErrorBody, ExplainView, ExplainedAllocation, List, Scale, WorkloadQuery, WorkloadView};
 use lattice_model::{
-    WorkloadKey,
+    AllocationId, WorkloadKey,
     goal::DesiredState,
     resource::Workload,
     spec::{MAX_REPLICAS, Mode},
 };
-use lattice_planner::Row;
+use lattice_planner::{Account, Explained, Row};
 use std::sync::Arc;
 
 type Answer = Result<Json<WorkloadView>, ApiError>;
@@ -51,6 +52,42 @@ pub(crate) async fn show(State(core): State<Arc<Core>>, names: Names) -> Answer 
     let snapshot = core.snapshot();
     let row = find(&snapshot, &names.workload()?)?;
     Ok(Json(views::workload(&core, &snapshot, row)))
+}
+
+pub(crate) async fn explain(
+    State(core): State<Arc<Core>>,
+    names: Names,
+) -> Result<Json<ExplainView>, ApiError> {
+    let (snapshot, now) = (core.snapshot(), clock::now());
+    let key = names.workload()?;
+    let row = find(&snapshot, &key)?;
+    let cluster = core.live.foresight.on(&snapshot, now);
+    let mut ledger = core.live.foresight.ledger();
+    let found = lattice_planner::explain(&mut ledger, &cluster, &core.config.planning, now, &key);
+    drop(ledger);
+    let Explained { bound, another, allocations } = found.unwrap_or_default();
+    let allocation = |(id, account): &(AllocationId, Account)| {
+        let row = cluster.allocations().get(id)?;
+        Some(ExplainedAllocation {
+            id: *id,
+            slot: row.slot,
+            node: views::allocation(&snapshot, row).node,
+            placed_at: row.placed_at,
+            why: row.explanation.clone(),
+            now: views::account(account),
+        })
+    };
+    let WorkloadKey { project, stack, workload } = key.clone();
+    Ok(Json(ExplainView {
+        project,
+        stack,
+        workload,
+        replicas: row.replicas,
+        bound,
+        allocations: allocations.iter().filter_map(allocation).collect(),
+        pending: views::pending(&core, &key),
+        another: views::account(&another),
+    }))
 }
 
 async fn change(

@@ -151,8 +151,8 @@ async fn keep(core: &Core, leader: &mut Option<Leader>) {
 async fn round(core: &Core, leader: &Leader, ledger: &mut Ledger, changed: &BTreeSet<StackKey>) -> Round {
     let snapshot = core.snapshot();
     let now = clock::now();
-    let (plan, report) =
-        ledger.plan(&snapshot.cluster, changed, &core.config.planning, now, &mut clock::random_bits);
+    let cluster = core.live.foresight.on(&snapshot, now);
+    let (plan, report) = ledger.plan(&cluster, changed, &core.config.planning, now, &mut clock::random_bits);
     let broken = invariants::broken(&snapshot.cluster, &plan);
     if !broken.is_empty() {
         refuse_broken(core, &broken).await;

@@ -1,6 +1,7 @@
 //! [`Live`]: what only this process knows, and loses without harm.
 
 use super::{
+    foresight::Foresight,
     gate::Gate,
     open::OpenStreams,
     snapshot::{PendingByStack, Touched},
@@ -42,6 +43,8 @@ pub(crate) struct Live {
     pub(crate) probes: Probes,
     /// What stands before the passwords.
     pub(crate) gate: Gate,
+    /// What is expected of nodes.
+    pub(crate) foresight: Foresight,
     /// Streams of the API.
     pub(crate) open: Arc<OpenStreams>,
     /// Places for uploads.
