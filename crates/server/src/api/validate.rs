@@ -7,9 +7,9 @@ use lattice_api::Problem;
 use lattice_model::{
     Bytes, Duration, WorkloadName,
     spec::{
-        BlueGreen, Canary, DependencyCondition, GpuCount, GpuRequest, LogSpec, MAX_REPLICAS, MAX_WISHES, MAX_WORKLOADS,
-        Mode, NamingSpec, PlacementSpec, ProcessSpec, RestartPolicy, SandboxSpec, Share, StackSpec,
-        UpdateFailure, UpdatePolicy, UpdateStrategy, WorkloadSpec,
+        BlueGreen, Canary, DependencyCondition, GpuCount, GpuRequest, LogSpec, MAX_REPLICAS, MAX_WISHES,
+        MAX_WORKLOADS, Mode, NamingSpec, PlacementSpec, ProcessSpec, RestartPolicy, SandboxSpec, Share,
+        StackSpec, UpdateFailure, UpdatePolicy, UpdateStrategy, WorkloadSpec,
     },
     taint::MAX_TAINTS,
 };
