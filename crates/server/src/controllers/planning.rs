@@ -246,13 +246,15 @@ fn remember(
 /// The steps as operations, with the workloads that they rely on.
 fn operations(snapshot: &Snapshot, plan: &Plan) -> Vec<Op> {
     // A row that is written needs no check, and one transaction has no two words on a row.
-    let written = |key: &lattice_model::WorkloadKey| {
-        plan.steps.iter().any(|step| matches!(step, Step::Workload { workload, .. } if workload.key == *key))
-    };
+    let changed = plan.steps.iter().filter_map(|step| match step {
+        Step::Workload { workload, .. } => Some(&workload.key),
+        _ => None,
+    });
+    let written: BTreeSet<&lattice_model::WorkloadKey> = changed.collect();
     let mut ops: Vec<Op> = plan
         .relies_on
         .iter()
-        .filter(|(key, _)| !written(key))
+        .filter(|(key, _)| !written.contains(key))
         .map(|(key, revision)| rows::check::<lattice_model::resource::Workload>(key, Some(*revision)))
         .collect();
     if plan.steps.is_empty() {

@@ -1,4 +1,4 @@
-//! What the planner is told that no row says: whether nodes will stay. [`Foresight`] looks at their histories once a
+//! What the planner is told that no row of the cluster says: whether nodes will stay, and how they rank. [`Foresight`] looks at their histories once a
 //! minute, in coarse steps and with a dead band, so that plans do not flutter; and keeps a [`Ledger`] for those who ask
 //! what a plan would be, so that it need not be made anew for each.
 
@@ -48,7 +48,13 @@ fn look(snapshot: &Snapshot, known: &OrdMap<NodeId, Outlook>, now: Timestamp) ->
         let Some(outlook) = row.track.outlook(&snapshot.population, now) else { continue };
         let outlook = outlook.leaving(node.standing.until);
         let before = known.get(&node.id);
-        let mut next = Outlook { leaves: node.standing.until.map(hour_of_week), ..Outlook::default() };
+        let rank = snapshot
+            .identities
+            .get(&node.id)
+            .and_then(|identity| snapshot.ranking.get(&identity.fingerprint))
+            .map_or(0, |row| row.weight);
+        let leaves = node.standing.until.map(hour_of_week);
+        let mut next = Outlook { leaves, rank, ..Outlook::default() };
         for (at, minutes) in Outlook::TIMES.into_iter().enumerate() {
             let chance = outlook.stays(Duration::from_secs(u64::from(minutes) * 60));
             next.stays[at] = coarse(chance, before.map(|before| before.stays[at]));

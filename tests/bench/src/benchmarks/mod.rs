@@ -14,6 +14,7 @@ mod restart_latency;
 mod rolling;
 mod scale;
 mod scheduler_memory;
+mod scheduler_perf;
 mod scheduler_scale;
 mod server_footprint;
 mod store_writes;
@@ -38,6 +39,7 @@ pub(crate) const ALL: &[&dyn Benchmark] = &[
     &agent_wake::AgentWake,
     &availability::Availability,
     &openb::Openb,
+    &scheduler_perf::SchedulerPerf,
     &scheduler_memory::SchedulerMemory,
     &scheduler_scale::SchedulerScale,
 ];
