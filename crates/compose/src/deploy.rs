@@ -12,7 +12,7 @@ use lattice_model::{
     Bytes, Cpu,
     spec::{
         Affinity, Constraint, GpuCount, GpuRequest, MAX_REPLICAS, Mode, NodeAttribute, Preference,
-        Rendezvous, RestartPolicy, Toleration, UpdateFailure, UpdateOrder, UpdatePolicy, WorkloadSpec,
+        Rendezvous, RestartPolicy, TaskArray, Toleration, UpdateFailure, UpdateOrder, UpdatePolicy, WorkloadSpec,
     },
 };
 
@@ -549,6 +549,28 @@ impl Reader<'_> {
             found.extend(one.filter(|one| !found.contains(one)));
         }
         found
+    }
+
+    /// `x-lattice: {array: 4}`: how many of the tasks of a job run at the same time. After `deploy` was read.
+    pub(crate) fn x_array(&mut self, service: &Mapping, path: &Path<'_>, spec: &mut WorkloadSpec) {
+        let entries = Self::said(service, "x-lattice").and_then(|entry| entry.value.as_mapping());
+        let Some(entry) = entries.and_then(|entries| Self::said(entries, "array")) else { return };
+        let at = path.key("x-lattice");
+        let at = at.key("array");
+        let parallel = match entry.value.as_text() {
+            Some("true") => 0,
+            Some("false") => return,
+            _ => match self.integer(&entry.value, &at, 0, MAX_REPLICAS) {
+                Some(parallel) => parallel,
+                None => return,
+            },
+        };
+        if spec.restart == RestartPolicy::Always || spec.mode == Mode::Global || spec.rendezvous.is_some() {
+            let message = "tasks are the replicas of a job that ends by itself, and do not find each other";
+            let hint = "Write `deploy: {mode: replicated-job, replicas: N}`, and no `rendezvous`";
+            self.error(Code::Conflict, entry.key, at, message, hint);
+        }
+        spec.array = Some(TaskArray { parallel });
     }
 
     fn amount<T>(&mut self, entry: Option<&Entry>, path: &Path<'_>, least: T) -> Option<T>

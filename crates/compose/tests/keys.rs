@@ -145,6 +145,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("x-lattice.max_skew", "x-lattice: {max_skew: 1}", ""),
     ("x-lattice.lasts", "x-lattice: {lasts: 2h}", ""),
     ("x-lattice.tolerations", "x-lattice: {tolerations: [gpu, b=1, {key: c}, {key: d, value: e}]}", ""),
+    ("x-lattice.array", "x-lattice: {array: 2}\ndeploy: {mode: replicated-job, replicas: 5}", ""),
     ("x-lattice.rebalance", "x-lattice: {rebalance: off}", ""),
     ("x-lattice.update", "x-lattice: {update: {strategy: canary}}", ""),
     ("x-lattice.update.canary", "x-lattice: {update: {canary: 20%}}", ""),

@@ -5,7 +5,7 @@ use lattice_model::{
     Goal, GoalAllocation, GoalNetwork, GoalVolume, NodeId, ProjectName, SecretName,
     goal::{DesiredState, SecretValue},
     resource::{Allocation, Approval, Intent, Pool, Volume},
-    spec::{GpuCount, Rendezvous, WorkloadSpec},
+    spec::{GpuCount, Rendezvous, UpdatePolicy, UpdateStrategy, WorkloadSpec},
 };
 use std::sync::Arc;
 
@@ -60,12 +60,22 @@ fn goal_volume(volume: &Volume) -> GoalVolume {
 /// What to run, with what is this replica's own: its GPUs, and how it finds the others. What people set themselves
 /// stays.
 fn spec_of(row: &Allocation) -> Arc<WorkloadSpec> {
-    let placement = row.spec.placement.for_agents();
-    if row.gpus.is_empty() && row.spec.rendezvous.is_none() && row.spec.placement == placement {
+    let WorkloadSpec { rendezvous, array, placement, update, .. } = &*row.spec;
+    let told = placement.for_agents();
+    let plain = rendezvous.is_none()
+        && array.is_none()
+        && *placement == told
+        && update.strategy.is_rolling()
+        && update.deadline.is_none();
+    if row.gpus.is_empty() && plain {
         return Arc::clone(&row.spec);
     }
     let mut spec = (*row.spec).clone();
-    spec.placement = placement;
+    // How versions follow each other and what moves is the planner's alone; an agent that is older knows no word of it.
+    spec.placement = told;
+    spec.update = UpdatePolicy { strategy: UpdateStrategy::Rolling, deadline: None, ..spec.update };
+    spec.rollback = spec.rollback.map(|back| UpdatePolicy { deadline: None, ..back });
+    let array = spec.array.take();
     let count = u32::try_from(row.gpus.len()).unwrap_or(u32::MAX);
     if let Some(request) = &mut spec.gpus {
         request.count = GpuCount::Exactly(count);
@@ -77,6 +87,14 @@ fn spec_of(row: &Allocation) -> Arc<WorkloadSpec> {
     };
     if !row.gpus.is_empty() {
         tell("LATTICE_LOCAL_GPUS", count.to_string());
+    }
+    if array.is_some() {
+        let (index, all) = (row.slot.saturating_sub(1).to_string(), row.spec.replicas.to_string());
+        // The second is Kubernetes' name.
+        for name in ["LATTICE_TASK_INDEX", "JOB_COMPLETION_INDEX"] {
+            tell(name, index.clone());
+        }
+        tell("LATTICE_TASK_COUNT", all);
     }
     if let Some(Rendezvous { port }) = row.spec.rendezvous {
         let (rank, world) = (row.slot.saturating_sub(1).to_string(), row.world.to_string());

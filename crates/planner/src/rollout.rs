@@ -111,6 +111,10 @@ struct Needs {
     unsettled: u32,
     /// Slots that are settled.
     settled: u32,
+    /// Tasks of an array that are to run, as far as there is room among those that do.
+    tasks: Vec<Vacancy>,
+    /// Tasks that run, or are about to.
+    running: u32,
     /// When the last one that is settled became so.
     settled_at: Option<Timestamp>,
     /// When one that is watched settles.
@@ -148,7 +152,8 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
         return;
     }
     let stack = workload.key.stack_key();
-    let needs = needs_of(planning, workload, home, &wanted, &failing, &versions);
+    let mut needs = needs_of(planning, workload, home, &wanted, &failing, &versions);
+    start_tasks(planning, workload, &mut needs);
     let Needs {
         mut now,
         turns,
@@ -161,6 +166,8 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
         long_at,
         absent,
         held,
+        tasks: _,
+        running: _,
     } = needs;
     if let Home::Away { why, hint } = home
         && !away.is_empty()
@@ -205,6 +212,20 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
     conclude(planning, workload, &versions, held, came_up);
     if at_rest && !workload.is_under_way() && rebalance(planning, workload, home) {
         planning.write_workload(Workload { moved_at: Some(planning.now), ..workload.clone() });
+    }
+}
+
+/// Lets as many tasks of an array begin as there is room for among those that run.
+fn start_tasks(planning: &mut Planning<'_>, workload: &Workload, needs: &mut Needs) {
+    let Some(array) = workload.spec.array else { return };
+    let most = if array.parallel == 0 { u32::MAX } else { array.parallel };
+    let free = most.saturating_sub(needs.running) as usize;
+    let waits = needs.tasks.split_off(free.min(needs.tasks.len()));
+    needs.now.append(&mut needs.tasks);
+    if !waits.is_empty() {
+        let slots = waits.iter().map(|task| task.slot).collect();
+        let why = format!("at most {most} of its tasks run at the same time");
+        planning.waits_its_turn(&workload.key, slots, why);
     }
 }
 
@@ -327,6 +348,8 @@ fn needs_of(
             needs.unsettled += 1;
             if matches!(home, Home::Away { .. }) {
                 needs.away.push(slot);
+            } else if workload.spec.array.is_some() {
+                needs.tasks.push(vacancy(How::Fill, None, None));
             } else {
                 needs.now.push(vacancy(How::Fill, None, None));
             }
@@ -337,6 +360,15 @@ fn needs_of(
             needs.held.push(slot);
         }
         let lost = planning.cluster.nodes.get(&row.node).is_some_and(|node| node.is_gone());
+        if workload.spec.array.is_some() && workload.desired == DesiredState::Run {
+            // A task that is to run again is another one: so it is known which of them have run.
+            if has_ended(row) && (!current || row.restart != workload.restart) {
+                needs.unsettled += 1;
+                needs.tasks.push(vacancy(if lost { How::Lost } else { How::Now }, Some(row), None));
+                continue;
+            }
+            needs.running += u32::from(current && !has_ended(row));
+        }
         // Its GPUs were given back when it ended, and may be another's.
         if current && needs_gpus_anew(planning, workload, row) {
             needs.unsettled += 1;

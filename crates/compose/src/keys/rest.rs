@@ -145,6 +145,12 @@ pub(crate) const CONFIG: Table = Table {
 pub(crate) const LATTICE: Table = Table {
     at: "services.*.x-lattice",
     keys: &[
+        (
+            "array",
+            Honoured(
+                "the replicas of a job are its tasks, of which so many run at the same time (0: all); each is told its number ([jobs](jobs.md))",
+            ),
+        ),
         ("pool", Honoured("the pool whose nodes may run it")),
         (
             "priority",

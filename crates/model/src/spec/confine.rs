@@ -297,6 +297,17 @@ pub enum PullPolicy {
     Never,
 }
 
+/// Replicas of a job that are its tasks: each is told its number, counted from 0, and how many there are. They are
+/// independent of each other, and may be on any node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TaskArray {
+    /// How many run at the same time, at the most; 0 is all.
+    #[serde(default)]
+    pub parallel: u32,
+}
+
 /// Replicas that are one job: each is told its number, how many there are, and where the first one listens. Since
 /// all have to know each other, they are on one node, and all are replaced when their number changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ pub use attach::{
 };
 pub use confine::{
     CAPABILITIES, GpuCount, GpuRequest, HostEntry, LogSpec, NamingSpec, ProcessSpec, PullPolicy, Rendezvous,
-    Resources, SandboxSpec, TmpfsSpec, ULIMITS, Ulimit,
+    Resources, SandboxSpec, TaskArray, TmpfsSpec, ULIMITS, Ulimit,
 };
 pub use image::{
     ImageDigest, ImagePin, ImageSource, image_registry, image_repository, registry_of_secret, registry_secret,
@@ -152,6 +152,9 @@ pub struct WorkloadSpec {
     /// How its replicas find each other, for jobs that run as one on several GPUs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rendezvous: Option<Rendezvous>,
+    /// That its replicas are the tasks of one job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub array: Option<TaskArray>,
     /// When it is started again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart_timing: RestartTiming,
@@ -220,6 +223,7 @@ impl WorkloadSpec {
             logs: LogSpec::default(),
             gpus: None,
             rendezvous: None,
+            array: None,
             restart_timing: RestartTiming::default(),
             restart_on_secret: false,
             mode: Mode::default(),
@@ -269,6 +273,7 @@ impl fmt::Debug for WorkloadSpec {
             logs,
             gpus,
             rendezvous,
+            array,
             restart_timing,
             restart_on_secret,
             mode,
@@ -304,6 +309,7 @@ impl fmt::Debug for WorkloadSpec {
             .field("logs", logs)
             .field("gpus", gpus)
             .field("rendezvous", rendezvous)
+            .field("array", array)
             .field("restart_timing", restart_timing)
             .field("restart_on_secret", restart_on_secret)
             .field("mode", mode)

@@ -226,7 +226,8 @@ const FIRST: &str = "0";
 /// takes over is the planner's alone.
 fn same_containers(a: &WorkloadSpec, b: &WorkloadSpec) -> bool {
     let bare = |spec: &WorkloadSpec| WorkloadSpec {
-        replicas: 1,
+        // Tasks are told how many there are.
+        replicas: if spec.array.is_some() { spec.replicas } else { 1 },
         pool: None,
         placement: Default::default(),
         update: Default::default(),

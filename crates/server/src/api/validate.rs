@@ -78,7 +78,7 @@ impl Service<'_> {
             networks,
             depends_on,
             healthcheck,
-            restart: _,
+            restart,
             replicas,
             resources,
             labels,
@@ -93,6 +93,7 @@ impl Service<'_> {
             logs,
             gpus,
             rendezvous,
+            array,
             restart_timing: _,
             restart_on_secret: _,
             mode,
@@ -153,6 +154,14 @@ impl Service<'_> {
         self.process(platform.as_deref(), process, naming);
         self.sandbox(sandbox, logs);
         self.placement(gpus.as_ref(), placement);
+        if array.is_some()
+            && (*restart == RestartPolicy::Always || *mode == Mode::Global || rendezvous.is_some())
+        {
+            self.say(
+                "array",
+                "for a job that ends by itself, whose replicas are counted and do not find each other",
+            );
+        }
         if rendezvous.is_some_and(|one| one.port == 0) {
             self.say("rendezvous.port", "from 1 to 65535");
         }

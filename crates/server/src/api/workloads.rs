@@ -191,6 +191,10 @@ pub(crate) async fn scale(
             let text = format!("{} runs once on each node that takes it, so it cannot be scaled", w.key);
             return Err(conflict(text, "its constraints and its pool say on which nodes it runs"));
         }
+        if w.spec.array.is_some() {
+            let text = format!("the replicas of {} are the tasks of a job, which are told how many there are", w.key);
+            return Err(conflict(text, "change `replicas` in its file and deploy it"));
+        }
         if let Some(port) = w.spec.ports.iter().find_map(|port| port.published).filter(|_| replicas > 1) {
             let text = format!(
                 "{} publishes port {port}, which only one replica on a node can have, and its replicas share a node",
