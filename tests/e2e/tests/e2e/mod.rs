@@ -14,6 +14,7 @@ mod hours;
 mod identity;
 mod images;
 mod import;
+mod jobs;
 mod killed;
 mod kit;
 mod lan;
