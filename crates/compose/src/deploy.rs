@@ -12,7 +12,8 @@ use lattice_model::{
     Bytes, Cpu,
     spec::{
         Affinity, Constraint, GpuCount, GpuRequest, MAX_REPLICAS, Mode, NodeAttribute, Preference,
-        Rendezvous, RestartPolicy, TaskArray, Toleration, UpdateFailure, UpdateOrder, UpdatePolicy, WorkloadSpec,
+        Rendezvous, RestartPolicy, TaskArray, Toleration, UpdateFailure, UpdateOrder, UpdatePolicy,
+        WorkloadSpec,
     },
 };
 
