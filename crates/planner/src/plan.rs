@@ -7,7 +7,10 @@ use lattice_model::{
     AllocationId, NodeId, StackKey, Timestamp, VolumeKey, WorkloadKey,
     resource::{Allocation, Volume, Workload, WorkloadRevision},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 /// One change to the store. Every change of a row names the revision that it was decided on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,7 +158,11 @@ impl Ledger {
         random: &mut dyn FnMut() -> u128,
     ) -> (Plan, PlanReport) {
         let mut planning = Planning::new(self, cluster, policy, now, random);
-        for stack in changed {
+        // What is more important chooses first, so that nothing is placed only to make way.
+        let most = |stack: &&StackKey| cluster.workloads_of(stack).map(|w| w.spec.placement.priority).max();
+        let mut order: Vec<&StackKey> = changed.iter().collect();
+        order.sort_by_key(|stack| Reverse(most(stack)));
+        for stack in order {
             reconcile_stack(&mut planning, stack);
         }
         planning.finish()

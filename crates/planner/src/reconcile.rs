@@ -24,7 +24,7 @@ use lattice_model::{
     resource::{Allocation, Intent, Volume, Workload},
     spec::Mode,
 };
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 pub(crate) fn reconcile_stack(planning: &mut Planning<'_>, stack: &StackKey) {
     planning.begin_stack();
@@ -35,7 +35,10 @@ pub(crate) fn reconcile_stack(planning: &mut Planning<'_>, stack: &StackKey) {
     for workload in &workloads {
         trim(planning, workload);
     }
-    reconcile_groups(planning, stack, &groups(workloads));
+    // What is more important chooses first, so that nothing is placed only to make way.
+    let mut all = groups(workloads);
+    all.sort_by_key(|group| Reverse(group.iter().map(|w| w.spec.placement.priority).max()));
+    reconcile_groups(planning, stack, &all);
     forget_leftovers(planning, stack);
 }
 

@@ -167,6 +167,24 @@ fn those_of_lower_priority_make_way_and_as_few_as_will_do() {
 }
 
 #[test]
+fn what_is_more_important_chooses_first() {
+    let mut scene = Scene::with_nodes(&[(2, 4)]);
+    scene.stack();
+    for (stack, priority) in [("a", -1), ("b", 3), ("c", 0)] {
+        elsewhere(&mut scene, stack, 1, priority, |s| s.resources.reserved_cpu = Some(Cpu(2000)));
+    }
+    scene.workload("low", 1, |s| s.placement.priority = -9);
+    scene.workload("high", 1, |s| {
+        s.placement.priority = 2;
+        s.resources.reserved_cpu = Some(Cpu(2000));
+    });
+    let (plan, report) = scene.plan();
+    let placed: Vec<String> = report.placed.iter().map(|p| p.workload.to_string()).collect();
+    assert_eq!(placed, ["default/b/it"]);
+    assert_eq!(plan.steps.len(), 1, "nobody is placed only to make way: {plan:#?}");
+}
+
+#[test]
 fn a_gpu_is_handed_over_to_work_of_higher_priority() {
     let mut scene = Scene::with_nodes(&[(8, 16)]);
     scene.stack();

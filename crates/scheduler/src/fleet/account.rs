@@ -313,6 +313,7 @@ enum Lack {
     Room(Kind),
     Gpus,
     Port(u16),
+    Crowd,
     Neighbours,
 }
 
@@ -330,6 +331,7 @@ impl Lack {
             Self::Room(kind) => format!("less {kind}"),
             Self::Gpus => "fewer or other GPUs".into(),
             Self::Port(port) => format!("another port than {port}"),
+            Self::Crowd => "more of its like on one node".into(),
             Self::Neighbours => "other neighbours".into(),
         }
     }
@@ -358,7 +360,10 @@ fn only_lack(fleet: &Fleet, class: &Class, node: usize) -> Option<Lack> {
     let gpus = gpus.then_some(Lack::Gpus);
     let ports = need.ports.iter().filter(|port| slot.ports.iter().any(|taken| taken.collides(port)));
     let ports = ports.map(|port| Lack::Port(port.port));
-    let near = fleet.neighbours(class, node, &|_| 0).is_err().then_some(Lack::Neighbours);
+    let near = fleet.neighbours(class, node, &|_| 0).err().map(|why| match why {
+        Why::Crowd => Lack::Crowd,
+        _ => Lack::Neighbours,
+    });
     let mut all = closed.chain(taints).chain(rules).chain(kinds).chain(gpus).chain(ports).chain(near);
     let first = all.next()?;
     all.next().is_none().then_some(first)
