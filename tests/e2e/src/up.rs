@@ -123,12 +123,19 @@ impl Up {
         let home = self.home.path().display().to_string();
         let entries = std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-        pids.filter(|pid| {
+        let named = pids.filter(|pid| {
             let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).into_owned();
             line.contains("lattice-agent") && line.contains(&home)
-        })
-        .collect()
+        });
+        let named: Vec<i32> = named.collect();
+        // What an agent is about to run has its name until it runs: a child is no agent of its own.
+        let parent = |pid: &i32| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse::<i32>().ok())
+        };
+        let agent = |pid: &&i32| parent(pid).is_some_and(|parent| !named.contains(&parent));
+        named.iter().filter(agent).copied().collect()
     }
 }
 

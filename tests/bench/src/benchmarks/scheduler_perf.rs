@@ -252,7 +252,7 @@ impl World {
             let (stack, workload) = task(at, spec)?;
             self.random += 1;
             let allocation = Allocation {
-                id: AllocationId::from_random(self.random << 64),
+                id: AllocationId::from_random(self.random << 80),
                 workload: workload.key.clone(),
                 slot: 1,
                 node: nodes[at % nodes.len()],
@@ -304,7 +304,7 @@ impl World {
         let random = &mut self.random;
         let mut draw = || {
             *random += 1;
-            *random << 64
+            *random << 80
         };
         let now = Timestamp(1_000_000);
         let (plan, report) = self.ledger.plan(&self.cluster, changed, &policy(), now, &mut draw);
