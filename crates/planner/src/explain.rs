@@ -51,7 +51,10 @@ pub fn explain(
             Some(home) if home != node => Err(Refusal::Pinned),
             _ => Ok(()),
         };
-        planning.find(ask, leaves, &accepts).map_or_else(|account| *account, |found| found.account)
+        match planning.find(ask, leaves, &accepts) {
+            Ok(found) => found.account,
+            Err(account) => Account { changes: planning.ledger().would_do(ask), ..*account },
+        }
     };
     let there = cluster.allocations_of(key).filter(|row| row.intent != Intent::Remove).take(MOST);
     let allocations = there.map(|row| (row.id, account(&ask, Some(row.id)))).collect();

@@ -235,6 +235,11 @@ impl Ledger {
         })
     }
 
+    /// What alone would have to change for one more node to do, and how many would do then.
+    pub(crate) fn would_do(&mut self, ask: &Ask) -> BTreeMap<String, u32> {
+        self.fleet.account(&ask.need, &ask.tags).changes
+    }
+
     /// Who would have to make way for an ask: where, and whom.
     pub(crate) fn make_way(&mut self, ask: &Ask) -> Option<Eviction> {
         self.fleet.make_way(&ask.need, &ask.tags)

@@ -150,16 +150,10 @@ fn make_way(planning: &mut Planning<'_>, ask: &Ask) -> Option<Site> {
     if rows.is_empty() || !rows.iter().all(|row| may_be_sent_away(&planning.cluster, row)) {
         return None;
     }
-    let before = planning.cluster.clone();
-    for row in &rows {
-        let mut gone = (*row.value).clone();
-        gone.intent = Intent::Remove;
-        planning.cluster.put_allocation(Row { revision: row.revision, value: Arc::new(gone) });
-    }
     let evicts = if let [one] = rows.as_slice() { Some(one.id) } else { None };
-    let fits = planning.admit(ask, evicts, eviction.node).is_ok();
-    planning.cluster = before;
-    if !fits {
+    // Room is free at once; GPUs and ports only when a container is gone, and one alone is waited for.
+    let waits = ask.need.gpus.is_some() || !ask.need.ports.is_empty();
+    if waits && !fits_without(planning, ask, &rows, evicts, eviction.node) {
         return None;
     }
     for row in &rows {
@@ -169,6 +163,25 @@ fn make_way(planning: &mut Planning<'_>, ask: &Ask) -> Option<Site> {
     let names: Vec<String> = rows.iter().map(|row| format!("{}.{}", row.workload, row.slot)).collect();
     let why = format!("{} of lower priority made way for it", names.join(", "));
     Some(Site { node: eviction.node, why, evicts })
+}
+
+/// Whether an ask fits on a node when these are on their way out and the one of them that it waits for is gone.
+fn fits_without(
+    planning: &mut Planning<'_>,
+    ask: &Ask,
+    rows: &[Row<Allocation>],
+    evicts: Option<AllocationId>,
+    node: NodeId,
+) -> bool {
+    let before = planning.cluster.clone();
+    for row in rows {
+        let mut gone = (*row.value).clone();
+        gone.intent = Intent::Remove;
+        planning.cluster.put_allocation(Row { revision: row.revision, value: Arc::new(gone) });
+    }
+    let fits = planning.admit(ask, evicts, node).is_ok();
+    planning.cluster = before;
+    fits
 }
 
 /// Data stays where it is, and so does what shares a node with others.

@@ -248,9 +248,16 @@ impl Fleet {
             }
             self.alike = None;
         } else {
-            for at in class.at..end {
-                let entry = self.journal[(at - self.journal_base) as usize];
+            // Once for each node; where its rules were touched, too, that entry is the later one.
+            let since = (class.at - self.journal_base) as usize;
+            let mut touched = self.journal[since..].to_vec();
+            touched.sort_unstable();
+            for at in 0..touched.len() {
+                let (entry, next) = (touched[at], touched.get(at + 1));
                 let node = (entry >> 1) as usize;
+                if next.is_some_and(|next| next >> 1 == entry >> 1) {
+                    continue;
+                }
                 if entry & 1 == 1 {
                     let (was, now) = (class.statics[node].refusal.is_none(), self.fixed(class, node));
                     class.statics[node] = now;
@@ -561,7 +568,7 @@ impl Fleet {
     /// Where an ask would go, without putting it there: the best node that can hold it and that `accepts` takes.
     ///
     /// # Errors
-    /// Why none does.
+    /// Why none does, without what would have to change: [`Fleet::account`] says that too.
     pub fn find(
         &mut self,
         need: &Arc<Need>,
@@ -585,7 +592,7 @@ impl Fleet {
             }
         };
         let account = self.classes[at].take().map(|class| {
-            let mut account = Account::of(self, &class, found.is_none());
+            let mut account = Account::of(self, &class, false);
             for (_, refusal) in &passed {
                 *account.refused.entry(refusal.clone()).or_default() += 1;
             }
