@@ -6,6 +6,7 @@
 
 use crate::{
     name::{PoolName, ProjectName},
+    quota::grown,
     resource::Capacity,
     spec::{Constraint, GpuCount, InvalidConstraint, NodeAttribute, WorkloadSpec},
     taint::Taint,
@@ -336,25 +337,13 @@ impl PoolQuota {
     /// A change that uses no more of something than before passes, however low the bound has become.
     pub fn exceeded(&self, before: &PoolUsage, after: &PoolUsage) -> Vec<String> {
         let Self { cpu, memory, gpus, allocations } = *self;
-        let mut over = Vec::new();
-        let mut say = |what: &str, limit: String, now: String, then: String| {
-            over.push(format!("{what}: {then} would be used, {now} are used now, the limit is {limit}"));
-        };
-        if let Some(limit) = cpu.filter(|limit| after.cpu > *limit && after.cpu > before.cpu) {
-            say("processors", limit.to_string(), before.cpu.to_string(), after.cpu.to_string());
-        }
-        if let Some(limit) = memory.filter(|limit| after.memory > *limit && after.memory > before.memory) {
-            say("memory", limit.to_string(), before.memory.to_string(), after.memory.to_string());
-        }
-        for (what, limit, now, then) in [
-            ("GPUs", gpus, before.gpus, after.gpus),
-            ("replicas", allocations, before.allocations, after.allocations),
-        ] {
-            if let Some(limit) = limit.filter(|limit| then > *limit && then > now) {
-                say(what, limit.to_string(), now.to_string(), then.to_string());
-            }
-        }
-        over
+        let found = [
+            grown("processors", cpu, before.cpu, after.cpu),
+            grown("memory", memory, before.memory, after.memory),
+            grown("GPUs", gpus, before.gpus, after.gpus),
+            grown("replicas", allocations, before.allocations, after.allocations),
+        ];
+        found.into_iter().flatten().collect()
     }
 }
 

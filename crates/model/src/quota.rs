@@ -2,6 +2,7 @@
 
 use crate::unit::{Bytes, Cpu};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// What a project may use at the most; without a number there is no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,27 +61,26 @@ impl Quota {
     /// A change that uses no more of something than before passes, however low the bound has become.
     pub fn exceeded(&self, before: &Usage, after: &Usage) -> Vec<String> {
         let Self { cpu, memory, replicas, volumes, stacks } = *self;
-        let mut over = Vec::new();
-        let mut say = |what: &str, limit: String, now: String, then: String| {
-            over.push(format!("{what}: {then} would be used, {now} are used now, the limit is {limit}"));
-        };
-        if let Some(limit) = cpu.filter(|limit| after.cpu > *limit && after.cpu > before.cpu) {
-            say("processors", limit.to_string(), before.cpu.to_string(), after.cpu.to_string());
-        }
-        if let Some(limit) = memory.filter(|limit| after.memory > *limit && after.memory > before.memory) {
-            say("memory", limit.to_string(), before.memory.to_string(), after.memory.to_string());
-        }
-        for (what, limit, now, then) in [
-            ("replicas", replicas, before.replicas, after.replicas),
-            ("volumes", volumes, before.volumes, after.volumes),
-            ("stacks", stacks, before.stacks, after.stacks),
-        ] {
-            if let Some(limit) = limit.filter(|limit| then > *limit && then > now) {
-                say(what, limit.to_string(), now.to_string(), then.to_string());
-            }
-        }
-        over
+        let found = [
+            grown("processors", cpu, before.cpu, after.cpu),
+            grown("memory", memory, before.memory, after.memory),
+            grown("replicas", replicas, before.replicas, after.replicas),
+            grown("volumes", volumes, before.volumes, after.volumes),
+            grown("stacks", stacks, before.stacks, after.stacks),
+        ];
+        found.into_iter().flatten().collect()
     }
+}
+
+/// What is said of something that is above its limit and was less before; nothing where it is not, or has no limit.
+pub(crate) fn grown<T: Copy + PartialOrd + fmt::Display>(
+    what: &str,
+    limit: Option<T>,
+    now: T,
+    then: T,
+) -> Option<String> {
+    let limit = limit.filter(|limit| then > *limit && then > now)?;
+    Some(format!("{what}: {then} would be used, {now} are used now, the limit is {limit}"))
 }
 
 #[cfg(test)]

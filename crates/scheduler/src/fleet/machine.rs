@@ -17,7 +17,7 @@ use std::{collections::BTreeSet, sync::Arc};
 pub struct Machine {
     /// What rules ask about, and whether it takes new work.
     pub node: Arc<Node>,
-    /// What may be promised of it, after its owner's limits and the pool's [`super::Oversubscription`].
+    /// What may be promised of it, after its owner's limits and what its pool promises beyond that.
     pub capacity: Room,
     /// Its GPUs, or instances of some; at most [`Machine::GPUS`] are handed out.
     pub gpus: Vec<Gpu>,

@@ -48,5 +48,5 @@ pub use class::Tags;
 pub use evict::Eviction;
 pub use machine::{Gpu, Machine};
 pub use need::{Crowd, GpuNeed, Lasts, Near, Need, Outlook, Over, Pull, Spread, WHOLE};
-pub use room::{Kind, Oversubscription, Room};
+pub use room::{Kind, Room};
 pub use state::{CELLS, Fleet, FleetError, Found, Placed};

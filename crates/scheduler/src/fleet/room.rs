@@ -94,35 +94,3 @@ impl Room {
         self.with(other, u64::saturating_sub)
     }
 }
-
-/// How much more may be promised than there is, as an operator decides it for a pool; in percent, 100 is just what
-/// there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Oversubscription {
-    /// Of the processor.
-    pub cpu: u32,
-    /// Of memory.
-    pub memory: u32,
-    /// Of network bandwidth.
-    pub bandwidth: u32,
-}
-
-impl Oversubscription {
-    /// Nothing is promised that is not there.
-    pub const NONE: Self = Self { cpu: 100, memory: 100, bandwidth: 100 };
-
-    /// What may be promised of a node that has `room`.
-    #[must_use]
-    pub fn of(&self, room: &Room) -> Room {
-        let times = |n: u64, percent: u32| match n {
-            u64::MAX => n,
-            n => u64::try_from(u128::from(n) * u128::from(percent) / 100).unwrap_or(u64::MAX),
-        };
-        Room {
-            cpu: times(room.cpu, self.cpu),
-            memory: times(room.memory, self.memory),
-            bandwidth: times(room.bandwidth, self.bandwidth),
-            ..*room
-        }
-    }
-}
