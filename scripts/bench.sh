@@ -15,7 +15,7 @@ scripts/engine.sh start
 have mmdebstrap || scripts/deps.sh test
 scripts/images.sh
 section "release build (some minutes the first time)"
-cargo build --release --locked -p lattice -p lattice-agent -p lattice-bench
+release_programs -p lattice-bench
 LATTICE_BIN_DIR="$(target_dir)/release"
 export LATTICE_BIN_DIR
 section "benchmarks${only:+: $only}"

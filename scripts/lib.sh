@@ -66,6 +66,14 @@ target_dir() {
     sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'
 }
 
+# release_programs [CARGO ARGUMENTS…]: builds the programs as they are given to people, into $(target_dir)/release. The
+# agent has a profile of its own, which is about size.
+release_programs() {
+  cargo build --release --locked -p lattice "$@" &&
+    cargo build --profile agent --locked -p lattice-agent &&
+    install -m 0755 "$(target_dir)/agent/lattice-agent" "$(target_dir)/release/lattice-agent"
+}
+
 # The version of the workspace, as Cargo.toml's [workspace.package] states it.
 workspace_version() {
   sed -n '/^\[workspace\.package\]/,/^\[/ s/^version *= *"\(.*\)"/\1/p' "$LATTICE_ROOT/Cargo.toml"

@@ -1,7 +1,10 @@
 //! Images that are built on a node.
 
 use crate::{ErrorBody, ImageView};
-use lattice_model::{NodeName, PoolName, spec::TreeDigest};
+use lattice_model::{
+    NodeName,
+    spec::{Pools, TreeDigest},
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 use utoipa::ToSchema;
@@ -44,9 +47,9 @@ pub struct BuildStart {
     /// The images that it begins from: for these registries the node gets the project's logins.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bases: Vec<String>,
-    /// The pool whose nodes may build it; `default` unless said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pool: Option<PoolName>,
+    /// The pools whose nodes may build it, the best first; `default` unless said.
+    #[serde(default, skip_serializing_if = "Pools::is_unsaid")]
+    pub pool: Pools,
     /// The one node that may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeName>,

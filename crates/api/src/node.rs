@@ -389,6 +389,22 @@ pub struct NodeChange {
     pub untaint: Vec<Untaint>,
 }
 
+/// What a change of a node would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodePreview {
+    /// The node.
+    pub node: NodeName,
+    /// The pool that it is in.
+    pub from: PoolName,
+    /// The pool in which it ends.
+    pub to: PoolName,
+    /// Why it stays although rules say that it belongs elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stays: Option<String>,
+    /// What becomes of the replicas there that do not simply stay.
+    pub moves: Vec<DrainMove>,
+}
+
 /// Taints to take away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -113,6 +113,8 @@ routes! {
     ROLLOUT_PROMOTE, rollout_promote(project, stack) = "/v1/projects/{project}/stacks/{stack}/rollout/promote";
     /// `POST` [`DrainNode`](crate::DrainNode): [`DrainResult`](crate::DrainResult).
     NODE_DRAIN, node_drain(node) = "/v1/nodes/{node}/drain";
+    /// `POST` [`NodeChange`](crate::NodeChange): [`NodePreview`](crate::NodePreview); nothing is changed.
+    NODE_PREVIEW, node_preview(node) = "/v1/nodes/{node}/preview";
     /// `GET` ?[`StackQuery`](crate::StackQuery): list of [`StackView`](crate::StackView).
     STACKS, stacks() = "/v1/stacks";
     /// `GET`: [`StackDetail`](crate::StackDetail). `PUT` ?[`DeployQuery`](crate::DeployQuery) [`DeployRequest`](crate::DeployRequest): [`DeployResult`](crate::DeployResult). `DELETE` ?[`DeleteStackQuery`](crate::DeleteStackQuery): [`StackView`](crate::StackView).

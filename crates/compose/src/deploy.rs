@@ -9,9 +9,9 @@ use crate::{
     yaml::{Entry, Mapping, Node, Value},
 };
 use lattice_model::{
-    Bytes, Cpu,
+    Bytes, Cpu, PoolName,
     spec::{
-        Affinity, Constraint, GpuCount, GpuRequest, MAX_REPLICAS, Mode, NodeAttribute, Preference,
+        Affinity, Constraint, GpuCount, GpuRequest, MAX_REPLICAS, Mode, NodeAttribute, Pools, Preference,
         Rendezvous, RestartPolicy, TaskArray, Toleration, UpdateFailure, UpdateOrder, UpdatePolicy,
         WorkloadSpec,
     },
@@ -522,6 +522,24 @@ impl Reader<'_> {
     }
 
     /// The taints of nodes that a service bears: `KEY`, `KEY=VALUE`, or mappings of `key` and `value`.
+    /// One pool, or several, the best first.
+    pub(crate) fn pools(&mut self, node: &Node, path: &Path<'_>) -> Pools {
+        let Value::Sequence(items) = &*node.value else {
+            return self.parsed::<PoolName>(node, path).map(Pools::from).unwrap_or_default();
+        };
+        let each = |(at, item): (usize, &Node)| self.parsed(item, &path.index(at));
+        let names: Vec<PoolName> = items.iter().enumerate().filter_map(each).collect();
+        // One that is no name was told already.
+        if names.len() < items.len() {
+            return Pools::default();
+        }
+        Pools::new(names).unwrap_or_else(|error| {
+            let hint = "Write one pool, or each once with the best first: `pool: [eu, us]`";
+            self.error(Code::Invalid, node.span, path, error.to_string(), hint);
+            Pools::default()
+        })
+    }
+
     pub(crate) fn tolerations(&mut self, node: &Node, path: &Path<'_>) -> Vec<Toleration> {
         let mut found: Vec<Toleration> = Vec::new();
         for (index, item) in self.list(node, path).unwrap_or_default().iter().enumerate() {

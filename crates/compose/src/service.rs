@@ -119,7 +119,7 @@ impl Reader<'_> {
                     if let Some(entries) = self.mapping(node, &at) {
                         self.check_keys(entries, &at, &keys::LATTICE);
                         if let Some(pool) = entries.get("pool") {
-                            spec.pool = self.parsed(&pool.value, &at.key("pool"));
+                            spec.pool = self.pools(&pool.value, &at.key("pool"));
                         }
                         if let Some(entry) = entries.get("priority") {
                             let at = at.key("priority");

@@ -130,6 +130,9 @@ fn places_and_words() {
         ),
         ("stop_grace_period: 1h1s", "c.yaml:4:24: services.s.stop_grace_period: this is more than an hour"),
         ("x-lattice: {pool: a b}", "c.yaml:4:23: services.s.x-lattice.pool: pool name"),
+        ("x-lattice: {pool: [a, b c]}", "c.yaml:4:27: services.s.x-lattice.pool[1]: pool name"),
+        ("x-lattice: {pool: [a, a]}", "c.yaml:4:23: services.s.x-lattice.pool: the pool a is named twice"),
+        ("x-lattice: {pool: []}", "c.yaml:4:23: services.s.x-lattice.pool: the list of pools is empty"),
         (
             "x-lattice: {spread: 1}",
             "c.yaml:4:17: services.s.x-lattice.spread: Lattice has no key `spread` here",

@@ -134,7 +134,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("user", "user: \"1000:1000\"", ""),
     ("volumes", "volumes: [\"./conf:/conf:ro\"]", ""),
     ("working_dir", "working_dir: /srv", ""),
-    ("x-lattice", "x-lattice: {pool: gpu}", ""),
+    ("x-lattice", "x-lattice: {pool: [gpu, lab]}", ""),
     (
         "x-lattice.prefer",
         "x-lattice: {prefer: [node.labels.disk == ssd, {node: node.battery == no, weight: 5}]}",

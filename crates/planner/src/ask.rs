@@ -6,13 +6,14 @@
 //! nodes; what people prefer is as much as a few replicas; then a node that stays, one that ranks well, and last how full
 //! it is.
 
-use crate::{home::pool_of, planning::claims};
+use crate::{cluster::Cluster, home::pools_of, planning::claims};
 use lattice_model::{
-    Bytes, WorkloadKey,
+    Bytes, PoolName, ProjectName, WorkloadKey,
     machine::{GpuFacts, GpuState, GpuUnit},
     resource::Workload,
     spec::{
-        Affinity, Constraint, GpuCount, GpuRequest, Neighbour, NodeAttribute, RestartPolicy, WorkloadSpec,
+        Affinity, Constraint, GpuCount, GpuRequest, Neighbour, NodeAttribute, RestartPolicy, Test,
+        WorkloadSpec,
     },
     taint::borne_by_both,
 };
@@ -23,6 +24,8 @@ use lattice_scheduler::{
 };
 use std::{collections::BTreeMap, iter::repeat_n, sync::Arc};
 
+/// How much a pool that is named earlier counts, for each place.
+const POOL: i32 = 200_000_000;
 /// How much a replica that is under the same value of the first attribute counts; under the next one a tenth.
 const SPREAD: i32 = 100_000;
 /// How long a service should find its node there, in minutes.
@@ -62,6 +65,12 @@ impl Kinds {
         name
     }
 
+    /// What a replica asks for that others may be in the way of: what the usual mix of asks consists of.
+    pub(crate) fn gpus_and_room(&self, spec: &WorkloadSpec) -> Need {
+        let gpus = spec.gpus.as_ref().map(|request| gpus_of(request, &spec.placement.constraints, self));
+        Need { room: room_of(spec, 1), gpus, ..Need::default() }
+    }
+
     /// Those that are what is asked for.
     fn such(&self, request: &GpuRequest, constraints: &[Constraint]) -> Vec<String> {
         let is = |(gpu, memory): &(GpuFacts, Bytes)| {
@@ -75,9 +84,9 @@ impl Kinds {
     }
 }
 
-/// What has to hold of a node, whatever it has left.
-pub(crate) fn rules_of(spec: &WorkloadSpec) -> Vec<Rule> {
-    let mut rules = vec![Rule::Pools(vec![pool_of(spec)])];
+/// What has to hold of a node, whatever it has left, for work of a project.
+pub(crate) fn rules_of(cluster: &Cluster, project: &ProjectName, spec: &WorkloadSpec) -> Vec<Rule> {
+    let mut rules = vec![Rule::Pools(pools_of(cluster, project, spec))];
     rules.extend(spec.placement.constraints.iter().cloned().map(Rule::Constraint));
     rules.extend(spec.platform.clone().map(Rule::Platform));
     rules.extend(spec.pin.as_ref().map(|pin| Rule::Image(pin.platforms.clone())));
@@ -134,7 +143,17 @@ pub(crate) fn neighbours(key: &WorkloadKey, spec: &WorkloadSpec) -> Vec<Near> {
 
 fn preferences(spec: &WorkloadSpec) -> Vec<(Constraint, i32)> {
     let of = spec.placement.prefers.iter();
-    of.map(|one| (one.node.clone(), WISH * i32::from(one.weight))).collect()
+    let wishes = of.map(|one| (one.node.clone(), WISH * i32::from(one.weight)));
+    in_order(&spec.pool.names()).chain(wishes).collect()
+}
+
+/// That pools are better the earlier they are named.
+pub(crate) fn in_order(pools: &[PoolName]) -> impl Iterator<Item = (Constraint, i32)> {
+    // The last one gets nothing for it, so who names one alone asks nothing of the sort.
+    pools.iter().rev().zip(0..).skip(1).map(|(pool, ahead)| {
+        let test = Test::In([pool.to_string()].into());
+        (Constraint { attribute: NodeAttribute::Pool, test }, POOL * ahead)
+    })
 }
 
 /// For how long a node should stay: as long as what ends takes, else a good while.
@@ -159,7 +178,7 @@ fn room_of(spec: &WorkloadSpec, replicas: u32) -> Room {
 }
 
 /// What one replica asks for.
-pub(crate) fn ask_of(workload: &Workload, kinds: &Kinds) -> Ask {
+pub(crate) fn ask_of(cluster: &Cluster, workload: &Workload, kinds: &Kinds) -> Ask {
     let spec = &workload.spec;
     let placement = &spec.placement;
     let tag = tag_of(&workload.key);
@@ -174,7 +193,7 @@ pub(crate) fn ask_of(workload: &Workload, kinds: &Kinds) -> Ask {
         room: room_of(spec, 1),
         gpus: spec.gpus.as_ref().map(|request| gpus_of(request, &placement.constraints, kinds)),
         ports: claims(spec).collect(),
-        rules: rules_of(spec),
+        rules: rules_of(cluster, &workload.key.project, spec),
         prefers: preferences(spec),
         tolerates: placement.tolerations.clone(),
         near: neighbours(&workload.key, spec),
@@ -188,7 +207,12 @@ pub(crate) fn ask_of(workload: &Workload, kinds: &Kinds) -> Ask {
 }
 
 /// What workloads that must share a node ask for together, with so many replicas of each.
-pub(crate) fn group_ask(wanted: &[&Workload], replicas: &dyn Fn(&Workload) -> u32, kinds: &Kinds) -> Ask {
+pub(crate) fn group_ask(
+    cluster: &Cluster,
+    wanted: &[&Workload],
+    replicas: &dyn Fn(&Workload) -> u32,
+    kinds: &Kinds,
+) -> Ask {
     let mut need = Need {
         lasts: Some(Lasts { time: Outlook::time_for(SERVICE), weight: STAYS }),
         merit: MERIT,
@@ -204,7 +228,8 @@ pub(crate) fn group_ask(wanted: &[&Workload], replicas: &dyn Fn(&Workload) -> u3
             0 => placement.tolerations.clone(),
             _ => borne_by_both(&need.tolerates, &placement.tolerations),
         };
-        for rule in rules_of(spec).into_iter().filter(|rule| !matches!(rule, Rule::Gpus(..))) {
+        let rules = rules_of(cluster, &workload.key.project, spec);
+        for rule in rules.into_iter().filter(|rule| !matches!(rule, Rule::Gpus(..))) {
             if !need.rules.contains(&rule) {
                 need.rules.push(rule);
             }

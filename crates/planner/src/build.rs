@@ -1,7 +1,14 @@
 //! Where an image is built: an ask like any other, of which nothing is written down.
 
-use crate::{ask::Ask, cluster::Cluster, home::no_fit, ledger::Ledger, planning::Planning, policy::Policy};
-use lattice_model::{Bytes, Cpu, NodeId, PoolName, ProjectName, Timestamp};
+use crate::{
+    ask::{Ask, in_order},
+    cluster::Cluster,
+    home::no_fit,
+    ledger::Ledger,
+    planning::Planning,
+    policy::Policy,
+};
+use lattice_model::{Bytes, Cpu, NodeId, ProjectName, Timestamp, spec::Pools};
 use lattice_scheduler::{
     Refusal, Rule,
     fleet::{Need, Room, Tags},
@@ -13,8 +20,8 @@ use std::{collections::BTreeSet, sync::Arc};
 pub struct BuildAsk {
     /// Whose image it is.
     pub project: ProjectName,
-    /// The pool whose nodes may build it.
-    pub pool: PoolName,
+    /// The pools whose nodes may build it, the best first.
+    pub pools: Pools,
     /// The one node that may.
     pub node: Option<NodeId>,
     /// What it is made for, as `os/arch`.
@@ -38,17 +45,21 @@ pub fn place_build(
     now: Timestamp,
     ask: &BuildAsk,
 ) -> Result<(NodeId, String), (String, String)> {
-    let BuildAsk { project, pool, node, platform, cpu, memory, able } = ask;
-    if let Some(row) = cluster.pools.get(pool)
-        && !row.takes(project)
-    {
+    let BuildAsk { project, pools, node, platform, cpu, memory, able } = ask;
+    let mut open = pools.names();
+    open.retain(|pool| cluster.pools.get(pool).is_none_or(|row| row.takes(project)));
+    if open.is_empty() {
         let hint = "choose another pool, or let an operator change this one (`lattice pool set`)";
-        return Err((format!("the pool {pool} is not for the project {project}"), hint.to_owned()));
+        return Err((
+            format!("the pool {} is not for the project {project}", pools.first()),
+            hint.to_owned(),
+        ));
     }
-    let mut rules = vec![Rule::Pools(vec![pool.clone()])];
+    let prefers = in_order(&open).collect();
+    let mut rules = vec![Rule::Pools(open)];
     rules.extend(platform.clone().map(Rule::Platform));
     let room = Room { cpu: cpu.0.into(), memory: memory.0, slots: 1, ..Room::default() };
-    let need = Arc::new(Need { room, rules, ..Need::default() });
+    let need = Arc::new(Need { room, rules, prefers, ..Need::default() });
     let wanted = Ask { need, tags: Tags::new(), gpus: None };
     // Nothing is placed, so nothing is named.
     let mut random = || 0;
@@ -64,13 +75,13 @@ pub fn place_build(
             // Some node would hold it, and none of these builds.
             Ok(_) => Err((
                 format!(
-                    "no node of the pool {pool} that is free can build: its agent is too old, its owner does not allow it, or it builds already"
+                    "no node of the pool {pools} that is free can build: its agent is too old, its owner does not allow it, or it builds already"
                 ),
                 "wait and deploy again, update the agents, or ask the owners (consent.builds in rules.toml)"
                     .to_owned(),
             )),
             Err(account) => {
-                let (why, hint) = no_fit(pool, &account);
+                let (why, hint) = no_fit(pools, &account);
                 Err((why, hint.to_owned()))
             }
         },

@@ -78,8 +78,8 @@ pub fn drain(
     there.iter().map(|row| fate(&after, &last, row)).collect()
 }
 
-/// What becomes of what is on the nodes that `after` says are in other pools than before; what stays where it is, and
-/// may, is left out.
+/// What becomes of what is on the nodes that `after` says are in other pools than before, or in pools that have changed,
+/// or that have other taints; what stays where it is, and may, is left out.
 pub(crate) fn repooled(
     cluster: &Cluster,
     after: Cluster,
@@ -87,14 +87,18 @@ pub(crate) fn repooled(
     now: Timestamp,
     random: &mut dyn FnMut() -> u128,
 ) -> Vec<Move> {
-    let moved = |row: &Row<Allocation>| {
-        let pool = |cluster: &Cluster| cluster.nodes.get(&row.node).map(|node| node.pool.clone());
-        pool(cluster) != pool(&after)
+    let touched = |row: &Row<Allocation>| match (cluster.nodes.get(&row.node), after.nodes.get(&row.node)) {
+        (Some(before), Some(now)) => {
+            (&before.pool, &before.taints) != (&now.pool, &now.taints)
+                || cluster.pools.get(&now.pool).map(|row| &row.value)
+                    != after.pools.get(&now.pool).map(|row| &row.value)
+        }
+        _ => false,
     };
     let there: Vec<Row<Allocation>> = cluster
         .allocations()
         .values()
-        .filter(|row| row.intent != Intent::Remove && row.superseded.is_none() && moved(row))
+        .filter(|row| row.intent != Intent::Remove && row.superseded.is_none() && touched(row))
         .cloned()
         .collect();
     let stacks: BTreeSet<StackKey> = there.iter().map(|row| row.workload.stack_key()).collect();

@@ -60,11 +60,12 @@ fn goal_volume(volume: &Volume) -> GoalVolume {
 /// What to run, with what is this replica's own: its GPUs, and how it finds the others. What people set themselves
 /// stays.
 fn spec_of(row: &Allocation) -> Arc<WorkloadSpec> {
-    let WorkloadSpec { rendezvous, array, placement, update, .. } = &*row.spec;
-    let told = placement.for_agents();
+    let WorkloadSpec { rendezvous, array, placement, update, pool, .. } = &*row.spec;
+    let (told, pool_told) = (placement.for_agents(), pool.for_agents());
     let plain = rendezvous.is_none()
         && array.is_none()
         && *placement == told
+        && *pool == pool_told
         && update.strategy.is_rolling()
         && update.deadline.is_none();
     if row.gpus.is_empty() && plain {
@@ -72,7 +73,7 @@ fn spec_of(row: &Allocation) -> Arc<WorkloadSpec> {
     }
     let mut spec = (*row.spec).clone();
     // How versions follow each other and what moves is the planner's alone; an agent that is older knows no word of it.
-    spec.placement = told;
+    (spec.placement, spec.pool) = (told, pool_told);
     spec.update = UpdatePolicy { strategy: UpdateStrategy::Rolling, deadline: None, ..spec.update };
     spec.rollback = spec.rollback.map(|back| UpdatePolicy { deadline: None, ..back });
     let array = spec.array.take();

@@ -12,12 +12,12 @@ use crate::{
     slots::{has_ended, is_available},
 };
 use lattice_model::{
-    NodeId, PoolName, StackKey, VolumeKey, WorkloadName,
+    NodeId, PoolName, ProjectName, StackKey, VolumeKey, WorkloadKey, WorkloadName,
     goal::DesiredState,
     machine::GpuState,
     resource::{Allocation, Approval, Eligibility, Intent, Node, PresenceState, Superseded, Workload},
-    spec::{Mode, WorkloadSpec},
-    taint::{Taint, TaintEffect, not_borne},
+    spec::{Mode, Pools, WorkloadSpec},
+    taint::{TaintEffect, not_borne},
 };
 use lattice_scheduler::{Refusal, fleet::Account, unsuitable};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,13 +43,41 @@ const OTHER_MACHINE: &str = "build it for the machines of the pool (`platform:` 
 /// What no node at all holds.
 const NO_NODE: &str = "approve, free or add a node (`lattice node ls`), or ask for less";
 
-pub(crate) fn pool_of(spec: &WorkloadSpec) -> PoolName {
-    spec.pool.clone().unwrap_or_else(PoolName::default_pool)
-}
-
 /// Whether a workload may run in a pool, as far as it says itself.
 pub fn may_use(spec: &WorkloadSpec, pool: &PoolName) -> bool {
-    pool_of(spec) == *pool
+    spec.pool.contains(pool)
+}
+
+/// What a pool has against work of a project. One that nobody made has nothing against anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Against {
+    /// It is not for the project.
+    Project,
+    /// It is not trusted with what the work has.
+    Trust,
+}
+
+fn against(
+    cluster: &Cluster,
+    pool: &PoolName,
+    project: &ProjectName,
+    spec: &WorkloadSpec,
+) -> Option<Against> {
+    let pool = cluster.pools.get(pool)?;
+    if !pool.takes(project) {
+        return Some(Against::Project);
+    }
+    let needs_trust = !spec.mounts.is_empty() || !spec.secrets.is_empty();
+    (needs_trust && !pool.trusted).then_some(Against::Trust)
+}
+
+/// The pools in which work of a project may run, the best first: of those that it names, those that take it. Where none
+/// does it is blocked, and what runs stays in those that it names.
+pub(crate) fn pools_of(cluster: &Cluster, project: &ProjectName, spec: &WorkloadSpec) -> Vec<PoolName> {
+    let named = spec.pool.names();
+    let taking = |pool: &&PoolName| against(cluster, pool, project, spec).is_none();
+    let taking: Vec<PoolName> = named.iter().filter(taking).cloned().collect();
+    if taking.is_empty() { named } else { taking }
 }
 
 /// Whether the replicas of a group may be on different nodes.
@@ -109,33 +137,47 @@ fn wanted<'a>(group: &[&'a Workload]) -> impl Iterator<Item = &'a Workload> {
 
 /// What the pools of a group do not allow.
 fn pool_refuses(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
-    let wanted = || wanted(group);
-    let pools: BTreeSet<PoolName> = wanted().map(|w| pool_of(&w.spec)).collect();
-    if pools.len() > 1 {
-        let names = pools.iter().map(PoolName::as_str).collect::<Vec<_>>().join(", ");
-        return Some(Home::Blocked {
-            why: format!("services that share a network or a volume name different pools ({names})"),
-            hint: "give them one pool, or networks and volumes of their own",
-        });
+    let cluster = &planning.cluster;
+    for workload in wanted(group) {
+        let (key, spec) = (&workload.key, &workload.spec);
+        let named = spec.pool.names();
+        let refusals =
+            named.iter().filter_map(|pool| Some((pool, against(cluster, pool, &key.project, spec)?)));
+        // The last one's reason would not be better than the first one's.
+        if let (true, Some((pool, why))) = (refusals.clone().count() == named.len(), refusals.clone().next())
+        {
+            return Some(refused(pool, why, workload));
+        }
     }
-    let pool = planning.cluster.pools.get(pools.first()?)?;
-    let blocked = |why: String, hint| Some(Home::Blocked { why, hint });
-    if let Some(other) = wanted().find(|w| !pool.takes(&w.key.project)) {
-        let hint = "choose another pool, or let an operator change this one (`lattice pool set`)";
-        return blocked(format!("the pool {} is not for the project {}", pool.name, other.key.project), hint);
+    let mut all = wanted(group).map(|w| pools_of(cluster, &w.key.project, &w.spec));
+    let first = all.next()?;
+    let common = all.fold(first, |common, other| common.into_iter().filter(|p| other.contains(p)).collect());
+    if !common.is_empty() {
+        return None;
     }
-    let needs_trust = |w: &&Workload| !w.spec.mounts.is_empty() || !w.spec.secrets.is_empty();
-    if !pool.trusted
-        && let Some(workload) = wanted().find(needs_trust)
-    {
-        let name = &workload.key.workload;
-        let why =
-            format!("the pool {} is not trusted with volumes and secrets, and {name} has some", pool.name);
-        let hint = "choose a trusted pool (`lattice pool ls`), or let an operator trust this one and the owners \
-                    of its nodes (`lattice pool set POOL --trusted yes`)";
-        return blocked(why, hint);
-    }
-    None
+    let mut names: Vec<String> = wanted(group).map(|w| w.spec.pool.to_string()).collect();
+    names.sort_unstable();
+    names.dedup();
+    Some(Home::Blocked {
+        why: format!("services that share a network or a volume name different pools ({})", names.join("; ")),
+        hint: "give them one pool, or networks and volumes of their own",
+    })
+}
+
+fn refused(pool: &PoolName, why: Against, workload: &Workload) -> Home {
+    let WorkloadKey { project, workload, .. } = &workload.key;
+    let (why, hint) = match why {
+        Against::Project => (
+            format!("the pool {pool} is not for the project {project}"),
+            "choose another pool, or let an operator change this one (`lattice pool set`)",
+        ),
+        Against::Trust => (
+            format!("the pool {pool} is not trusted with volumes and secrets, and {workload} has some"),
+            "choose a trusted pool (`lattice pool ls`), or let an operator trust this one and the owners \
+             of its nodes (`lattice pool set POOL --trusted yes`)",
+        ),
+    };
+    Home::Blocked { why, hint }
 }
 
 /// Where the data of a group is.
@@ -195,18 +237,19 @@ pub(crate) fn must_leave(planning: &Planning<'_>, workload: &Workload, node: Nod
     if row.eligibility == Eligibility::Draining {
         return Some(format!("{} is being emptied", row.name));
     }
-    no_place(planning.cluster.taints_of(row), &workload.spec, row)
+    no_place(&planning.cluster, &workload.key.project, &workload.spec, row)
         .map(|refusal| format!("{} is no place for it any more: {refusal}", row.name))
 }
 
 /// Why what stays on a node has to move, whatever the node has left and however it is doing.
-pub(crate) fn no_place<'t>(
-    taints: impl Iterator<Item = &'t Taint>,
+pub(crate) fn no_place(
+    cluster: &Cluster,
+    project: &ProjectName,
     spec: &WorkloadSpec,
     node: &Node,
 ) -> Option<Refusal> {
-    let evicts = not_borne(taints, &spec.placement.tolerations, &[TaintEffect::Evict]);
-    unsuitable(&rules_of(spec), node).or_else(|| evicts.cloned().map(Refusal::Taint))
+    let evicts = not_borne(cluster.taints_of(node), &spec.placement.tolerations, &[TaintEffect::Evict]);
+    unsuitable(&rules_of(cluster, project, spec), node).or_else(|| evicts.cloned().map(Refusal::Taint))
 }
 
 /// Why a replica cannot stay with the GPUs that it has: one of them is not lent any more, or broke.
@@ -282,7 +325,7 @@ fn choose(planning: &Planning<'_>, group: &[&Workload]) -> Home {
     match find(&|w| w.replicas).or_else(|_| find(&|_| 1)) {
         Ok(found) => Home::Pinned(found.placed.node, found.account.to_string()),
         Err(account) => {
-            let (why, hint) = no_fit(&pool_of(&first.spec), &account);
+            let (why, hint) = no_fit(&first.spec.pool, &account);
             Home::Blocked { why, hint }
         }
     }
@@ -313,12 +356,15 @@ pub(crate) fn fits(
 
 /// Why no node fits, and what to do: that no machine of the pool runs the image is another matter than
 /// that all are full.
-pub(crate) fn no_fit(pool: &PoolName, account: &Account) -> (String, &'static str) {
+pub(crate) fn no_fit(pools: &Pools, account: &Account) -> (String, &'static str) {
     let elsewhere = |refusal: &&Refusal| matches!(refusal, Refusal::Pool | Refusal::NotApproved);
     let mut within = account.refused.keys().filter(|refusal| !elsewhere(refusal)).peekable();
     let kind = |refusal: &Refusal| matches!(refusal, Refusal::Image(_) | Refusal::Platform(_));
     match within.peek().is_some() && within.all(kind) {
-        true => (format!("no machine of the pool {pool} runs it: {account}"), OTHER_MACHINE),
+        true => {
+            let of = if pools.names().len() > 1 { "pools" } else { "pool" };
+            (format!("no machine of the {of} {pools} runs it: {account}"), OTHER_MACHINE)
+        }
         false => (account.to_string(), NO_NODE),
     }
 }

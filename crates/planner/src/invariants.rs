@@ -129,7 +129,9 @@ fn created_where_suitable(plan: &Plan, after: &Cluster, broken: &mut Vec<String>
         let tolerates = &allocation.spec.placement.tolerations;
         let refused = not_borne(after.taints_of(node), tolerates, &[TaintEffect::Refuse]);
         let refused = refused.cloned().map(Refusal::Taint);
-        if let Some(refusal) = no_place(after.taints_of(node), &allocation.spec, node).or(refused) {
+        if let Some(refusal) =
+            no_place(after, &allocation.workload.project, &allocation.spec, node).or(refused)
+        {
             broken.push(format!(
                 "{} is created on {}, which is no place for it: {refusal}",
                 name(allocation),

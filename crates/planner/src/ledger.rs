@@ -12,7 +12,7 @@ use crate::{
 };
 use imbl::ordmap::DiffItem;
 use lattice_model::{
-    AllocationId, NodeId,
+    AllocationId, NodeId, WorkloadKey,
     resource::{Allocation, Intent, Node, Workload},
 };
 use lattice_scheduler::{
@@ -24,6 +24,9 @@ use std::{
     sync::Arc,
 };
 
+/// How many workloads that are no more are remembered before it is tidied up.
+const TOLD: usize = 1000;
+
 /// The fleet, and what it was told.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -32,6 +35,8 @@ pub struct Ledger {
     /// Those whose ports stand in nobody's way.
     yielding: BTreeSet<AllocationId>,
     kinds: Kinds,
+    /// For each workload that asks for GPUs: of which run of it how many replicas have been told of.
+    told: HashMap<WorkloadKey, (u64, u64, u32)>,
 }
 
 impl Ledger {
@@ -45,7 +50,10 @@ impl Ledger {
         if !seen.allocations().ptr_eq(cluster.allocations()) {
             for item in seen.allocations().diff(cluster.allocations()) {
                 match item {
-                    DiffItem::Add(_, row) => self.hold(row, yielding),
+                    DiffItem::Add(_, row) => {
+                        self.hold(row, yielding);
+                        self.learn(row);
+                    }
                     DiffItem::Update { new: (_, row), .. } => {
                         self.fleet.release(row.id);
                         self.hold(row, yielding);
@@ -97,6 +105,27 @@ impl Ledger {
                 }
                 DiffItem::Remove(id, _) => drop(self.fleet.remove_node(*id)),
             }
+        }
+    }
+
+    /// Asks for GPUs are what the scheduler learns the usual mix from: each replica of each version counts once, however
+    /// often it is placed. After a start of the server those count that are there.
+    fn learn(&mut self, row: &Allocation) {
+        if row.spec.gpus.is_none() {
+            return;
+        }
+        if self.told.len() > 2 * self.seen.workloads().len() + TOLD {
+            let seen = &self.seen;
+            self.told.retain(|key, _| seen.workloads().contains_key(key));
+        }
+        let run = (row.generation, row.restart);
+        let told = self.told.entry(row.workload.clone()).or_insert((run.0, run.1, 0));
+        if (told.0, told.1) != run {
+            *told = (run.0, run.1, 0);
+        }
+        if row.slot > told.2 {
+            told.2 = row.slot;
+            self.fleet.learn(&self.kinds.gpus_and_room(&row.spec));
         }
     }
 
@@ -180,12 +209,12 @@ impl Ledger {
 
     /// What one replica of a workload asks for.
     pub(crate) fn ask(&self, workload: &Workload) -> Ask {
-        ask_of(workload, &self.kinds)
+        ask_of(&self.seen, workload, &self.kinds)
     }
 
     /// What a group asks for.
     pub(crate) fn group(&self, wanted: &[&Workload], replicas: &dyn Fn(&Workload) -> u32) -> Ask {
-        group_ask(wanted, replicas, &self.kinds)
+        group_ask(&self.seen, wanted, replicas, &self.kinds)
     }
 
     /// The best node for an ask, without one that makes room, on one that `accepts` takes.

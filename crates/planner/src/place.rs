@@ -4,7 +4,7 @@ use crate::{
     ask::Ask,
     cluster::{Cluster, Row},
     group::groups,
-    home::{Home, is_connected, is_free, must_leave, no_fit, no_node, pool_of},
+    home::{Home, is_connected, is_free, must_leave, no_fit, no_node},
     plan::{Placement, Step},
     planning::Planning,
     slots::{is_current, moves_start_first, world_of},
@@ -137,7 +137,7 @@ fn anywhere(planning: &mut Planning<'_>, workload: &Workload, vacancy: &Vacancy)
     };
     match planning.find(&ask, makes_room(vacancy), &accepts) {
         Ok(found) => Ok(Site::at(found.placed.node, found.account.to_string())),
-        Err(account) => make_way(planning, &ask).ok_or_else(|| no_fit(&pool_of(&workload.spec), &account)),
+        Err(account) => make_way(planning, &ask).ok_or_else(|| no_fit(&workload.spec.pool, &account)),
     }
 }
 

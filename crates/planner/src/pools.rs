@@ -256,3 +256,22 @@ pub fn preview(
     after.nodes = nodes;
     (changes, forecast::repooled(cluster, after, policy, now, random))
 }
+
+/// What becomes of a node when it is changed: its pool, and why it stays where it is although it belongs elsewhere; and
+/// what of the replicas there has to move.
+pub fn preview_node(
+    cluster: &Cluster,
+    node: Node,
+    policy: &Policy,
+    now: Timestamp,
+    random: &mut dyn FnMut() -> u128,
+) -> (PoolName, Option<String>, Vec<Move>) {
+    let mut after = cluster.clone();
+    let revision = cluster.nodes.get(&node.id).map_or(0, |row| row.revision);
+    let place = belongs(cluster, &node).pool.clone();
+    let stays = (place != node.pool).then(|| bound(cluster, &node)).flatten();
+    let to = if stays.is_some() { node.pool.clone() } else { place };
+    let node = Node { pool: to.clone(), ..node };
+    after.nodes.insert(node.id, Row { revision, value: Arc::new(node) });
+    (to, stays, forecast::repooled(cluster, after, policy, now, random))
+}

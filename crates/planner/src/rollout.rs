@@ -55,7 +55,7 @@ fn takers(cluster: &Cluster, workload: &Workload) -> BTreeSet<NodeId> {
             && node.eligibility != Eligibility::Draining
             && !node.is_gone()
             && node.presence.state != PresenceState::New
-            && no_place(cluster.taints_of(node), &workload.spec, node).is_none()
+            && no_place(cluster, &workload.key.project, &workload.spec, node).is_none()
             && (node.takes_work() || has(node.id))
     };
     cluster.nodes.values().filter(takes).map(|node| node.id).collect()

@@ -13,7 +13,7 @@ use lattice_model::{
 };
 use lattice_planner::{
     forecast::Fate,
-    pools::{AT_ONCE, By, Since, admits, belongs, bound, moves, preview, stays},
+    pools::{AT_ONCE, By, Since, admits, belongs, bound, moves, preview, preview_node, stays},
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -40,7 +40,7 @@ fn label(node: &mut Node, key: &str, value: &str) {
 }
 
 fn in_pool(called: &'static str) -> impl FnOnce(&mut WorkloadSpec) {
-    move |spec| spec.pool = Some(name(called))
+    move |spec| spec.pool = name(called).into()
 }
 
 /// Looks once and carries out what was decided.
@@ -236,6 +236,140 @@ fn a_preview_says_who_matches_who_moves_and_what_has_to_go() {
 }
 
 #[test]
+fn a_preview_of_a_node_says_where_it_goes_and_what_has_to_go() {
+    let mut scene = scene(3);
+    pool(&mut scene, "lab", None, |_| ());
+    pool(&mut scene, "eu", Some(("node.labels.region == eu", 0)), |_| ());
+    scene.workload("web", 3, |_| ());
+    scene.settle();
+    let mut n = 1 << 70;
+    let mut random = || {
+        n += 1;
+        n
+    };
+    let now = scene.now;
+    let mut seen = |change: fn(&mut Node)| {
+        let mut node = (*scene.cluster.nodes[&node_id(1)].value).clone();
+        change(&mut node);
+        preview_node(&scene.cluster, node, &POLICY, now, &mut random)
+    };
+    let (to, stays, moves) = seen(|node| (node.pool, node.pool_fixed) = (name("lab"), true));
+    assert_eq!((to, stays, moves.len()), (name("lab"), None, 1));
+    assert!(matches!(&moves[0].fate, Fate::Moves { to, .. } if *to != node_id(1)), "{moves:?}");
+    let (to, _, moves) = seen(|node| {
+        node.pool_fixed = false;
+        label(node, "region", "eu");
+    });
+    assert_eq!((to, moves.len()), (name("eu"), 1), "a label that a rule asks for");
+    let (to, _, moves) = seen(|node| drop(node.taints.insert("night:evict".parse().unwrap())));
+    assert_eq!((to, moves.len()), (name("default"), 1), "a taint that work does not bear");
+    let (to, _, moves) = seen(|node| drop(node.taints.insert("night:avoid".parse().unwrap())));
+    assert_eq!((to, moves), (name("default"), Vec::new()), "one that moves nothing");
+}
+
+fn in_pools(called: &str) -> impl FnOnce(&mut WorkloadSpec) {
+    let called = called.parse().unwrap();
+    move |spec| {
+        spec.pool = called;
+        spec.resources.reserved_cpu = Some(Cpu::from_cores(1));
+    }
+}
+
+/// Three nodes of four cores in the pools a, b and c.
+fn three_pools() -> Scene {
+    let mut scene = scene(3);
+    for (n, called) in ["a", "b", "c"].into_iter().enumerate() {
+        pool(&mut scene, called, None, |_| ());
+        scene.node(n, |node| node.pool = name(called));
+    }
+    scene
+}
+
+fn on(scene: &Scene, service: &str) -> [usize; 3] {
+    [0, 1, 2].map(|n| scene.active(service).iter().filter(|row| row.node == node_id(n)).count())
+}
+
+#[test]
+fn the_first_pool_that_has_room_is_taken() {
+    let mut scene = three_pools();
+    scene.workload("web", 6, in_pools("b,a"));
+    scene.settle();
+    assert_eq!(on(&scene, "web"), [2, 4, 0], "the first to the brim, before replicas are spread");
+    scene.workload("late", 1, in_pools("b,c,a"));
+    scene.settle();
+    assert_eq!(on(&scene, "late"), [0, 0, 1]);
+    scene.node(1, |node| node.pool = name("c"));
+    scene.settle();
+    assert_eq!(
+        on(&scene, "web"),
+        [4, 2, 0],
+        "what has no other place in the pools that are named stays for now"
+    );
+    assert_eq!(scene.active("web").iter().filter(|row| row.node == node_id(2)).count(), 0);
+}
+
+#[test]
+fn a_pool_that_does_not_take_the_work_is_passed_over() {
+    let mut scene = three_pools();
+    let secret = |spec: &mut WorkloadSpec| {
+        in_pools("a,b")(spec);
+        let (secret, target) = ("pw".parse().unwrap(), "/run/secrets/pw".into());
+        spec.secrets.push(lattice_model::spec::SecretMount {
+            secret,
+            target,
+            mode: 0o400,
+            uid: None,
+            gid: None,
+        });
+    };
+    pool(&mut scene, "b", None, |pool| pool.trusted = true);
+    scene.workload("web", 2, secret);
+    scene.workload("plain", 1, in_pools("a,b"));
+    scene.settle();
+    assert_eq!((on(&scene, "web"), on(&scene, "plain")), ([0, 2, 0], [1, 0, 0]));
+    pool(&mut scene, "a", None, |pool| pool.projects = Some([].into()));
+    scene.settle();
+    assert_eq!(on(&scene, "plain"), [0, 1, 0], "what may not be there any more moves to the next");
+    pool(&mut scene, "b", None, |pool| pool.trusted = false);
+    let report = scene.settle();
+    assert_eq!(on(&scene, "web"), [0, 2, 0], "where no pool takes it, what runs stays");
+    scene.workload("more", 1, secret);
+    let why = scene.settle().pending.pop().map(|pending| pending.why);
+    assert!(why.unwrap().contains("not for the project"), "{report:?}");
+}
+
+#[test]
+fn services_of_one_network_share_a_pool_that_both_name() {
+    let mut scene = three_pools();
+    for (service, pools) in [("web", "a,b"), ("db", "b,c")] {
+        scene.workload(service, 1, |spec| {
+            in_pools(pools)(spec);
+            network(spec);
+        });
+    }
+    scene.settle();
+    assert_eq!((on(&scene, "web"), on(&scene, "db")), ([0, 1, 0], [0, 1, 0]));
+    scene.workload("cache", 1, |spec| {
+        in_pools("a")(spec);
+        network(spec);
+    });
+    let report = scene.settle();
+    let why = &report.pending[0].why;
+    assert!(why.contains("(a; a, b; b, c)"), "{why}");
+}
+
+#[test]
+fn what_runs_on_every_node_runs_in_all_pools_that_it_names() {
+    let mut scene = three_pools();
+    scene.workload("agent", 1, |spec| {
+        in_pools("c,a")(spec);
+        spec.mode = lattice_model::spec::Mode::Global;
+    });
+    scene.settle();
+    assert_eq!(on(&scene, "agent"), [1, 0, 1]);
+}
+
+#[test]
 fn what_is_promised_is_what_the_pool_says() {
     let mut scene = scene(1);
     pool(&mut scene, "default", None, |pool| {
@@ -311,7 +445,7 @@ proptest! {
             let service = format!("w{n}");
             if *busy || *data {
                 scene.workload(&service, 1, |spec| {
-                    spec.pool = Some(name(pools[*is_in]));
+                    spec.pool = name(pools[*is_in]).into();
                     spec.placement.constraints = vec![format!("node.id == {}", node_id(n)).parse().unwrap()];
                     if *data {
                         let volume = format!("v{n}").parse().unwrap();

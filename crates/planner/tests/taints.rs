@@ -104,10 +104,10 @@ fn the_nodes_of_a_pool_have_its_taints_and_what_runs_on_each_heeds_them() {
     scene.cluster.pools.insert(lab.clone(), row);
     scene.node(1, |node| node.pool = lab.clone());
     scene.workload("plain", 1, |spec| {
-        (spec.pool, spec.mode) = (Some("lab".parse().unwrap()), Mode::Global);
+        (spec.pool, spec.mode) = ("lab".parse().unwrap(), Mode::Global);
     });
     scene.workload("bears", 1, |spec| {
-        (spec.pool, spec.mode) = (Some("lab".parse().unwrap()), Mode::Global);
+        (spec.pool, spec.mode) = ("lab".parse().unwrap(), Mode::Global);
         bears(&["lab"])(spec);
     });
     scene.settle();

@@ -18,7 +18,7 @@ fn lab() -> PoolName {
 }
 
 fn in_lab(spec: &mut WorkloadSpec) {
-    spec.pool = Some(lab());
+    spec.pool = lab().into();
     network(spec);
 }
 

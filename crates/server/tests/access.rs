@@ -72,6 +72,7 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("uncordon_node", Forbidden, Nothing),
     ("drain_node", Forbidden, Nothing),
     ("change_node", Forbidden, Nothing),
+    ("preview_node", Forbidden, Nothing),
     ("list_pools", In, In),
     ("create_pool", Forbidden, Forbidden),
     ("get_pool", In, Nothing),

@@ -2,7 +2,10 @@
 
 use crate::parse::{self, Publish};
 use clap::{Args, Subcommand};
-use lattice_model::{Bytes, Cpu, Duration, PoolName, SecretName, StackName, spec::RestartPolicy};
+use lattice_model::{
+    Bytes, Cpu, Duration, SecretName, StackName,
+    spec::{Pools, RestartPolicy},
+};
 use std::path::PathBuf;
 
 #[derive(Debug, Subcommand)]
@@ -172,9 +175,9 @@ pub(crate) struct RunArgs {
     /// The most processors: 0.5, 2.
     #[arg(long)]
     pub(crate) cpus: Option<Cpu>,
-    /// The pool whose nodes may run it.
+    /// The pool whose nodes may run it, or several in order of preference: eu,us.
     #[arg(long)]
-    pub(crate) pool: Option<PoolName>,
+    pub(crate) pool: Option<Pools>,
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
     /// The image.
@@ -213,9 +216,9 @@ pub(crate) struct JobRunArgs {
     /// The most processors: 0.5, 2.
     #[arg(long)]
     pub(crate) cpus: Option<Cpu>,
-    /// The pool whose nodes may run it.
+    /// The pool whose nodes may run it, or several in order of preference: eu,us.
     #[arg(long)]
-    pub(crate) pool: Option<PoolName>,
+    pub(crate) pool: Option<Pools>,
     /// Keep it when it has ended, to run it again.
     #[arg(long)]
     pub(crate) keep: bool,

@@ -118,6 +118,9 @@ pub(crate) struct NodeSetArgs {
     /// A label to set, KEY=VALUE, or to take away, KEY.
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub(crate) label: Vec<String>,
+    /// Only say what would have to move.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +131,9 @@ pub(crate) struct NodeTaintArgs {
     /// runs moves too). KEY- takes all of the key away, KEY:EFFECT- one.
     #[arg(required = true, value_name = "TAINT")]
     pub(crate) taints: Vec<parse::TaintChange>,
+    /// Only say what would have to move.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -218,6 +224,9 @@ pub(crate) struct PoolCreateArgs {
     pub(crate) taint: Vec<Taint>,
     #[command(flatten)]
     pub(crate) rule: PoolRuleArgs,
+    /// Only say which nodes would match and come, and what would have to move.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

@@ -76,7 +76,12 @@ impl Parts {
             let (image, pin) = if dry_run {
                 (planned(&key.stack, service), None)
             } else if let Where::Node(node) = &place {
-                let pool = loaded.spec.workloads.get(service).and_then(|workload| workload.pool.clone());
+                let pool = loaded
+                    .spec
+                    .workloads
+                    .get(service)
+                    .map(|workload| workload.pool.clone())
+                    .unwrap_or_default();
                 let built =
                     node_build::build(ctx, &key.project, service, (folder, how), pool, node.clone()).await?;
                 let (view, said) = built;
@@ -186,7 +191,7 @@ fn run_request(ctx: &Context, args: RunArgs) -> anyhow::Result<(StackKey, RunReq
     spec.restart = args.restart;
     spec.resources.memory_limit = args.memory;
     spec.resources.cpu_limit = args.cpus;
-    spec.pool = args.pool;
+    spec.pool = args.pool.unwrap_or_default();
     spec.networks.insert(NetworkName::new("default")?, Attachment::default());
     let key = StackKey { project: ctx.project_or_default(), stack: name.clone() };
     let request = RunRequest { project: Some(key.project.clone()), name, spec };

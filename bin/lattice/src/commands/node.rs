@@ -10,8 +10,8 @@ use crate::{
     terminal::{self, note},
 };
 use lattice_api::{
-    ApproveNode, DeleteNodeQuery, DrainFate, DrainMove, DrainNode, DrainResult, NodeChange, NodeReason,
-    NodeView, OutlookView, VolumeQuery, paths,
+    ApproveNode, DeleteNodeQuery, DrainFate, DrainMove, DrainNode, DrainResult, NodeChange, NodePreview,
+    NodeReason, NodeView, OutlookView, VolumeQuery, paths,
 };
 use lattice_model::{
     StandingState, Timestamp,
@@ -63,6 +63,9 @@ pub(crate) async fn run(ctx: &Context, command: NodeCommand) -> anyhow::Result<E
             let auto_pool = args.pool.as_ref().is_some_and(|pool| pool.as_str() == "auto");
             let pool = args.pool.clone().filter(|_| !auto_pool);
             let request = NodeChange { pool, auto_pool, labels, ..NodeChange::default() };
+            if args.dry_run {
+                return preview(ctx, &args.nodes, &request).await;
+            }
             for node in &args.nodes {
                 let view = client.change_node(node, &request).await?;
                 note(&format!("{} is in pool {}", view.name, view.pool));
@@ -70,9 +73,11 @@ pub(crate) async fn run(ctx: &Context, command: NodeCommand) -> anyhow::Result<E
         }
         NodeCommand::Taint(args) => {
             let (taint, untaint) = pool::taints(args.taints);
-            let view = client
-                .change_node(&args.node, &NodeChange { taint, untaint, ..NodeChange::default() })
-                .await?;
+            let request = NodeChange { taint, untaint, ..NodeChange::default() };
+            if args.dry_run {
+                return preview(ctx, &[args.node], &request).await;
+            }
+            let view = client.change_node(&args.node, &request).await?;
             if ctx.is_json() {
                 ctx.json(&view)?;
             } else {
@@ -82,6 +87,34 @@ pub(crate) async fn run(ctx: &Context, command: NodeCommand) -> anyhow::Result<E
         NodeCommand::Drain(args) => return drain(ctx, args).await,
         NodeCommand::Rm(args) => remove(ctx, args).await?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what a change of nodes would do.
+async fn preview(ctx: &Context, nodes: &[String], request: &NodeChange) -> anyhow::Result<ExitCode> {
+    let mut previews = Vec::new();
+    for node in nodes {
+        previews.push(ctx.client.preview_node(node, request).await?);
+    }
+    if ctx.is_json() {
+        ctx.json(&previews)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = String::new();
+    for NodePreview { node, from, to, stays, moves } in &previews {
+        match (stays, from == to) {
+            (Some(why), _) => writeln!(text, "{node} would stay in pool {to}: {}", clean(why))?,
+            (None, true) => writeln!(text, "{node} would stay in pool {to}")?,
+            (None, false) => writeln!(text, "{node} would go from pool {from} to {to}")?,
+        }
+        if moves.is_empty() {
+            writeln!(text, "  nothing would have to move")?;
+        }
+        for one in moves {
+            writeln!(text, "  {}", fate(ctx, one))?;
+        }
+    }
+    terminal::data(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use lattice_api::{BuildRecord, ImageView};
 use lattice_client::ClientError;
 use lattice_compose::Build;
-use lattice_model::{Bytes, NodeName, PoolName, ProjectName, WorkloadName};
+use lattice_model::{Bytes, NodeName, ProjectName, WorkloadName, spec::Pools};
 use std::path::Path;
 
 /// Where the images of a project are built.
@@ -42,7 +42,7 @@ pub(super) async fn build(
     project: &ProjectName,
     service: &WorkloadName,
     (folder, how): (&Path, &Build),
-    pool: Option<PoolName>,
+    pool: Pools,
     node: Option<NodeName>,
 ) -> anyhow::Result<(ImageView, String)> {
     let (place, name, build) = (folder.to_owned(), service.clone(), how.clone());

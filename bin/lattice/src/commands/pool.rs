@@ -14,6 +14,7 @@ use lattice_api::{
     paths,
 };
 use lattice_model::{
+    PoolName,
     pool::{Oversubscription, PoolQuota, PoolQuotas, PoolRule, PoolUsage},
     resource::Taint,
 };
@@ -100,7 +101,7 @@ async fn list(ctx: &Context) -> anyhow::Result<()> {
 }
 
 async fn create(ctx: &Context, args: PoolCreateArgs) -> anyhow::Result<()> {
-    let PoolCreateArgs { name, trusted, projects: allowed, description, label, taint, rule } = args;
+    let PoolCreateArgs { name, trusted, projects: allowed, description, label, taint, rule, dry_run } = args;
     let PoolRuleArgs { rule, priority, trust_claims, promise_cpu, promise_memory } = rule;
     if rule.is_none() && (priority.is_some() || trust_claims) {
         return Err(CliError::Usage("--priority and --trust-claims are of a --rule".into()).into());
@@ -114,6 +115,28 @@ async fn create(ctx: &Context, args: PoolCreateArgs) -> anyhow::Result<()> {
         set.insert(key, value);
     }
     let allowed = (!allowed.is_empty()).then(|| allowed.into_iter().collect());
+    if dry_run {
+        let priority = rule.as_ref().map(|rule| rule.priority);
+        let request = PoolChange {
+            description: Some(description),
+            labels: set.into_iter().map(|(key, value)| (key, Some(value))).collect(),
+            trusted: Some(trusted),
+            projects: allowed,
+            taint,
+            rule: rule.map(|rule| rule.rule),
+            priority,
+            trusts_claims: trust_claims.then_some(true),
+            oversubscription: Some(oversubscription),
+            ..PoolChange::default()
+        };
+        if ctx.client.pools().await?.items.iter().any(|pool| pool.name == name) {
+            let says = format!(
+                "there is a pool {name} already; `lattice pool set {name} --dry-run` says what a change does"
+            );
+            return Err(CliError::Usage(says).into());
+        }
+        return preview(ctx, &name, &request).await;
+    }
     let request = PoolCreate {
         name,
         description,
@@ -167,15 +190,21 @@ async fn set(ctx: &Context, args: PoolSetArgs) -> anyhow::Result<()> {
         oversubscription,
     };
     if dry_run {
-        let preview = ctx.client.preview_pool(&name, &request).await?;
-        if ctx.is_json() {
-            return ctx.json(&preview);
-        }
-        terminal::data(previewed(ctx, &preview).as_bytes())?;
-        return Ok(());
+        // The server answers for one that is to be made as well, and this one should be there.
+        let _ = ctx.client.pool(&name).await?;
+        return preview(ctx, &name, &request).await;
     }
     let view = ctx.client.change_pool(&name, &request).await?;
     said(ctx, &view)
+}
+
+async fn preview(ctx: &Context, name: &PoolName, request: &PoolChange) -> anyhow::Result<()> {
+    let preview = ctx.client.preview_pool(name, request).await?;
+    if ctx.is_json() {
+        return ctx.json(&preview);
+    }
+    terminal::data(previewed(ctx, &preview).as_bytes())?;
+    Ok(())
 }
 
 fn promises(before: Oversubscription, cpu: Option<u16>, memory: Option<u16>) -> Oversubscription {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use lattice_api::BuildStart;
 use lattice_compose::Build;
 use lattice_image::{Dockerfile, MAX_DOCKERFILE, OWN_DOCKERFILE};
-use lattice_model::{Bytes, NodeName, PoolName, WorkloadName};
+use lattice_model::{Bytes, NodeName, WorkloadName, spec::Pools};
 use lattice_tree::{Ignore, MAX_BYTES, MAX_ENTRIES, Tree, TreeError, pack_context};
 use std::{
     collections::BTreeMap,
@@ -29,7 +29,7 @@ pub(crate) fn context(
     folder: &Path,
     service: &WorkloadName,
     build: &Build,
-    pool: Option<PoolName>,
+    pool: Pools,
     node: Option<NodeName>,
 ) -> anyhow::Result<Context> {
     let refused = refused(build);
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     fn packed(folder: &Path, build: &Build) -> anyhow::Result<Context> {
-        context(folder, &"web".parse().unwrap(), build, None, None)
+        context(folder, &"web".parse().unwrap(), build, Pools::default(), None)
     }
 
     #[test]

@@ -151,7 +151,12 @@ pub(crate) const LATTICE: Table = Table {
                 "the replicas of a job are its tasks, of which so many run at the same time (0: all); each is told its number ([jobs](jobs.md))",
             ),
         ),
-        ("pool", Honoured("the pool whose nodes may run it")),
+        (
+            "pool",
+            Honoured(
+                "the pool whose nodes may run it, or a list of pools, of which the first that has room does",
+            ),
+        ),
         (
             "priority",
             Honoured(

@@ -10,6 +10,7 @@ mod confine;
 mod image;
 mod lifecycle;
 mod placement;
+mod pools;
 
 pub use crate::taint::Toleration;
 pub use attach::{
@@ -31,9 +32,10 @@ pub use placement::{
     Affinity, Constraint, InvalidConstraint, InvalidNeighbour, MAX_WISHES, Neighbour, NodeAttribute,
     PlacementSpec, Preference, Quantity, Rebalancing, Test, Than,
 };
+pub use pools::{InvalidPools, Pools};
 
 use crate::{
-    name::{NetworkName, PoolName, VolumeName, WorkloadName},
+    name::{NetworkName, VolumeName, WorkloadName},
     time::Duration,
 };
 use serde::{Deserialize, Serialize};
@@ -119,9 +121,9 @@ pub struct WorkloadSpec {
     /// Labels on the container; the prefix `lattice.` is reserved.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// The pool whose nodes may run it; `None` is the default pool.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pool: Option<PoolName>,
+    /// The pools whose nodes may run it, the best first: the first that has room.
+    #[serde(default, skip_serializing_if = "Pools::is_unsaid")]
+    pub pool: Pools,
     /// How long a container may take to stop before it is killed.
     #[serde(default = "ten_seconds", skip_serializing_if = "is_ten_seconds")]
     pub stop_grace_period: Duration,
@@ -212,7 +214,7 @@ impl WorkloadSpec {
             replicas: 1,
             resources: Resources::default(),
             labels: BTreeMap::new(),
-            pool: None,
+            pool: Pools::default(),
             stop_grace_period: ten_seconds(),
             platform: None,
             pull: PullPolicy::default(),

@@ -46,7 +46,7 @@ use lattice_link::{
     },
 };
 use lattice_model::{
-    Bytes as Size, Cpu, NodeId, NodeName, PoolName, ProjectName,
+    Bytes as Size, Cpu, NodeId, NodeName, ProjectName,
     spec::{ImageDigest, TreeDigest, image_registry},
 };
 use lattice_planner::{BuildAsk, place_build};
@@ -149,7 +149,7 @@ fn check(start: &BuildStart) -> Result<(), ErrorBody> {
 }
 
 /// The digest of all that an image depends on, as far as it is known before.
-fn key(start: &BuildStart, pool: &PoolName) -> String {
+fn key(start: &BuildStart) -> String {
     let BuildStart {
         context,
         dockerfile,
@@ -163,7 +163,7 @@ fn key(start: &BuildStart, pool: &PoolName) -> String {
         pull: _,
         no_cache: _,
         bases: _,
-        pool: _,
+        pool,
         node: _,
     } = start;
     let all = serde_json::json!([
@@ -176,7 +176,7 @@ fn key(start: &BuildStart, pool: &PoolName) -> String {
         no_network,
         extra_hosts,
         shm_bytes,
-        pool
+        pool.to_string()
     ]);
     TreeDigest::of(all.to_string().as_bytes()).to_string()
 }
@@ -243,14 +243,13 @@ impl<E: Into<ApiError>> From<E> for Ended {
 impl Job {
     async fn run(&self, place: &Place) -> Result<BuildRecord, ApiError> {
         let work = async {
-            let pool = self.start.pool.clone().unwrap_or_else(PoolName::default_pool);
-            let key = key(&self.start, &pool);
+            let key = key(&self.start);
             if let Some(image) = self.built_before(&key).await? {
                 return Ok(BuildRecord::Done { image, reused: true });
             }
             let mut tried = BTreeSet::new();
             loop {
-                let node = self.place(&pool, &tried).await?;
+                let node = self.place(&tried).await?;
                 tried.insert(node);
                 self.turn.on(node);
                 match self.on(node, &key).await {
@@ -295,7 +294,7 @@ impl Job {
     }
 
     /// Picks a node, says so and writes it down.
-    async fn place(&self, pool: &PoolName, tried: &BTreeSet<NodeId>) -> Result<NodeId, ApiError> {
+    async fn place(&self, tried: &BTreeSet<NodeId>) -> Result<NodeId, ApiError> {
         let snapshot = self.core.snapshot();
         let wanted = match &self.start.node {
             Some(name) => Some(self.named(name)?),
@@ -308,7 +307,7 @@ impl Job {
         let (cpu, memory) = FREE;
         let ask = BuildAsk {
             project: self.project.clone(),
-            pool: pool.clone(),
+            pools: self.start.pool.clone(),
             node: wanted,
             platform: self.start.platform.clone(),
             cpu,
@@ -592,15 +591,14 @@ mod tests {
             pull: false,
             no_cache: false,
             bases: Vec::new(),
-            pool: None,
+            pool: lattice_model::spec::Pools::default(),
             node: None,
         };
-        let pool = PoolName::default_pool();
         let one = start("Dockerfile");
         let pulled = BuildStart { pull: true, bases: vec!["x".into()], ..one.clone() };
-        assert_eq!(key(&one, &pool), key(&pulled, &pool));
+        assert_eq!(key(&one), key(&pulled));
         let other = BuildStart { args: [("A".into(), "1".into())].into(), ..one.clone() };
-        assert_ne!(key(&one, &pool), key(&other, &pool));
+        assert_ne!(key(&one), key(&other));
         assert!(check(&one).is_ok());
         for wrong in ["", "/etc/passwd", "../Dockerfile", "a/../../b", "a\0"] {
             assert!(check(&start(wrong)).is_err(), "{wrong}");

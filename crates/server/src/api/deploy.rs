@@ -26,7 +26,7 @@ use lattice_model::{
         Allocation, Approval, Intent, Rollout, Stack, StackNetwork, StackRevision, Volume, Workload,
         WorkloadRevision,
     },
-    spec::{ImageDigest, StackSpec, TreeDigest, WorkloadSpec, registry_of_secret},
+    spec::{ImageDigest, Pools, StackSpec, TreeDigest, WorkloadSpec, registry_of_secret},
 };
 use lattice_planner::{Cluster, PlanReport, Policy, Row, rollout::trial};
 use lattice_store::{MAX_BODY_BYTES, Op};
@@ -228,7 +228,7 @@ fn same_containers(a: &WorkloadSpec, b: &WorkloadSpec) -> bool {
     let bare = |spec: &WorkloadSpec| WorkloadSpec {
         // Tasks are told how many there are.
         replicas: if spec.array.is_some() { spec.replicas } else { 1 },
-        pool: None,
+        pool: Pools::default(),
         placement: Default::default(),
         update: Default::default(),
         rollback: None,
@@ -597,25 +597,27 @@ fn impossible(snapshot: &Snapshot, key: &StackKey, spec: &StackSpec) -> Vec<Prob
     let mut problems = Vec::new();
     let mut told = 0usize;
     for (name, workload) in &spec.workloads {
-        let pool = workload.pool.clone().unwrap_or_else(PoolName::default_pool);
-        problems.extend(pool_problem(snapshot, key, name, workload, &pool));
+        let pools = &workload.pool;
+        problems.extend(
+            pools.names().iter().filter_map(|pool| pool_problem(snapshot, key, name, workload, pool)),
+        );
         let nodes = || {
             snapshot
                 .cluster
                 .nodes
                 .values()
-                .filter(|row| row.approval == Approval::Approved && row.pool == pool)
+                .filter(|row| row.approval == Approval::Approved && pools.contains(&row.pool))
         };
         let (cpu, memory) = workload.resources.reserved();
         let most_cpu = nodes().map(|row| snapshot.cluster.promised(row).cpu).max();
         let most_memory = nodes().map(|row| snapshot.cluster.promised(row).memory).max();
         let mut too_much = |what: &str, asks: String, most: String| {
             problems.push(Problem {
-                hint: Some(format!("ask for less, or add a larger node to the pool {pool}")),
+                hint: Some(format!("ask for less, or add a larger node to the pool {}", pools.first())),
                 ..Problem::at(
                     format!("workloads.{name}.resources"),
                     format!(
-                        "it asks for {asks} of {what}, and the largest node of the pool {pool} has {most}"
+                        "it asks for {asks} of {what}, and the largest node of the pool {pools} has {most}"
                     ),
                 )
             });

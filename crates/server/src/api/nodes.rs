@@ -21,7 +21,7 @@ use axum::{
 };
 use lattice_api::{
     ApproveNode, DeleteNodeQuery, DrainFate, DrainMove, DrainNode, DrainResult, ErrorBody, ErrorCode, List,
-    NodeChange, NodeReason, NodeView, Problem,
+    NodeChange, NodePreview, NodeReason, NodeView, Problem,
 };
 use lattice_identity::{Object, Permission};
 use lattice_model::{
@@ -31,6 +31,7 @@ use lattice_model::{
 use lattice_planner::{
     Row,
     forecast::{self, Fate, Move},
+    pools::preview_node,
 };
 use lattice_store::Op;
 use std::sync::Arc;
@@ -331,34 +332,11 @@ pub(crate) async fn change(
     State(core): State<Arc<Core>>,
     Extension(who): Extension<Principal>,
     names: Names,
-    Body(NodeChange { pool, auto_pool, labels, taint, untaint }): Body<NodeChange>,
+    Body(request): Body<NodeChange>,
 ) -> Answer {
-    if auto_pool && pool.is_some() {
-        return Err(
-            invalid("it is either in a pool or where rules put it", "leave one of the two out").into()
-        );
-    }
-    if let Some(pool) = &pool {
-        let snapshot = core.snapshot();
-        let row = find(&snapshot, names.text("node"))?;
-        pools::find(&snapshot, pool)?;
-        // Who gives a node to a pool has a say in that pool too.
-        let there = Object::Node { pool: pool.clone(), owner: row.owner.clone() };
-        who.require(&core, Permission::NodeChange, &there).await?;
-    }
+    may_change(&core, &who, names.text("node"), &request).await?;
     let view = decide(&core, &who, names.text("node"), |snapshot, row, _| {
-        let mut node = (*row.value).clone();
-        pools::relabel(&mut node.labels, labels.clone());
-        pools::check_labels(&node.labels)?;
-        pools::retaint(&mut node.taints, taint.clone(), &untaint)?;
-        if let Some(pool) = &pool {
-            pools::find(snapshot, pool)?;
-            (node.pool, node.pool_fixed) = (pool.clone(), true);
-        }
-        if auto_pool {
-            node.home_pool = Some(row.home().clone());
-            node.pool_fixed = false;
-        }
+        let node = changed(snapshot, row, &request)?;
         let mut says = Vec::new();
         if node.pool != row.pool {
             says.push(format!("pool {} -> {}", row.pool, node.pool));
@@ -367,7 +345,7 @@ pub(crate) async fn change(
             let who = if node.pool_fixed { "an operator" } else { "the rules of pools" };
             says.push(format!("{who} says in which pool it is"));
         }
-        for (key, value) in &labels {
+        for (key, value) in &request.labels {
             if row.labels.get(key) != value.as_ref() {
                 says.push(format!("label {key}={}", value.as_deref().unwrap_or("(none)")));
             }
@@ -385,6 +363,62 @@ pub(crate) async fn change(
     })
     .await?;
     Ok(Json(view))
+}
+
+/// What a change of a node would do; nothing is changed.
+pub(crate) async fn preview(
+    State(core): State<Arc<Core>>,
+    Extension(who): Extension<Principal>,
+    names: Names,
+    Body(request): Body<NodeChange>,
+) -> Result<Json<NodePreview>, ApiError> {
+    may_change(&core, &who, names.text("node"), &request).await?;
+    let snapshot = core.snapshot();
+    let row = find(&snapshot, names.text("node"))?;
+    let node = changed(&snapshot, row, &request)?;
+    let (policy, now) = (&core.config.planning, clock::now());
+    let (to, stays, moves) = preview_node(&snapshot.cluster, node, policy, now, &mut clock::random_bits);
+    let moves = moves.into_iter().map(|one| drain_move(&snapshot, one)).collect();
+    Ok(Json(NodePreview { node: row.name.clone(), from: row.pool.clone(), to, stays, moves }))
+}
+
+/// Who gives a node to a pool has a say in that pool too.
+async fn may_change(
+    core: &Arc<Core>,
+    who: &Principal,
+    node: &str,
+    request: &NodeChange,
+) -> Result<(), ApiError> {
+    let Some(pool) = &request.pool else { return Ok(()) };
+    if request.auto_pool {
+        return Err(
+            invalid("it is either in a pool or where rules put it", "leave one of the two out").into()
+        );
+    }
+    let snapshot = core.snapshot();
+    let row = find(&snapshot, node)?;
+    pools::find(&snapshot, pool)?;
+    let there = Object::Node { pool: pool.clone(), owner: row.owner.clone() };
+    who.require(core, Permission::NodeChange, &there).await?;
+    Ok(())
+}
+
+/// A node as a change makes it.
+fn changed(snapshot: &Snapshot, row: &Node, request: &NodeChange) -> Result<Node, ErrorBody> {
+    let NodeChange { pool, auto_pool, labels, taint, untaint } = request;
+    let mut node = row.clone();
+    pools::relabel(&mut node.labels, labels.clone());
+    pools::check_labels(&node.labels)?;
+    pools::retaint(&mut node.taints, taint.clone(), untaint)?;
+    if let Some(pool) = pool {
+        pools::find(snapshot, pool)?;
+        (node.pool, node.pool_fixed) = (pool.clone(), true);
+    }
+    if *auto_pool {
+        node.home_pool = Some(row.home().clone());
+        node.pool_fixed = false;
+    }
+    Ok(node)
 }
 
 /// The longest deadline of a drain: 30 days.

@@ -20,7 +20,9 @@ use lattice_model::{
     NodeId, PoolName, ProjectName, StackKey,
     goal::RegistryLogin,
     resource::Approval,
-    spec::{ImagePin, ImageSource, PullPolicy, StackSpec, WorkloadSpec, image_registry, registry_secret},
+    spec::{
+        ImagePin, ImageSource, Pools, PullPolicy, StackSpec, WorkloadSpec, image_registry, registry_secret,
+    },
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -63,20 +65,20 @@ pub(crate) async fn pinned(core: &Core, key: &StackKey, spec: &StackSpec) -> (St
     let open = |workload: &&WorkloadSpec| {
         workload.pin.is_none() && workload.pull != PullPolicy::Never && !workload.image.contains('@')
     };
-    let mut asked: BTreeMap<(String, PoolName), Option<NodeId>> = BTreeMap::new();
+    let mut asked: BTreeMap<(String, Pools), Option<NodeId>> = BTreeMap::new();
     for workload in spec.workloads.values().filter(open).take(MOST) {
-        let pool = workload.pool.clone().unwrap_or_else(PoolName::default_pool);
-        let node = able(core, &snapshot, &pool);
-        asked.insert((workload.image.clone(), pool), node);
+        let pools = workload.pool.clone();
+        let node = pools.names().iter().find_map(|pool| able(core, &snapshot, pool));
+        asked.insert((workload.image.clone(), pools), node);
     }
     let counted: BTreeMap<_, _> = asked.iter().map(|(what, node)| (what.clone(), node.is_some())).collect();
     let questions = asked.into_iter().filter_map(|(what, node)| Some((what, node?))).map(
-        async |((image, pool), node)| {
+        async |((image, pools), node)| {
             let login = login(core, &snapshot, &key.project, &image);
             let asking = ask(core, node, ResolveRequest { image: image.clone(), login });
             let answer = tokio::time::timeout(PATIENCE, asking).await;
             let silent = || Answer::Failed("the node that was asked did not answer in time".into());
-            ((image, pool), answer.unwrap_or_else(|_| silent()))
+            ((image, pools), answer.unwrap_or_else(|_| silent()))
         },
     );
     let answers: BTreeMap<_, _> = futures::future::join_all(questions).await.into_iter().collect();
@@ -85,20 +87,20 @@ pub(crate) async fn pinned(core: &Core, key: &StackKey, spec: &StackSpec) -> (St
         if !open(&&*workload) {
             continue;
         }
-        let pool = workload.pool.clone().unwrap_or_else(PoolName::default_pool);
+        let pools = workload.pool.clone();
         let before = snapshot.cluster.workloads().get(&key.workload(name.clone()));
         let before = before.filter(|row| row.spec.image == workload.image);
         let before =
             before.and_then(|row| row.spec.pin.clone()).filter(|pin| pin.from == ImageSource::Registry);
         let image = &workload.image;
-        let unasked = match counted.get(&(image.clone(), pool.clone())) {
+        let unasked = match counted.get(&(image.clone(), pools.clone())) {
             Some(true) => None,
             Some(false) => Some(format!(
-                "no node of the pool {pool} that can ask for it is connected; deploy again when one is"
+                "no node of the pool {pools} that can ask for it is connected; deploy again when one is"
             )),
             None => Some(format!("no more than {MOST} services are looked after at a time")),
         };
-        workload.pin = match (answers.get(&(image.clone(), pool)), before) {
+        workload.pin = match (answers.get(&(image.clone(), pools)), before) {
             (Some(Answer::Found(ImageFound { digest, platforms })), before) => {
                 // The same digest is the same image, whatever another node could tell of it.
                 let same = before.filter(|pin| pin.digest == *digest);

@@ -385,9 +385,13 @@ pub(crate) async fn preview(
     // It tells of nodes and services everywhere.
     who.require(&core, Permission::PoolChange, &Object::Cluster).await?;
     let snapshot = core.snapshot();
-    let row = find(&snapshot, &names.get("pool")?)?;
-    let pool = changed(row, request)?;
+    let name: PoolName = names.get("pool")?;
     let (policy, now) = (&core.config.planning, clock::now());
+    // One that nobody made yet is as it would be made.
+    let pool = match snapshot.cluster.pools.get(&name) {
+        Some(row) => changed(row, request)?,
+        None => changed(&Pool { trusted: false, name, ..Pool::default_pool(now) }, request)?,
+    };
     let (changes, moves) =
         pools::preview(&snapshot.cluster, pool.clone(), policy, now, &mut clock::random_bits);
     let name = |id: NodeId| snapshot.cluster.nodes.get(&id).map(|row| row.name.clone());
@@ -459,8 +463,7 @@ pub(crate) async fn remove(
         if !nodes.is_empty() {
             in_use("the nodes", nodes, "`lattice node set NODE --pool P` moves them")?;
         }
-        let services =
-            snapshot.cluster.workloads().values().filter(|row| row.spec.pool.as_ref() == Some(&name));
+        let services = snapshot.cluster.workloads().values().filter(|row| row.spec.pool.contains(&name));
         let services: Vec<String> = services.take(5).map(|row| row.key.to_string()).collect();
         if !services.is_empty() {
             in_use("the services", services, "deploy them to another pool first")?;

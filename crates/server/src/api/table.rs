@@ -176,6 +176,7 @@ pub(crate) fn table() -> Vec<Route> {
         change(on(P::NodePause, guard::node), post_.clone(), paths::NODE_UNCORDON, "uncordon_node", "Gives a node new work again.", post(nodes::uncordon)).gives::<api::NodeView>(),
         change(on(P::NodeChange, guard::node), post_.clone(), paths::NODE_DRAIN, "drain_node", "Empties a node: it gets no new work, and what can run elsewhere moves there; or says what would move.", post(nodes::drain)).takes::<api::DrainNode>().gives::<api::DrainResult>(),
         change(on(P::NodeChange, guard::node), Method::PATCH, paths::NODE, "change_node", "Changes a node's pool and labels.", patch(nodes::change)).takes::<api::NodeChange>().gives::<api::NodeView>(),
+        change(on(P::NodeChange, guard::node), post_.clone(), paths::NODE_PREVIEW, "preview_node", "What a change of a node would do.", post(nodes::preview)).takes::<api::NodeChange>().gives::<api::NodePreview>(),
         look(list(P::PoolLook), paths::POOLS, "list_pools", "Pools: groups of nodes.", get(pools::list)).lists::<api::PoolView>(),
         change(on(P::PoolChange, guard::cluster), post_.clone(), paths::POOLS, "create_pool", "Makes a pool.", post(pools::create)).takes::<api::PoolCreate>().gives::<api::PoolView>(),
         look(on(P::PoolLook, guard::pool), paths::POOL, "get_pool", "One pool.", get(pools::show)).gives::<api::PoolView>(),

@@ -121,7 +121,9 @@ fn a_pool_is_where_its_services_are() {
     let _ = cluster.deploy("s", &in_lab, &[]).ok();
     let at = || cluster.serving("s", 3).iter().map(|a| a.node.to_string()).collect::<Vec<_>>();
     assert_eq!(at(), ["n2"; 3]);
-    // A node that goes to another pool gives its work away, by turns.
+    // A node that goes to another pool gives its work away, by turns; what that means is told before.
+    let dry = cluster.lattice(&["node", "set", "n2", "--pool", "default", "--dry-run"]).ok();
+    let _ = dry.says(&["n2 would go from pool lab to default", "s/web#1"]);
     let _ = cluster.lattice(&["node", "set", "n1", "--pool", "lab"]).ok();
     let _ = cluster.lattice(&["node", "set", "n2", "--pool", "default"]).ok();
     until("all of it is on the other node", PATIENCE, || {
