@@ -77,6 +77,10 @@ fn print(status: &AgentStatus) {
     if let Some(speed) = &status.lan.speed {
         say(format_args!("speed       {}", speed.sentence()));
     }
+    let rank = status.rank.as_ref().map_or_else(|| vec!["not told yet".to_owned()], |rank| rank.sentences());
+    for (n, text) in rank.iter().enumerate() {
+        say(format_args!("{:<12}{text}", if n == 0 { "rank" } else { "" }));
+    }
     crate::owner::lines(&status.owner).iter().for_each(say);
     say(format_args!("goal        {}", status.goal.as_deref().unwrap_or("none yet")));
     say(format_args!("reports     {} wait for the server", status.outbox));

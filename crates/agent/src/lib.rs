@@ -40,6 +40,7 @@ mod machine;
 mod measure;
 mod owner;
 mod power;
+mod rank;
 mod reset;
 mod secrets;
 mod session;
@@ -78,6 +79,7 @@ pub use owner::{
     OwnerStatus, PauseStatus, RulesFile, Stopped, pause_offline, resume_offline, rules_of, save_rules,
     text_of,
 };
+pub use rank::OwnRank;
 pub use reset::{
     Engine, Item, ItemKind, Left, Outcome, Problem, ResetOptions, Survey, Tell, engines, note_elsewhere,
     reset, survey,

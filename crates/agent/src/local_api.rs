@@ -16,6 +16,7 @@ use crate::{
     lan::LanStatus,
     log::LogRing,
     owner::{Order, OwnerStatus, RulesFile, rules_of},
+    rank::OwnRank,
     reset::{Survey, survey},
     session::LinkStatus,
 };
@@ -155,6 +156,9 @@ pub struct AgentStatus {
     /// Whether containers reach the owner's network.
     #[serde(default)]
     pub lan: LanStatus,
+    /// How it stands among the others; absent until the server says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<OwnRank>,
 }
 
 /// One allocation of [`AgentStatus`].
@@ -321,6 +325,7 @@ async fn status(desk: &Desk) -> AgentStatus {
         cluster: desk.identity.cluster,
         name: desk.identity.name.as_ref().map(ToString::to_string),
         servers: desk.identity.servers.iter().map(ToString::to_string).collect(),
+        rank: desk.link.borrow().rank.clone(),
         link: desk.link.borrow().clone(),
         engine: desk.engine.borrow().clone(),
         health: desk.health.borrow().clone(),

@@ -23,6 +23,7 @@ use crate::{
     home::Identity,
     measure::Measurer,
     owner::{Lent, OwnerStatus},
+    rank::OwnRank,
     streams::Streams,
     way::Way,
 };
@@ -93,6 +94,9 @@ pub struct LinkStatus {
     pub retry_at: Option<Timestamp>,
     /// What the server wants to be known.
     pub notice: Option<String>,
+    /// How this node stands among the others, as the server said last. Shown beside the link.
+    #[serde(skip)]
+    pub(crate) rank: Option<OwnRank>,
 }
 
 impl LinkStatus {
@@ -105,6 +109,7 @@ impl LinkStatus {
             why: None,
             retry_at: None,
             notice: None,
+            rank: None,
         }
     }
 }
@@ -178,7 +183,8 @@ pub(crate) struct Session {
 /// What this agent can do beyond its version. Where the owner lets nobody build, that is not said; a rule that
 /// changes meanwhile is kept all the same.
 fn capabilities(lent: &Lent) -> Vec<String> {
-    let always = ["logs", "exec", "secrets", "trees", "images", lattice_link::message::RESOLVES];
+    use lattice_link::message::{HEARS_RANK, RESOLVES};
+    let always = ["logs", "exec", "secrets", "trees", "images", RESOLVES, HEARS_RANK];
     let builds = lent.builds().then_some(lattice_link::message::BUILDS);
     let measures = lent.benchmarks().then_some(lattice_measure::MEASURES);
     always.into_iter().chain(builds).chain(measures).map(String::from).collect()
@@ -394,7 +400,9 @@ impl Session {
         info!(server = io.connection.address(), protocol, server_version, "connected");
         let server = Some(io.connection.address().to_owned());
         self.tell(|s| {
-            *s = LinkStatus { state: LinkState::Connected, server, since: s.since, ..LinkStatus::new() };
+            let rank = s.rank.take();
+            *s =
+                LinkStatus { state: LinkState::Connected, server, since: s.since, rank, ..LinkStatus::new() };
         });
         if let Some(notice) = notice {
             self.notice(&notice);
@@ -484,6 +492,9 @@ impl Session {
                     ServerMessage::OpenStream(asked) => self.streams.answer(asked),
                     ServerMessage::Notice(notice) => self.notice(&notice),
                     ServerMessage::Pong(ping) => self.way.heard(ping, Instant::now()),
+                    ServerMessage::Rank(rank) => {
+                        self.tell(|s| s.rank = Some(OwnRank { told: clock::now(), rank }));
+                    }
                     ServerMessage::Welcome(_) | ServerMessage::Goodbye(_) => {}
                 },
                 _ = beat.tick() => {

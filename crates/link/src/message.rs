@@ -242,6 +242,8 @@ pub enum ServerMessage {
     Notice(Notice),
     /// To a heartbeat with this [`Heartbeat::ping`].
     Pong(u64),
+    /// How the node stands among the others. Only to an agent that says [`HEARS_RANK`].
+    Rank(Rank),
     /// The last one.
     Goodbye(Refusal),
 }
@@ -274,6 +276,41 @@ pub struct Notice {
     pub message: String,
     /// What to do.
     pub hint: String,
+}
+
+/// The capability to be told [`ServerMessage::Rank`].
+pub const HEARS_RANK: &str = "rank";
+
+/// How a node stands among the others, for its owner: what is ranked and why is the server's affair.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rank {
+    /// From 0 to [`most`](Self::most).
+    pub points: u16,
+    /// The most that there are.
+    pub most: u16,
+    /// With what it is compared: `laptop`, `desktop`, `server`, `gpu`.
+    pub class: String,
+    /// Its place in its class, from 1.
+    pub class_place: u32,
+    /// How many are in its class.
+    pub class_size: u32,
+    /// Its place among all, from 1.
+    pub place: u32,
+    /// How many there are.
+    pub size: u32,
+    /// Days in a row on which it kept what it promised.
+    pub streak_days: u32,
+    /// The most of them that it ever had.
+    pub best_streak_days: u32,
+    /// What it has earned, by name.
+    pub badges: Vec<String>,
+    /// What a newcomer still lacks; absent where nothing is lacking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probation: Option<String>,
+    /// What is held against it, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<String>,
 }
 
 /// Names a stream between one server and one agent.

@@ -6,7 +6,7 @@ mod support;
 
 use lattice_link::{
     BulkChannel,
-    message::{BulkEnd, BulkFrame, ServerMessage, StreamRequest, channel},
+    message::{BulkEnd, BulkFrame, HEARS_RANK, Rank, ServerMessage, StreamRequest, channel},
 };
 use lattice_measure::{
     Ask, BLOCKS, CHUNKS, FILE, MEASURES, Told, Words, cpu,
@@ -201,4 +201,36 @@ async fn what_is_made_up_is_found_out_and_what_breaks_off_is_nothing() {
     Machine::default().answer(stream, 100).await;
     world.until("/v1/nodes/next", |node| runs(node) == 1).await;
     assert_eq!(runs(&world.get("/v1/nodes/busy").await), 0);
+}
+
+/// Waits until it is told its rank.
+async fn told(link: &mut Link) -> Rank {
+    loop {
+        if let ServerMessage::Rank(rank) = soon("its rank", link.io.recv.recv()).await.unwrap() {
+            return rank;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_can_hear_it_is_told_its_own_rank() {
+    let world = World::new().await;
+    let token = world.token(true).await;
+    let mut agent = Agent::new(&token, "desk");
+    agent.capabilities = vec![HEARS_RANK.into()];
+    agent.join_now(&token).await;
+    let mut link = agent.connect().await.unwrap();
+    let rank = told(&mut link).await;
+    let seen = world.get("/v1/nodes/desk").await["rank"].clone();
+    assert_eq!(
+        (rank.points.into(), rank.class_place.into(), rank.size.into(), rank.most),
+        (seen["points"].clone(), seen["class_place"].clone(), seen["size"].clone(), 1000)
+    );
+    assert_eq!((rank.class.as_str(), rank.place), ("desktop", 1));
+    assert!(rank.probation.unwrap().contains("newcomer"), "{seen:#}");
+    // Who does not say that it can hear it is told nothing else than before.
+    let (mut old, mut link) = world.node("old").await;
+    old.goal(&mut link).await;
+    let more = tokio::time::timeout(std::time::Duration::from_millis(300), link.io.recv.recv()).await;
+    assert!(!matches!(more, Ok(Ok(ServerMessage::Rank(_)))), "{more:?}");
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    message::{OpenStream, Secret, ServerMessage, StreamId, Welcome},
+    message::{OpenStream, Rank, Secret, ServerMessage, StreamId, Welcome},
     proto::server_message,
 };
 use lattice_model::{SealedGoal, Timestamp, goal::InvalidGoal};
@@ -69,6 +69,7 @@ pub fn server_kind(message: ServerMessage) -> Result<server_message::Kind, Seale
         }
         ServerMessage::Notice(notice) => Kind::Notice(notice.into()),
         ServerMessage::Pong(ping) => Kind::Pong(ping),
+        ServerMessage::Rank(rank) => Kind::RankJson(to_json(&rank)),
         ServerMessage::Goodbye(refusal) => Kind::Goodbye(refusal.into()),
     })
 }
@@ -128,6 +129,16 @@ impl GoalAssembler {
     }
 }
 
+/// Reads a rank; its words are shown to people as they are.
+fn rank(bytes: &Bytes) -> Wire<Rank> {
+    let mut rank: Rank = json("rank", bytes, MAX_JSON)?;
+    fact(&mut rank.class);
+    rank.badges.truncate(MAX_WORD);
+    rank.marks.truncate(MAX_WORD);
+    rank.badges.iter_mut().chain(&mut rank.marks).chain(&mut rank.probation).for_each(fact);
+    Ok(rank)
+}
+
 /// Reads a message of the server; `None` when a goal is not whole yet.
 ///
 /// # Errors
@@ -149,6 +160,7 @@ pub fn server_message(
         }
         Kind::Notice(notice) => ServerMessage::Notice(notice.try_into()?),
         Kind::Pong(ping) => ServerMessage::Pong(ping),
+        Kind::RankJson(bytes) => ServerMessage::Rank(rank(&bytes)?),
         Kind::Goodbye(refusal) => ServerMessage::Goodbye(refusal.try_into()?),
     }))
 }

@@ -53,7 +53,7 @@ pub(crate) fn of(snapshot: &Snapshot, board: &Board, node: &Node) -> Option<Rank
         .collect();
     if place.fastest {
         let rule = "measured to be the fastest of its class, now";
-        badges.push(BadgeView { badge: "fastest_in_class".into(), rule: rule.into(), at: None });
+        badges.push(BadgeView { badge: ranking::FASTEST.into(), rule: rule.into(), at: None });
     }
     let part = |part: &lattice_ranking::Part| RankPart {
         part: part.kind.as_str().into(),

@@ -7,6 +7,7 @@ use crate::{
     rows::{self, MeasuredRow, RankingRow},
     state::{Core, Snapshot},
 };
+use lattice_link::message::Rank;
 use lattice_model::{
     Duration, NodeId, Timestamp,
     health::{ConditionKind, Level},
@@ -14,7 +15,7 @@ use lattice_model::{
     resource::{Approval, Node, PresenceState},
 };
 use lattice_planner::Row;
-use lattice_ranking::{Board, Class, Entry, History, Runs, Score, Sight, placement_weight};
+use lattice_ranking::{Board, Class, Entry, History, MOST, Runs, Score, Sight, placement_weight};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -24,8 +25,12 @@ use std::{
 const CHUNK: usize = 250;
 /// How long what is known of a key is kept that no node has any more: three half-lives of trust.
 const KEPT: Duration = Duration::from_secs(180 * 24 * 3600);
-/// How old the board may be that somebody is shown.
+/// How old the board may be that somebody is shown …
 const BOARD_FOR: Duration = Duration::from_secs(5);
+/// … and the one by which nodes are told their places: as often as each of them hears of it.
+const BOARD_FOR_NODES: Duration = Duration::from_secs(60);
+/// The badge of whoever was measured to be the fastest of its class.
+pub(crate) const FASTEST: &str = "fastest_in_class";
 
 /// What it remembers between two looks.
 #[derive(Debug, Default)]
@@ -178,10 +183,14 @@ pub(crate) fn standing<'a>(snapshot: &'a Snapshot, node: &Node, now: Timestamp) 
 
 /// All members in order, as they were a moment ago.
 pub(crate) fn board(core: &Core, snapshot: &Snapshot) -> Arc<Board> {
+    board_within(core, snapshot, BOARD_FOR)
+}
+
+fn board_within(core: &Core, snapshot: &Snapshot, age: Duration) -> Arc<Board> {
     let now = clock::now();
     let mut last = core.live.board.lock();
     if let Some((at, board)) = &*last
-        && now.since(*at) < BOARD_FOR
+        && now.since(*at) < age
         && at.since(now) == Duration(0)
     {
         return Arc::clone(board);
@@ -195,4 +204,31 @@ pub(crate) fn board(core: &Core, snapshot: &Snapshot) -> Arc<Board> {
     let board = Arc::new(Board::new(members.map(entry).collect()));
     *last = Some((now, Arc::clone(&board)));
     board
+}
+
+/// What a node is told of itself; nothing where it has no place yet.
+pub(crate) fn own(core: &Core, node: NodeId) -> Option<Rank> {
+    let (snapshot, now) = (core.snapshot(), clock::now());
+    let row = snapshot.cluster.nodes.get(&node)?;
+    // Who is new has its place in a newer one.
+    let known = board_within(core, &snapshot, BOARD_FOR_NODES).place(node);
+    let place = known.or_else(|| board(core, &snapshot).place(node))?;
+    let Standing { history, score, class, .. } = standing(&snapshot, row, now);
+    let earned = history.map(|history| history.badges()).unwrap_or_default().iter();
+    let mut badges: Vec<String> = earned.map(|earned| earned.badge.as_str().to_owned()).collect();
+    badges.extend(place.fastest.then(|| FASTEST.to_owned()));
+    Some(Rank {
+        points: score.points,
+        most: MOST,
+        class: class.as_str().to_owned(),
+        class_place: place.in_class,
+        class_size: place.class_size,
+        place: place.overall,
+        size: place.size,
+        streak_days: history.map_or(0, History::streak),
+        best_streak_days: history.map_or(0, History::best_streak),
+        badges,
+        probation: score.probation,
+        marks: score.marks.iter().map(|mark| mark.in_words().to_owned()).collect(),
+    })
 }

@@ -11,7 +11,7 @@
 use super::{admitted, code, identify, reports, unavailable, unknown};
 use crate::{
     clock,
-    controllers::{goals, presence},
+    controllers::{goals, presence, ranking},
     rows::{self, Audit, Event, NodeIdentity, NodeOutbox, NodeSession},
     state::{Core, Refused, Snapshot, live::Behind},
 };
@@ -19,7 +19,7 @@ use lattice_api::{ErrorBody, ErrorCode, NodeLoad};
 use lattice_identity::{CLOCK_SKEW, PeerIdentity, RatchetValue, StaleSession, Verdict, peer_node};
 use lattice_link::{
     Dedup, LinkError, Refusal,
-    message::{AgentMessage, Heartbeat, Hello, Notice, Secret, ServerMessage, Welcome},
+    message::{AgentMessage, HEARS_RANK, Heartbeat, Hello, Notice, Secret, ServerMessage, Welcome},
     server::{CertifiedPeer, Session, SessionSender},
 };
 use lattice_model::{
@@ -35,6 +35,10 @@ use tokio_util::sync::CancellationToken;
 
 /// How long an agent has to read its Goodbye before its connections are cut.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How often a node is told its rank, where that is another than before.
+const TELL_RANK: Duration = Duration::from_secs(60);
+/// When it is looked again for the rank of a node that has none yet.
+const NO_RANK_YET: Duration = Duration::from_secs(6);
 
 /// An open session, as others see it.
 pub(crate) struct SessionHandle {
@@ -376,6 +380,8 @@ async fn converse(
     let node = who.node;
     let life = (who.not_after + CLOCK_SKEW).since(clock::now()).as_std();
     let mut end_of_life = std::pin::pin!(tokio::time::sleep(life));
+    let (mut rank, mut tell_rank) = (None, tokio::time::interval(TELL_RANK));
+    tell_rank.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     handle.poke();
     loop {
         tokio::select! {
@@ -420,6 +426,16 @@ async fn converse(
                     has = Some(*goal.hash());
                     tracing::debug!(%node, goal = %goal.id(), bytes = goal.body().len(), "a goal is sent");
                     handle.send(ServerMessage::Goal(goal)).await?;
+                }
+            }
+            _ = tell_rank.tick(), if handle.can(HEARS_RANK) => {
+                match ranking::own(core, node) {
+                    None => tell_rank.reset_after(NO_RANK_YET),
+                    now if now == rank => {}
+                    Some(now) => {
+                        rank = Some(now.clone());
+                        handle.send(ServerMessage::Rank(now)).await?;
+                    }
                 }
             }
             () = handle.ended.cancelled() => {

@@ -2,6 +2,8 @@
 
 use lattice_api::RankingQuery;
 use lattice_e2e::Bed;
+use serde_json::Value;
+use std::time::{Duration, Instant};
 
 #[test]
 fn two_nodes_are_measured_and_ranked() {
@@ -21,6 +23,21 @@ fn two_nodes_are_measured_and_ranked() {
     let board =
         bed.ask(bed.client().ranking(&RankingQuery::default())).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(board.items.len(), 2);
+    // The owner sees it on the machine; what changed since is told within a minute.
+    let began = Instant::now();
+    let own = loop {
+        let output = bed.node("n1").agent_command(&["status", "-o", "json"]).unwrap().output().unwrap();
+        let own = serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default()["rank"].clone();
+        if own["size"] == 2 {
+            break own;
+        }
+        assert!(began.elapsed() < Duration::from_secs(200), "{own:#}");
+        std::thread::sleep(Duration::from_millis(500));
+    };
+    assert!(own["points"].is_u64() && own["class_place"].is_u64() && own["told"].is_i64(), "{own:#}");
+    let output = bed.node("n1").agent_command(&["status"]).unwrap().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("of 1000 points; place") && said.contains("on probation"), "{said}");
     assert!(board.items[0].rank.points >= board.items[1].rank.points, "{board:#?}");
     let _ = bed.lattice(&["node", "rank"]).ok().says(&["PLACE", "n1", "n2", "(new)"]);
     let _ = bed.lattice(&["node", "show", "n1"]).ok().says(&["of 1000 points", "reliability", "measured"]);

@@ -268,6 +268,9 @@ static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
         open(files),
         from_server(server::Kind::Notice(notice())),
         from_server(server::Kind::Pong(7)),
+        from_server(server::Kind::RankJson(
+            br#"{"points":702,"class":"laptop","badges":["kept_week"]}"#.to_vec().into(),
+        )),
         from_server(server::Kind::Goodbye(refusal())),
         frame(bulk_frame::Kind::Open(5)),
         frame(bulk_frame::Kind::Data(proto::BulkData { channel: 1, bytes: b"output".to_vec().into() })),
