@@ -6,7 +6,7 @@ use lattice_model::{
     WorkloadName,
     health::Condition,
     resource::{Approval, Capacity, Drain, Eligibility, Node, NodeFacts, Presence, Taint, TaintEffect},
-    unit::{Bytes, Cpu},
+    unit::{BitRate, Bytes, Cpu},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -230,6 +230,12 @@ pub struct Reserved {
     pub cpu: Cpu,
     /// Memory in bytes.
     pub memory: Bytes,
+    /// Disk space in bytes, of those that ask for some.
+    #[serde(default)]
+    pub disk: Bytes,
+    /// Network in bits a second each way, of those that ask for some.
+    #[serde(default)]
+    pub bandwidth: BitRate,
 }
 
 /// What a machine uses now.

@@ -592,7 +592,7 @@ impl Reader<'_> {
         spec.array = Some(TaskArray { parallel });
     }
 
-    fn amount<T>(&mut self, entry: Option<&Entry>, path: &Path<'_>, least: T) -> Option<T>
+    pub(crate) fn amount<T>(&mut self, entry: Option<&Entry>, path: &Path<'_>, least: T) -> Option<T>
     where
         T: std::str::FromStr<Err: std::fmt::Display> + PartialOrd + std::fmt::Display,
     {

@@ -18,6 +18,7 @@
 //! expansion of aliases.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod asks;
 mod build;
 mod check;
 mod deploy;

@@ -133,6 +133,20 @@ fn places_and_words() {
         ("x-lattice: {pool: [a, b c]}", "c.yaml:4:27: services.s.x-lattice.pool[1]: pool name"),
         ("x-lattice: {pool: [a, a]}", "c.yaml:4:23: services.s.x-lattice.pool: the pool a is named twice"),
         ("x-lattice: {pool: []}", "c.yaml:4:23: services.s.x-lattice.pool: the list of pools is empty"),
+        ("x-lattice: {disk: 20x}", "c.yaml:4:23: services.s.x-lattice.disk: "),
+        ("x-lattice: {bandwidth: 50M}", "c.yaml:4:28: services.s.x-lattice.bandwidth: "),
+        (
+            "x-lattice: {gpu_share: 1.5}",
+            "c.yaml:4:28: services.s.x-lattice.gpu_share: `1.5` is no share of a GPU",
+        ),
+        (
+            "gpus: all\nx-lattice: {gpu_share: 0.5}",
+            "c.yaml:5:17: services.s.x-lattice.gpu_share: a share is of one GPU",
+        ),
+        (
+            "x-lattice: {gang: true}\ndeploy: {mode: global}",
+            "c.yaml:4:17: services.s.x-lattice.gang: a gang is placed all at once",
+        ),
         (
             "x-lattice: {spread: 1}",
             "c.yaml:4:17: services.s.x-lattice.spread: Lattice has no key `spread` here",

@@ -226,6 +226,18 @@ impl MachineFacts {
         self.gpus.iter().flat_map(GpuFacts::units).collect()
     }
 
+    /// What of its network may be promised, in each of both ways: what its owner lends and no more than the link carried
+    /// when it was measured last. `None` where neither is known of a way.
+    pub fn promised_bandwidth(&self) -> Option<BitRate> {
+        let measured = |way: fn(&NetworkFacts) -> Option<Bytes>| {
+            self.network.as_ref().and_then(way).map(|bytes| BitRate(bytes.0.saturating_mul(8)))
+        };
+        let least = |lent: Option<BitRate>, measured: Option<BitRate>| lent.into_iter().chain(measured).min();
+        let up = least(self.bandwidth.up, measured(|network| network.up))?;
+        let down = least(self.bandwidth.down, measured(|network| network.down))?;
+        Some(up.min(down))
+    }
+
     /// Without what changes by itself all the time: two machines that are alike in this need no report.
     #[must_use]
     pub fn steady(&self) -> Self {
@@ -334,6 +346,29 @@ mod tests {
         assert_eq!(read("{}"), MachineFacts::default());
         let newer = read(r#"{"disks":[{"name":"a","kind":"holographic","spin":7}],"aura":true}"#);
         assert_eq!(newer.disks[0].kind, DiskKind::Unknown);
+    }
+
+    #[test]
+    fn what_is_known_of_the_network_is_promised_and_the_slower_way_counts() {
+        let facts = |up: Option<u64>, down: Option<u64>, measured: Option<(u64, u64)>| MachineFacts {
+            bandwidth: Bandwidth { up: up.map(BitRate), down: down.map(BitRate) },
+            network: measured.map(|(up, down)| NetworkFacts {
+                up: Some(Bytes(up)),
+                down: Some(Bytes(down)),
+                ..NetworkFacts::default()
+            }),
+            ..MachineFacts::default()
+        };
+        for (up, down, measured, promised) in [
+            (None, None, None, None),
+            (Some(80), None, None, None),
+            (Some(80), Some(90), None, Some(80)),
+            (None, None, Some((5, 4)), Some(32)),
+            (Some(80), Some(16), Some((5, 4)), Some(16)),
+            (Some(24), None, Some((5, 4)), Some(24)),
+        ] {
+            assert_eq!(facts(up, down, measured).promised_bandwidth(), promised.map(BitRate));
+        }
     }
 
     #[test]

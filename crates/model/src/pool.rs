@@ -8,10 +8,10 @@ use crate::{
     name::{PoolName, ProjectName},
     quota::grown,
     resource::Capacity,
-    spec::{Constraint, GpuCount, InvalidConstraint, NodeAttribute, WorkloadSpec},
+    spec::{Constraint, GpuCount, GpuRequest, InvalidConstraint, NodeAttribute, WorkloadSpec},
     taint::Taint,
     time::Timestamp,
-    unit::{Bytes, Cpu},
+    unit::{Bytes, Cpu, Gpus},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -265,7 +265,7 @@ pub struct PoolQuota {
     /// Memory that its replicas ask for together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
-    /// GPUs that its replicas ask for together; `all` of a node counts as one.
+    /// GPUs that its replicas ask for together; `all` of a node counts as one, and a share as what it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<u32>,
     /// Replicas of all services.
@@ -306,8 +306,8 @@ pub struct PoolUsage {
     pub cpu: Cpu,
     /// Memory that its replicas ask for together.
     pub memory: Bytes,
-    /// GPUs that its replicas ask for together.
-    pub gpus: u32,
+    /// GPUs that its replicas ask for together, with shares of them.
+    pub gpus: Gpus,
     /// Replicas of all services.
     pub allocations: u32,
 }
@@ -317,12 +317,12 @@ impl PoolUsage {
     pub fn add(&mut self, replicas: u32, spec: &WorkloadSpec) {
         let (cpu, memory) = spec.resources.reserved();
         let gpus = spec.gpus.as_ref().map_or(0, |request| match request.count {
-            GpuCount::All => 1,
-            GpuCount::Exactly(n) => n,
+            GpuCount::All => u32::from(GpuRequest::WHOLE),
+            GpuCount::Exactly(n) => n.saturating_mul(request.each().into()),
         });
         self.cpu = Cpu(self.cpu.0.saturating_add(cpu.0.saturating_mul(replicas)));
         self.memory = Bytes(self.memory.0.saturating_add(memory.0.saturating_mul(replicas.into())));
-        self.gpus = self.gpus.saturating_add(gpus.saturating_mul(replicas));
+        self.gpus = Gpus(self.gpus.0.saturating_add(gpus.saturating_mul(replicas)));
         self.allocations = self.allocations.saturating_add(replicas);
     }
 }
@@ -340,7 +340,7 @@ impl PoolQuota {
         let found = [
             grown("processors", cpu, before.cpu, after.cpu),
             grown("memory", memory, before.memory, after.memory),
-            grown("GPUs", gpus, before.gpus, after.gpus),
+            grown("GPUs", gpus.map(Gpus::whole), before.gpus, after.gpus),
             grown("replicas", allocations, before.allocations, after.allocations),
         ];
         found.into_iter().flatten().collect()
@@ -399,5 +399,17 @@ mod tests {
         assert!(small.exceeded(&of(0), &of(2)).is_empty() && small.exceeded(&of(5), &of(4)).is_empty());
         let over = small.exceeded(&of(2), &of(3));
         assert_eq!(over, ["replicas: 3 would be used, 2 are used now, the limit is 2"]);
+        // Four quarters are one GPU, and a fifth is beyond it, however they came together.
+        let quarters = |replicas| {
+            let mut usage = PoolUsage::default();
+            let quarter = GpuRequest { share: Some(250), ..GpuRequest::any(GpuCount::Exactly(1)) };
+            usage.add(replicas, &WorkloadSpec { gpus: Some(quarter), ..WorkloadSpec::of_image("img") });
+            usage
+        };
+        let one = PoolQuota { gpus: Some(1), ..PoolQuota::default() };
+        assert!(one.exceeded(&quarters(0), &quarters(4)).is_empty());
+        let over = one.exceeded(&quarters(5), &quarters(6));
+        assert_eq!(over, ["GPUs: 1.5 would be used, 1.25 are used now, the limit is 1"]);
+        assert_eq!(serde_json::to_value(quarters(5)).unwrap()["gpus"], 1.25);
     }
 }

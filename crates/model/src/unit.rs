@@ -15,6 +15,38 @@ pub struct Bytes(pub u64);
 #[serde(transparent)]
 pub struct Cpu(pub u32);
 
+/// An amount of GPUs, in thousandths of one; in JSON as a number of GPUs, such as `1.25`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = f64))]
+#[serde(from = "f64", into = "f64")]
+pub struct Gpus(pub u32);
+
+impl Gpus {
+    /// So many whole ones.
+    pub const fn whole(n: u32) -> Self {
+        Self(n.saturating_mul(1000))
+    }
+}
+
+impl From<f64> for Gpus {
+    /// What is less than nothing is nothing, and what is too much the most.
+    fn from(gpus: f64) -> Self {
+        Self((gpus * 1000.0).round() as u32)
+    }
+}
+
+impl From<Gpus> for f64 {
+    fn from(gpus: Gpus) -> Self {
+        Self::from(gpus.0) / 1000.0
+    }
+}
+
+impl fmt::Display for Gpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}", f64::from(*self)))
+    }
+}
+
 /// A speed of a network, in bits a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(value_type = u64))]

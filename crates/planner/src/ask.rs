@@ -3,14 +3,15 @@
 //!
 //! The weights are in tiers, so that what counts more is never outweighed by many of what counts less: who may go to
 //! several pools takes the first that has room; then replicas are spread over the attributes that people named, then over
-//! nodes; what people prefer is as much as a few replicas; then a node that stays, one that ranks well, and last how full
-//! it is.
+//! nodes; what people prefer is as much as a few replicas; then over the hours in which their nodes leave; then a node that
+//! stays, one that ranks well, and last how full it is. That replicas leave together counts less than that they are on one
+//! node: that a node leaves is announced and its work moves before, that it breaks is not.
 
 use crate::{cluster::Cluster, home::pools_of, planning::claims};
 use lattice_model::{
     Bytes, PoolName, ProjectName, WorkloadKey,
     machine::{GpuFacts, GpuState, GpuUnit},
-    resource::Workload,
+    resource::{Capacity, Node, Workload},
     spec::{
         Affinity, Constraint, GpuCount, GpuRequest, Neighbour, NodeAttribute, RestartPolicy, Test,
         WorkloadSpec,
@@ -36,6 +37,8 @@ const JOB: u64 = 120;
 const WISH: i32 = 10;
 /// How much a replica on the same node counts.
 const CROWD: i32 = 1_000;
+/// How much a replica on a node that leaves in the same hour of the week counts.
+const LEAVING: i32 = 300;
 /// How much it counts that a node stays.
 const STAYS: i32 = 200;
 /// How much the rank of a node counts.
@@ -101,7 +104,12 @@ fn gpus_of(request: &GpuRequest, constraints: &[Constraint], kinds: &Kinds) -> G
         GpuCount::All => GpuNeed::ALL,
         GpuCount::Exactly(count) => u16::try_from(count).unwrap_or(GpuNeed::ALL - 1),
     };
-    GpuNeed { models: kinds.such(request, constraints), ids: request.ids.clone(), ..GpuNeed::whole(count) }
+    GpuNeed {
+        models: kinds.such(request, constraints),
+        ids: request.ids.clone(),
+        share: request.each(),
+        ..GpuNeed::whole(count)
+    }
 }
 
 /// What a workload's allocations are known by.
@@ -166,15 +174,24 @@ fn lasts(spec: &WorkloadSpec) -> Lasts {
     Lasts { time: Outlook::time_for(minutes), weight: STAYS }
 }
 
-fn room_of(spec: &WorkloadSpec, replicas: u32) -> Room {
-    let (cpu, memory) = spec.resources.reserved();
+/// What is set aside for so many replicas.
+pub(crate) fn room_of(spec: &WorkloadSpec, replicas: u32) -> Room {
+    let ((cpu, memory), (disk, bandwidth)) = (spec.resources.reserved(), spec.resources.reserved_besides());
     let times = u64::from(replicas);
     Room {
         cpu: u64::from(cpu.0).saturating_mul(times),
         memory: memory.0.saturating_mul(times),
+        disk: disk.0.saturating_mul(times),
+        bandwidth: bandwidth.0.saturating_mul(times),
         slots: times,
-        ..Room::default()
     }
+}
+
+/// What may be promised of a node: what its owner lends, by the policy of its pool; of its network what is known.
+pub(crate) fn capacity_of(cluster: &Cluster, node: &Node) -> Room {
+    let Capacity { cpu, memory, disk } = cluster.promised(node);
+    let bandwidth = node.facts.machine.promised_bandwidth().unwrap_or_default();
+    Room { cpu: cpu.0.into(), memory: memory.0, disk: disk.0, bandwidth: bandwidth.0, ..Room::UNLIMITED }
 }
 
 /// What one replica asks for.
@@ -189,6 +206,8 @@ pub(crate) fn ask_of(cluster: &Cluster, workload: &Workload, kinds: &Kinds) -> A
         max_skew: placement.max_skew,
         weight: SPREAD / 10i32.pow(at.min(5) as u32),
     };
+    let spreads = placement.spread.iter().enumerate().map(spread);
+    let leaving = Spread { tag: tag.clone(), over: Over::Leaving, max_skew: None, weight: LEAVING };
     let need = Need {
         room: room_of(spec, 1),
         gpus: spec.gpus.as_ref().map(|request| gpus_of(request, &placement.constraints, kinds)),
@@ -197,7 +216,7 @@ pub(crate) fn ask_of(cluster: &Cluster, workload: &Workload, kinds: &Kinds) -> A
         prefers: preferences(spec),
         tolerates: placement.tolerations.clone(),
         near: neighbours(&workload.key, spec),
-        spread: placement.spread.iter().enumerate().filter(|_| several).map(spread).collect(),
+        spread: spreads.chain([leaving]).filter(|_| several).collect(),
         crowd: several.then(|| Crowd { tag: tag.clone(), most: placement.max_per_node, weight: CROWD }),
         lasts: Some(lasts(spec)),
         merit: MERIT,

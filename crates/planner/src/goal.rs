@@ -5,7 +5,7 @@ use lattice_model::{
     Goal, GoalAllocation, GoalNetwork, GoalVolume, NodeId, ProjectName, SecretName,
     goal::{DesiredState, SecretValue},
     resource::{Allocation, Approval, Intent, Pool, Volume},
-    spec::{GpuCount, Rendezvous, UpdatePolicy, UpdateStrategy, WorkloadSpec},
+    spec::{GpuCount, GpuRequest, Rendezvous, UpdatePolicy, UpdateStrategy, WorkloadSpec},
 };
 use std::sync::Arc;
 
@@ -60,12 +60,14 @@ fn goal_volume(volume: &Volume) -> GoalVolume {
 /// What to run, with what is this replica's own: its GPUs, and how it finds the others. What people set themselves
 /// stays.
 fn spec_of(row: &Allocation) -> Arc<WorkloadSpec> {
-    let WorkloadSpec { rendezvous, array, placement, update, pool, .. } = &*row.spec;
+    let WorkloadSpec { rendezvous, array, placement, update, pool, resources, .. } = &*row.spec;
     let (told, pool_told) = (placement.for_agents(), pool.for_agents());
     let plain = rendezvous.is_none()
         && array.is_none()
         && *placement == told
         && *pool == pool_told
+        && *resources == resources.for_agents()
+        && row.spec.gpus.as_ref().is_none_or(|gpus| gpus.share.is_none())
         && update.strategy.is_rolling()
         && update.deadline.is_none();
     if row.gpus.is_empty() && plain {
@@ -74,6 +76,8 @@ fn spec_of(row: &Allocation) -> Arc<WorkloadSpec> {
     let mut spec = (*row.spec).clone();
     // How versions follow each other and what moves is the planner's alone; an agent that is older knows no word of it.
     (spec.placement, spec.pool) = (told, pool_told);
+    spec.resources = spec.resources.for_agents();
+    let share = spec.gpus.as_mut().and_then(|request| request.share.take());
     spec.update = UpdatePolicy { strategy: UpdateStrategy::Rolling, deadline: None, ..spec.update };
     spec.rollback = spec.rollback.map(|back| UpdatePolicy { deadline: None, ..back });
     let array = spec.array.take();
@@ -88,6 +92,9 @@ fn spec_of(row: &Allocation) -> Arc<WorkloadSpec> {
     };
     if !row.gpus.is_empty() {
         tell("LATTICE_LOCAL_GPUS", count.to_string());
+        if let Some(share) = share {
+            tell("LATTICE_GPU_SHARE", (f64::from(share) / f64::from(GpuRequest::WHOLE)).to_string());
+        }
     }
     if array.is_some() {
         let (index, all) = (row.slot.saturating_sub(1).to_string(), row.spec.replicas.to_string());

@@ -314,7 +314,7 @@ fn neighbours(planning: &Planning<'_>, group: &[&Workload]) -> Option<Home> {
     Some(Home::Pinned(*node, "next to the other replicas and services of its network".into()))
 }
 
-/// A node for the whole group; failing that, one that holds a replica of each.
+/// A node for the whole group; failing that, one that holds a replica of each, and all of those that come together.
 fn choose(planning: &Planning<'_>, group: &[&Workload]) -> Home {
     let wanted: Vec<&Workload> = wanted(group).collect();
     let Some(first) = wanted.first() else { return Home::Free };
@@ -322,7 +322,7 @@ fn choose(planning: &Planning<'_>, group: &[&Workload]) -> Home {
         let ask = planning.ledger().group(&wanted, replicas);
         planning.find(&ask, None, &|_| Ok(()))
     };
-    match find(&|w| w.replicas).or_else(|_| find(&|_| 1)) {
+    match find(&|w| w.replicas).or_else(|_| find(&|w| if w.spec.is_gang() { w.replicas } else { 1 })) {
         Ok(found) => Home::Pinned(found.placed.node, found.account.to_string()),
         Err(account) => {
             let (why, hint) = no_fit(&first.spec.pool, &account);

@@ -2,20 +2,24 @@
 //! each plan before it commits one, and refuses to commit a plan that breaks it.
 
 use crate::{
+    ask::{capacity_of, room_of},
     cluster::{Cluster, Row},
     group::groups,
     home::{is_free, no_place},
-    ledger::{holds_gpus, holds_room},
+    ledger::{gpu_share, holds_gpus, holds_room},
     plan::{Plan, Step},
     planning::claims,
 };
 use lattice_model::{
-    NodeId,
+    NodeId, WorkloadKey,
     resource::{Allocation, Intent, Superseded},
-    spec::GpuCount,
+    spec::{GpuCount, GpuRequest, Mode},
     taint::{TaintEffect, not_borne},
 };
-use lattice_scheduler::{PortClaim, Refusal};
+use lattice_scheduler::{
+    PortClaim, Refusal,
+    fleet::{Kind, Room},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -60,11 +64,12 @@ pub fn broken(before: &Cluster, plan: &Plan) -> Vec<String> {
     let mut broken = Vec::new();
     created_where_allowed(plan, &after, &mut broken);
     created_where_suitable(plan, &after, &mut broken);
-    gpus_are_one_allocations(plan, &after, &mut broken);
+    gpus_are_not_given_twice(plan, &after, &mut broken);
     one_per_slot(&after, &mut broken);
     successors_are_there(plan, &after, &mut broken);
     data_stays(before, plan, &after, &mut broken);
     groups_share_a_node(plan, &after, &mut broken);
+    gangs_come_together(before, plan, &after, &mut broken);
     broken
 }
 
@@ -84,13 +89,11 @@ fn created_where_allowed(plan: &Plan, after: &Cluster, broken: &mut Vec<String>)
     }
     for node in nodes {
         let Some(row) = after.nodes.get(&node) else { continue };
-        let (mut cpu, mut memory) = (0u64, 0u64);
+        let mut given = Room::default();
         let mut ports: Vec<(PortClaim, &Allocation)> = Vec::new();
         for allocation in after.allocations_on(node).filter(|a| a.intent != Intent::Remove) {
             if holds_room(allocation) {
-                let (c, m) = allocation.spec.resources.reserved();
-                cpu += u64::from(c.0);
-                memory = memory.saturating_add(m.0);
+                given = given.plus(&room_of(&allocation.spec, 1));
             }
             for claim in claims(&allocation.spec) {
                 if let Some((_, other)) = ports.iter().find(|(taken, _)| taken.collides(&claim)) {
@@ -106,18 +109,29 @@ fn created_where_allowed(plan: &Plan, after: &Cluster, broken: &mut Vec<String>)
         }
         // A node may have less than before; then nothing that asks for more is added to it.
         let created = plan.steps.iter().filter_map(|step| match step {
-            Step::Create(allocation) if allocation.node == node => Some(allocation.spec.resources.reserved()),
+            Step::Create(allocation) if allocation.node == node => Some(more_of(after, allocation)),
             _ => None,
         });
-        let (more_cpu, more_memory) =
-            created.fold((false, false), |(c, m), (cpu, memory)| (c || cpu.0 > 0, m || memory.0 > 0));
-        let promised = after.promised(row);
-        let over_cpu = more_cpu && cpu > promised.cpu.0.into();
-        let over_memory = more_memory && memory > promised.memory.0;
-        if over_cpu || over_memory {
-            broken.push(format!("{} is given more than it has", row.name));
+        let more = created.fold(Room::default(), |more, one| more.plus(&one));
+        let has = capacity_of(after, row);
+        let over = |kind: &Kind| more.of(*kind) > 0 && given.of(*kind) > has.of(*kind);
+        if let Some(kind) = Kind::ALL.into_iter().find(over) {
+            broken.push(format!("{} is given more {kind} than it has", row.name));
         }
     }
+}
+
+/// What one that is created asks for, without the disk and the network that it takes over from one of its slot there.
+fn more_of(after: &Cluster, created: &Allocation) -> Room {
+    let asks = room_of(&created.spec, 1);
+    let same = |row: &&Row<Allocation>| {
+        row.id != created.id && row.workload == created.workload && row.slot == created.slot
+    };
+    let takes_over = after.allocations_on(created.node).filter(same).any(|row| {
+        let had = room_of(&row.spec, 1);
+        had.disk >= asks.disk && had.bandwidth >= asks.bandwidth
+    });
+    if takes_over { Room { disk: 0, bandwidth: 0, ..asks } } else { asks }
 }
 
 /// Whatever is created is where its constraints, its platform and its pool allow, and no node has more
@@ -148,9 +162,9 @@ fn created_where_suitable(plan: &Plan, after: &Cluster, broken: &mut Vec<String>
     }
 }
 
-/// Whatever is created has the GPUs that it asks for, which its node lends and a container has seen, and which are
-/// nobody else's: of who has them besides, the new one waits for its end.
-fn gpus_are_one_allocations(plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
+/// Whatever is created has the GPUs that it asks for, which its node lends and a container has seen, and of which no more
+/// than all is given: of whoever has them besides and would make it more, the new one waits for its end.
+fn gpus_are_not_given_twice(plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
     for step in &plan.steps {
         let Step::Create(allocation) = step else { continue };
         let asked = allocation.spec.gpus.as_ref().map(|request| request.count);
@@ -178,9 +192,18 @@ fn gpus_are_one_allocations(plan: &Plan, after: &Cluster, broken: &mut Vec<Strin
         let others = |other: &&Row<Allocation>| {
             other.id != allocation.id && allocation.replaces != Some(other.id) && holds_gpus(other)
         };
-        for other in after.allocations_on(allocation.node).filter(others) {
-            if let Some(id) = other.gpus.iter().find(|id| allocation.gpus.contains(id)) {
-                broken.push(format!("{} and {} have the GPU {id}", name(allocation), name(other)));
+        for id in &allocation.gpus {
+            let sharing: Vec<_> = after
+                .allocations_on(allocation.node)
+                .filter(others)
+                .filter(|other| other.gpus.contains(id))
+                .collect();
+            let given = sharing.iter().map(|other| u32::from(gpu_share(other))).sum::<u32>()
+                + u32::from(gpu_share(allocation));
+            if given > u32::from(GpuRequest::WHOLE) {
+                let who = sharing.iter().map(|other| name(other)).collect::<Vec<_>>().join(", ");
+                broken
+                    .push(format!("{} and {who} have {given} thousandths of the GPU {id}", name(allocation)));
             }
         }
     }
@@ -255,6 +278,28 @@ fn groups_share_a_node(plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
                 let who = nodes.values().cloned().collect::<Vec<_>>().join(" and ");
                 broken.push(format!("{who} share a network and are put on different nodes"));
             }
+        }
+    }
+}
+
+/// Where a replica of a gang is created that was not there, none is left without a place.
+fn gangs_come_together(before: &Cluster, plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
+    let filled = |cluster: &Cluster, key: &WorkloadKey, slot: u32| {
+        let own =
+            |a: &Row<Allocation>| a.slot == slot && a.intent != Intent::Remove && a.superseded.is_none();
+        cluster.allocations_of(key).any(own)
+    };
+    for step in &plan.steps {
+        let Step::Create(allocation) = step else { continue };
+        let Some(workload) = after.workloads().get(&allocation.workload) else { continue };
+        if !workload.spec.is_gang()
+            || workload.spec.mode == Mode::Global
+            || filled(before, &workload.key, allocation.slot)
+        {
+            continue;
+        }
+        if let Some(slot) = (1..=workload.replicas).find(|slot| !filled(after, &workload.key, *slot)) {
+            broken.push(format!("{} is created and slot {slot} of its gang is not", name(allocation)));
         }
     }
 }

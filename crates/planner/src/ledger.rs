@@ -5,7 +5,7 @@
 //! share what did not change, so the difference is found in the time of what changed.
 
 use crate::{
-    ask::{Ask, Kinds, ask_of, group_ask, neighbours, tags_of},
+    ask::{Ask, Kinds, ask_of, capacity_of, group_ask, neighbours, room_of, tags_of},
     cluster::{Cluster, Row},
     planning::claims,
     slots::has_ended,
@@ -14,10 +14,11 @@ use imbl::ordmap::DiffItem;
 use lattice_model::{
     AllocationId, NodeId, WorkloadKey,
     resource::{Allocation, Intent, Node, Workload},
+    spec::GpuRequest,
 };
 use lattice_scheduler::{
-    Refusal, Strategy, assign,
-    fleet::{Account, Eviction, Fleet, Found, Gpu, GpuNeed, Machine, Near, Need, Pull, Room, Tags},
+    Refusal, Strategy, Taken, assign,
+    fleet::{Account, Eviction, Fleet, Found, Gpu, GpuNeed, Kind, Machine, Near, Need, Pull, Room, Tags},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -157,8 +158,7 @@ impl Ledger {
             }
             gpus.push(Gpu { links, names, usable: unit.is_usable(), ..Gpu::of(kind, unit.memory.0) });
         }
-        let promised = cluster.promised(node);
-        let capacity = Room { cpu: promised.cpu.0.into(), memory: promised.memory.0, ..Room::UNLIMITED };
+        let capacity = capacity_of(cluster, node);
         self.fleet.put_node(Machine {
             gpus,
             taints: cluster.taints_of(node).cloned().collect(),
@@ -187,8 +187,7 @@ impl Ledger {
         let mut need = Need { priority, ..Need::default() };
         let mut tags = Tags::new();
         if holds_room(row) {
-            let (cpu, memory) = row.spec.resources.reserved();
-            need.room = Room { cpu: cpu.0.into(), memory: memory.0, slots: 1, ..Room::default() };
+            need.room = room_of(&row.spec, 1);
         }
         if row.intent != Intent::Remove && row.superseded.is_none() {
             tags = tags_of(&row.workload, &row.spec);
@@ -200,7 +199,7 @@ impl Ledger {
             need.ports = claims(&row.spec).collect();
         }
         if !gpus.is_empty() {
-            need.gpus = Some(GpuNeed::whole(gpus.len() as u16));
+            need.gpus = Some(GpuNeed { share: gpu_share(row), ..GpuNeed::whole(gpus.len() as u16) });
         }
         if let Err(error) = self.fleet.restore(row.id, &Arc::new(need), &tags, row.node, &gpus) {
             debug_assert!(false, "{error}");
@@ -230,7 +229,7 @@ impl Ledger {
                 return fleet.find(&ask.need, &ask.tags, &mut |node| accepts(node));
             };
             // Several containers with GPUs: the fleet knows of the largest alone.
-            let taken: HashMap<NodeId, BTreeSet<String>> =
+            let taken: HashMap<NodeId, Taken> =
                 fleet.node_ids().map(|node| (node, fleet.taken_gpus(node))).collect();
             let nodes: HashMap<NodeId, Arc<Node>> =
                 fleet.node_ids().filter_map(|id| Some((id, Arc::clone(fleet.node(id)?)))).collect();
@@ -253,7 +252,14 @@ impl Ledger {
         node: NodeId,
     ) -> Result<Vec<String>, Refusal> {
         self.without(leaves, |ledger| {
-            let units = ledger.fleet.find_on(&ask.need, &ask.tags, node)?;
+            let units = match ledger.fleet.find_on(&ask.need, &ask.tags, node) {
+                Err(Refusal::Room(Kind::Disk | Kind::Bandwidth)) if ledger.inherits(ask, leaves, node) => {
+                    let room = Room { disk: 0, bandwidth: 0, ..ask.need.room };
+                    let need = Arc::new(Need { room, ..(*ask.need).clone() });
+                    ledger.fleet.find_on(&need, &ask.tags, node)?
+                }
+                other => other?,
+            };
             let Some(row) = ledger.fleet.node(node) else { return Ok(Vec::new()) };
             let all = row.facts.machine.gpu_units();
             Ok(units
@@ -261,6 +267,16 @@ impl Ledger {
                 .filter_map(|at| all.get(usize::from(*at)))
                 .map(|unit| unit.id.to_owned())
                 .collect())
+        })
+    }
+
+    /// Whether one that makes room has as much of disk and network there already: what it wrote is missing from what its
+    /// node says is free, and becomes free as it goes.
+    fn inherits(&self, ask: &Ask, leaves: Option<AllocationId>, node: NodeId) -> bool {
+        let row = leaves.and_then(|id| self.seen.allocations().get(&id)).filter(|row| row.node == node);
+        row.is_some_and(|row| {
+            let had = room_of(&row.spec, 1);
+            had.disk >= ask.need.room.disk && had.bandwidth >= ask.need.room.bandwidth
         })
     }
 
@@ -292,6 +308,11 @@ impl Ledger {
 /// Whether an allocation has processor and memory set aside for it. A job that has ended does not.
 pub(crate) fn holds_room(allocation: &Allocation) -> bool {
     allocation.intent != Intent::Remove && !has_ended(allocation)
+}
+
+/// What an allocation has of each of its GPUs, in thousandths.
+pub(crate) fn gpu_share(allocation: &Allocation) -> u16 {
+    allocation.spec.gpus.as_ref().map_or(GpuRequest::WHOLE, GpuRequest::each)
 }
 
 /// Whether an allocation keeps its GPUs from others. A job that has ended does not; should people start it again, it

@@ -5,7 +5,7 @@ use crate::{
     cluster::{Cluster, Row},
     group::groups,
     home::{Home, is_connected, is_free, must_leave, no_fit, no_node},
-    plan::{Placement, Step},
+    plan::{Pending, Placement, Step},
     planning::Planning,
     slots::{is_current, moves_start_first, world_of},
 };
@@ -81,6 +81,36 @@ pub(crate) fn place(planning: &mut Planning<'_>, workload: &Workload, vacancies:
     for ((why, hint), slots) in refused {
         planning.pending(&workload.key, slots, why, hint);
     }
+}
+
+/// Places all of them or none: who finds a place does not hold it while others wait. Whether they were placed.
+pub(crate) fn place_together(
+    planning: &mut Planning<'_>,
+    workload: &Workload,
+    vacancies: Vec<Vacancy>,
+    home: &Home,
+) -> bool {
+    if vacancies.is_empty() {
+        return true;
+    }
+    let slots: Vec<u32> = vacancies.iter().map(|vacancy| vacancy.slot).collect();
+    let mark = planning.mark();
+    let known = planning.report.pending.len();
+    place(planning, workload, vacancies, home);
+    let wait: Vec<Pending> = planning.report.pending.split_off(known);
+    let Some(first) = wait.first() else { return true };
+    planning.go_back(&mark);
+    let missing: usize = wait.iter().map(|pending| pending.slots.len()).sum();
+    let why = match slots.len() - missing {
+        0 => first.why.clone(),
+        found => format!(
+            "{found} of {} replicas would find a place, and they get theirs together or not at all: {}",
+            slots.len(),
+            first.why
+        ),
+    };
+    planning.report.pending.push(Pending { slots, why, ..first.clone() });
+    false
 }
 
 /// Where a replica goes.

@@ -17,8 +17,8 @@
 use crate::{
     cluster::{Cluster, Row},
     home::{Home, fits, is_connected, must_leave, no_place},
-    ledger::holds_gpus,
-    place::{How, Vacancy, place},
+    ledger::{gpu_share, holds_gpus},
+    place::{How, Vacancy, place, place_together},
     plan::Step,
     planning::Planning,
     progress::{policy_of, settles_at},
@@ -38,7 +38,7 @@ use lattice_model::{
         Allocation, Approval, Eligibility, Intent, PresenceState, RolledBack, Rollout, Superseded, Workload,
         WorkloadRevision,
     },
-    spec::{Mode, Promote, RestartPolicy, UpdateFailure, UpdateOrder},
+    spec::{GpuRequest, Mode, Promote, RestartPolicy, UpdateFailure, UpdateOrder},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -156,7 +156,7 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
     start_tasks(planning, workload, &mut needs);
     let Needs {
         mut now,
-        turns,
+        mut turns,
         unsettled,
         settled,
         settled_at,
@@ -177,18 +177,23 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
     for at in watched.into_iter().chain(failing.next) {
         planning.wake(stack.clone(), at);
     }
+    let lost: Vec<Row<Allocation>> =
+        now.iter().filter(|v| v.how == How::Lost).filter_map(|v| v.old.clone()).collect();
+    let gang = match workload.spec.is_gang() {
+        true => gang(planning, workload, home, &versions, &mut now, &mut turns),
+        false => Vec::new(),
+    };
     let quiet = turns.is_empty() && unsettled == 0 && held.is_empty() && !wanted.is_empty();
     let (chosen, waits) = take_turns(planning, workload, turns, &failing, (unsettled, settled_at), &versions);
     now.extend(chosen);
-    let lost: Vec<Row<Allocation>> =
-        now.iter().filter(|v| v.how == How::Lost).filter_map(|v| v.old.clone()).collect();
-    let nothing_else = lost.len() == now.len();
+    let nothing_else = now.iter().chain(&gang).all(|vacancy| vacancy.how == How::Lost);
     let (kept, new): (Vec<Vacancy>, Vec<Vacancy>) = now.into_iter().partition(|v| versions.holds(v.slot));
     place(planning, workload, new, home);
     for vacancy in kept {
         let target = versions.target(workload, vacancy.slot);
         place(planning, target, vec![vacancy], home);
     }
+    place_gang(planning, workload, home, gang, &wanted);
     wait(planning, workload, waits);
     for (node, slots) in absent {
         let why = format!("{node} is away; they get the new version there when it is back");
@@ -212,6 +217,67 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
     conclude(planning, workload, &versions, held, came_up);
     if at_rest && !workload.is_under_way() && rebalance(planning, workload, home) {
         planning.write_workload(Workload { moved_at: Some(planning.now), ..workload.clone() });
+    }
+}
+
+/// Those of a gang that have no place and come together. As long as they find none, those that run are not replaced only
+/// to be told how many there are.
+fn gang(
+    planning: &mut Planning<'_>,
+    workload: &Workload,
+    home: &Home,
+    versions: &Versions,
+    now: &mut Vec<Vacancy>,
+    turns: &mut Vec<Vacancy>,
+) -> Vec<Vacancy> {
+    let comes = |vacancy: &mut Vacancy| match vacancy.how {
+        How::Fill | How::Lost => !versions.holds(vacancy.slot),
+        How::Now => vacancy.old.as_ref().is_some_and(|old| has_ended(old)),
+        How::StopFirst | How::StartFirst => false,
+    };
+    let fresh: Vec<Vacancy> = now.extract_if(.., comes).collect();
+    let mark = planning.mark();
+    let found = place_together(planning, workload, fresh.clone(), home);
+    planning.go_back(&mark);
+    if !found {
+        let told = |vacancy: &mut Vacancy| {
+            let old = vacancy.old.as_ref().filter(|_| vacancy.moves.is_none());
+            old.is_some_and(|old| old.generation == workload.generation)
+        };
+        let held = now.extract_if(.., told).chain(turns.extract_if(.., told));
+        let held: Vec<u32> = held.map(|vacancy| vacancy.slot).collect();
+        if !held.is_empty() {
+            let why = "those that come to it wait for their places, and all hear of them at once".to_owned();
+            planning.waits_its_turn(&workload.key, held, why);
+        }
+    }
+    fresh
+}
+
+/// Gives those of a gang that have no place theirs, all or none, when the others have theirs.
+fn place_gang(
+    planning: &mut Planning<'_>,
+    workload: &Workload,
+    home: &Home,
+    fresh: Vec<Vacancy>,
+    wanted: &BTreeMap<u32, Option<NodeId>>,
+) {
+    let there = slots(&planning.cluster, &workload.key);
+    let empty = |slot: &&u32| {
+        let own = there.get(*slot).is_some_and(|there| there.own.is_some());
+        !own && !fresh.iter().any(|vacancy| vacancy.slot == **slot)
+    };
+    let first = wanted.keys().find(empty).copied();
+    match first.filter(|_| !fresh.is_empty()) {
+        Some(slot) => {
+            let slots = fresh.iter().map(|vacancy| vacancy.slot).collect();
+            planning.waits_its_turn(
+                &workload.key,
+                slots,
+                format!("#{slot} has no place, and they come together"),
+            );
+        }
+        None => drop(place_together(planning, workload, fresh, home)),
     }
 }
 
@@ -297,7 +363,11 @@ fn hold(
         let leaving = all.get(&slot).map(|there| there.leaving.clone()).unwrap_or_default();
         Vacancy { slot, old: None, how: How::Fill, moves: None, node, leaving }
     });
-    place(planning, workload, vacancies.collect(), home);
+    let vacancies = vacancies.collect();
+    match workload.spec.is_gang() {
+        true => place_gang(planning, workload, home, vacancies, wanted),
+        false => place(planning, workload, vacancies, home),
+    }
 }
 
 /// Whether a replica that stands still is to run again, and cannot count on the GPUs that it had.
@@ -306,12 +376,13 @@ fn needs_gpus_anew(planning: &Planning<'_>, workload: &Workload, row: &Allocatio
         return false;
     }
     let others = |other: &&Row<Allocation>| other.id != row.id && holds_gpus(other);
+    let used = |id: &String| -> u32 {
+        let there = planning.cluster.allocations_on(row.node).filter(others);
+        there.filter(|other| other.gpus.contains(id)).map(|other| u32::from(gpu_share(other))).sum()
+    };
     let taken = || {
-        planning
-            .cluster
-            .allocations_on(row.node)
-            .filter(others)
-            .any(|o| o.gpus.iter().any(|id| row.gpus.contains(id)))
+        let most = u32::from(GpuRequest::WHOLE - gpu_share(row));
+        row.gpus.iter().any(|id| used(id) > most)
     };
     match row.status.state {
         _ if has_ended(row) => row.restart != workload.restart,

@@ -261,9 +261,13 @@ fn a_preview_of_a_node_says_where_it_goes_and_what_has_to_go() {
         label(node, "region", "eu");
     });
     assert_eq!((to, moves.len()), (name("eu"), 1), "a label that a rule asks for");
-    let (to, _, moves) = seen(|node| drop(node.taints.insert("night:evict".parse().unwrap())));
+    let (to, _, moves) = seen(|node| {
+        node.taints.insert("night:evict".parse().unwrap());
+    });
     assert_eq!((to, moves.len()), (name("default"), 1), "a taint that work does not bear");
-    let (to, _, moves) = seen(|node| drop(node.taints.insert("night:avoid".parse().unwrap())));
+    let (to, _, moves) = seen(|node| {
+        node.taints.insert("night:avoid".parse().unwrap());
+    });
     assert_eq!((to, moves), (name("default"), Vec::new()), "one that moves nothing");
 }
 

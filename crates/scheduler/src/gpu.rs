@@ -13,7 +13,10 @@ use lattice_model::{
     resource::Node,
     spec::{Constraint, GpuCount, GpuRequest, NodeAttribute, Test, Than},
 };
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap};
+
+/// What others have of GPUs, in thousandths of each, by id.
+pub type Taken = BTreeMap<String, u16>;
 
 /// How much of the memory that is asked for will do, in percent.
 const ENOUGH: u128 = 93;
@@ -31,7 +34,7 @@ fn suits(unit: &GpuUnit<'_>, request: &GpuRequest, constraints: &[Constraint]) -
 
 /// Whether a unit is of the kind that is asked for, whatever it is called.
 pub fn is_such(unit: &GpuUnit<'_>, request: &GpuRequest, constraints: &[Constraint]) -> bool {
-    let GpuRequest { count: _, driver, ids: _, capabilities: _, model, memory } = request;
+    let GpuRequest { count: _, driver, ids: _, capabilities: _, model, memory, share: _ } = request;
     driver.as_ref().is_none_or(|driver| unit.gpu.vendor.as_str().eq_ignore_ascii_case(driver))
         && model.as_ref().is_none_or(|model| unit.gpu.is_model(model))
         && memory.is_none_or(|memory| has(unit.memory, memory))
@@ -94,7 +97,7 @@ pub(crate) fn unsuitable(asks: &[GpuRequest], constraints: &[Constraint], node: 
     let units = node.facts.machine.gpu_units();
     let lent: Vec<GpuUnit<'_>> = units.iter().filter(|unit| unit.lent).copied().collect();
     // Proven or not: one that is proven anew makes nobody go.
-    choose(asks, constraints, &lent, &BTreeSet::new()).err().map(|request| {
+    choose(asks, constraints, &lent, &Taken::new()).err().map(|request| {
         let has = match units.as_slice() {
             [] => "it has none".to_owned(),
             _ => format!("it lends {}", list(&lent)),
@@ -103,7 +106,7 @@ pub(crate) fn unsuitable(asks: &[GpuRequest], constraints: &[Constraint], node: 
     })
 }
 
-/// The GPUs of `node` for each of `asks`, in their order, none of which is in `taken`.
+/// The GPUs of `node` for each of `asks`, in their order, beside what is `taken` of them.
 ///
 /// # Errors
 /// What is lacking, for people.
@@ -111,7 +114,7 @@ pub fn assign(
     asks: &[GpuRequest],
     constraints: &[Constraint],
     node: &Node,
-    taken: &BTreeSet<String>,
+    taken: &Taken,
 ) -> Result<Vec<Vec<String>>, String> {
     if asks.is_empty() {
         return Ok(Vec::new());
@@ -119,11 +122,16 @@ pub fn assign(
     let units = node.facts.machine.gpu_units();
     let usable: Vec<GpuUnit<'_>> = units.iter().filter(|unit| unit.is_usable()).copied().collect();
     choose(asks, constraints, &usable, taken).map_err(|request| {
-        let used = usable.iter().filter(|unit| taken.contains(unit.id)).count();
+        let used_of = |unit: &&GpuUnit<'_>| taken.get(unit.id).copied().unwrap_or(0);
+        let used = usable.iter().filter(|unit| used_of(unit) >= GpuRequest::WHOLE).count();
+        let in_part = usable.iter().filter(|unit| (1..GpuRequest::WHOLE).contains(&used_of(unit))).count();
         let not_proven = units.iter().filter(|unit| unit.lent).count() - usable.len();
         let mut has = format!("it lends {}", list(&usable));
         if used > 0 {
             has += &format!(", {used} in use");
+        }
+        if in_part > 0 {
+            has += &format!(", {in_part} in part");
         }
         if not_proven > 0 {
             has += &format!(", {not_proven} not proven");
@@ -154,7 +162,7 @@ fn choose<'r>(
     asks: &'r [GpuRequest],
     constraints: &[Constraint],
     units: &[GpuUnit<'_>],
-    taken: &BTreeSet<String>,
+    taken: &Taken,
 ) -> Result<Vec<Vec<String>>, &'r GpuRequest> {
     let mut taken = taken.clone();
     let mut given = vec![Vec::new(); asks.len()];
@@ -163,12 +171,20 @@ fn choose<'r>(
     let fitting =
         |ask: &GpuRequest| units.iter().filter(|unit| suits(unit, ask, constraints)).collect::<Vec<_>>();
     order.sort_by_key(|at| {
-        (asks[*at].ids.is_empty(), asks[*at].count == GpuCount::All, fitting(&asks[*at]).len())
+        let ask = &asks[*at];
+        (ask.ids.is_empty(), ask.count == GpuCount::All, fitting(ask).len(), Reverse(ask.each()))
     });
     for at in order {
         let ask = &asks[at];
         let all = fitting(ask);
-        let free: Vec<&GpuUnit<'_>> = all.iter().filter(|unit| !taken.contains(unit.id)).copied().collect();
+        let used = |unit: &GpuUnit<'_>| taken.get(unit.id).copied().unwrap_or(0);
+        let has_room = |unit: &&&GpuUnit<'_>| used(unit).saturating_add(ask.each()) <= GpuRequest::WHOLE;
+        let mut free: Vec<&GpuUnit<'_>> = all.iter().filter(has_room).copied().collect();
+        if ask.each() < GpuRequest::WHOLE {
+            // What is shared already is shared on.
+            let most = free.iter().map(|unit| used(unit)).max();
+            free.retain(|unit| Some(used(unit)) == most);
+        }
         let chosen = match ask.count {
             // All of them are all: not those that others left.
             GpuCount::All if all.is_empty() || free.len() < all.len() => return Err(ask),
@@ -185,7 +201,9 @@ fn choose<'r>(
         if ask.ids.len() > chosen.len() {
             return Err(ask);
         }
-        taken.extend(chosen.iter().map(|unit| unit.id.to_owned()));
+        for unit in &chosen {
+            *taken.entry(unit.id.to_owned()).or_default() += ask.each();
+        }
         given[at] = chosen.iter().map(|unit| unit.id.to_owned()).collect();
     }
     Ok(given)
@@ -206,7 +224,7 @@ fn best<'u, 'f>(free: &[&'u GpuUnit<'f>], n: usize) -> Vec<&'u GpuUnit<'f>> {
         while set.len() < n {
             let left = free.iter().copied().filter(|unit| !set.iter().any(|had| had.id == unit.id));
             // The last of equals counts for max_by_key, the first is wanted.
-            let next = left.rev().max_by_key(|unit| (links(unit, &set), std::cmp::Reverse(unit.memory)));
+            let next = left.rev().max_by_key(|unit| (links(unit, &set), Reverse(unit.memory)));
             let Some(next) = next else { break };
             set.push(next);
         }
@@ -216,7 +234,7 @@ fn best<'u, 'f>(free: &[&'u GpuUnit<'f>], n: usize) -> Vec<&'u GpuUnit<'f>> {
         let inside: usize = set.iter().map(|unit| links(unit, set)).sum();
         let all: usize = set.iter().map(|unit| links(unit, free)).sum();
         let memory: u128 = set.iter().map(|unit| u128::from(unit.memory.0)).sum();
-        (inside, std::cmp::Reverse(all - inside), std::cmp::Reverse(memory))
+        (inside, Reverse(all - inside), Reverse(memory))
     };
     let mut chosen: Vec<&GpuUnit<'_>> =
         free.iter().rev().map(|start| grow(start)).max_by_key(|set| worth(set)).unwrap_or_default();

@@ -13,5 +13,5 @@ mod gpu;
 mod strategy;
 
 pub use filter::{PortClaim, Refusal, Rule, holds, unsuitable, value as value_of};
-pub use gpu::{assign, is_such};
+pub use gpu::{Taken, assign, is_such};
 pub use strategy::Strategy;

@@ -410,13 +410,15 @@ fn describe(ctx: &Context, node: &NodeView) -> String {
     );
     line("agent", facts.agent_version.clone());
     line("lends", format!("{} cores, {} memory, {} disk", capacity.cpu, capacity.memory, capacity.disk));
-    line(
-        "set aside",
-        format!(
-            "{} cores, {} memory for {} allocations",
-            node.reserved.cpu, node.reserved.memory, node.allocations
-        ),
-    );
+    let reserved = &node.reserved;
+    let mut set_aside = format!("{} cores, {} memory", reserved.cpu, reserved.memory);
+    if reserved.disk.0 > 0 {
+        set_aside += &format!(", {} disk", reserved.disk);
+    }
+    if reserved.bandwidth.0 > 0 {
+        set_aside += &format!(", {} each way", reserved.bandwidth);
+    }
+    line("set aside", format!("{set_aside} for {} allocations", node.allocations));
     if let Some(load) = &node.load {
         let free = load.disk_free;
         line(

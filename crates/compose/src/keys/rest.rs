@@ -152,6 +152,30 @@ pub(crate) const LATTICE: Table = Table {
             ),
         ),
         (
+            "bandwidth",
+            Honoured(
+                "what of the node's network is set aside for each replica, each way: `50Mbit` ([where work goes](scheduling.md#disk-and-network))",
+            ),
+        ),
+        (
+            "disk",
+            Honoured(
+                "disk space that is set aside for what each replica writes: `20g` ([where work goes](scheduling.md#disk-and-network))",
+            ),
+        ),
+        (
+            "gang",
+            Honoured(
+                "`true`: replicas get their places together, or none of them does ([where work goes](scheduling.md#gangs))",
+            ),
+        ),
+        (
+            "gpu_share",
+            Honoured(
+                "`0.25` or `25%` of one GPU, whose rest others may have ([GPUs](gpu.md#a-share-of-one))",
+            ),
+        ),
+        (
             "pool",
             Honoured(
                 "the pool whose nodes may run it, or a list of pools, of which the first that has room does",

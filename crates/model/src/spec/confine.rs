@@ -1,6 +1,6 @@
 //! What a container is, gets and may: processors and memory, its process, its walls, its names.
 
-use crate::unit::{Bytes, Cpu};
+use crate::unit::{BitRate, Bytes, Cpu};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -73,7 +73,7 @@ pub const ULIMITS: [&str; 16] = [
     "stack",
 ];
 
-/// Processors and memory of one replica.
+/// Processors, memory, disk and network of one replica.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -84,6 +84,14 @@ pub struct Resources {
     /// Set aside on the node by the planner; `None` takes [`Resources::DEFAULT_RESERVED_MEMORY`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved_memory: Option<Bytes>,
+    /// Disk space set aside on the node by the planner, for what the container writes; `None` is none. Nothing keeps
+    /// the container to it, and agents are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_disk: Option<Bytes>,
+    /// What of the node's network the planner sets aside, each way; `None` is none. Nothing keeps the container to it,
+    /// and agents are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_bandwidth: Option<BitRate>,
     /// The most that the container may use; `None` is all that the owner lends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_limit: Option<Cpu>,
@@ -113,6 +121,18 @@ impl Resources {
                 Self::DEFAULT_RESERVED_MEMORY.min(self.memory_limit.unwrap_or(Bytes(u64::MAX)))
             }),
         )
+    }
+
+    /// What the planner sets aside of disk and network besides.
+    pub fn reserved_besides(&self) -> (Bytes, BitRate) {
+        (self.reserved_disk.unwrap_or_default(), self.reserved_bandwidth.unwrap_or_default())
+    }
+
+    /// What agents are told: the rest is the planner's alone, and agents of earlier versions refuse words that they do
+    /// not know.
+    #[must_use]
+    pub const fn for_agents(self) -> Self {
+        Self { reserved_disk: None, reserved_bandwidth: None, ..self }
     }
 
     /// The limit that the container gets; there always is one.
@@ -345,9 +365,24 @@ pub struct GpuRequest {
     /// Each with at least so much memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Bytes>,
+    /// Thousandths of the one that it asks for, 1 to 1000; others may have the rest. `None` is the whole of each. It is
+    /// room that is planned for: nothing keeps the container to it, and agents are not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<u16>,
 }
 
 impl GpuRequest {
+    /// A whole GPU, in thousandths.
+    pub const WHOLE: u16 = 1000;
+
+    /// What it takes of each GPU that it gets, in thousandths.
+    pub fn each(&self) -> u16 {
+        match (self.count, self.share) {
+            (GpuCount::Exactly(1), Some(share)) => share.clamp(1, Self::WHOLE),
+            _ => Self::WHOLE,
+        }
+    }
+
     /// So many, whichever they are.
     pub const fn any(count: GpuCount) -> Self {
         Self {
@@ -357,14 +392,18 @@ impl GpuRequest {
             capabilities: BTreeSet::new(),
             model: None,
             memory: None,
+            share: None,
         }
     }
 }
 
 impl fmt::Display for GpuRequest {
-    /// `2 GPUs (nvidia, H100, at least 40 GiB)`.
+    /// `2 GPUs (nvidia, H100, at least 40 GiB)`, `0.25 of 1 GPU`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { count, driver, ids, capabilities: _, model, memory } = self;
+        let Self { count, driver, ids, capabilities: _, model, memory, share: _ } = self;
+        if self.each() < Self::WHOLE {
+            write!(f, "{} of ", f64::from(self.each()) / f64::from(Self::WHOLE))?;
+        }
         match count {
             _ if !ids.is_empty() => write!(f, "the GPUs {}", ids.join(" "))?,
             GpuCount::All => f.write_str("all GPUs")?,

@@ -195,6 +195,11 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl WorkloadSpec {
+    /// Whether its replicas get their places together or not at all: by its own word, or since they have to meet.
+    pub const fn is_gang(&self) -> bool {
+        self.placement.gang || self.rendezvous.is_some()
+    }
+
     /// A workload that runs `image` once with every default; the caller fills in the rest.
     pub fn of_image(image: impl Into<String>) -> Self {
         Self {

@@ -49,6 +49,9 @@ pub struct PlacementSpec {
     /// How long it takes, of what ends: it is put where it will probably come to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasts: Option<Duration>,
+    /// Whether its replicas are a gang: those that have no place get one together, or none of them does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gang: bool,
 }
 
 /// Whether replicas move only because they are unevenly spread.

@@ -215,7 +215,7 @@ fn driver_files(config: &ContainerConfig) -> impl Iterator<Item = Mount> {
 }
 
 fn device_request(request: &GpuRequest) -> DeviceRequest {
-    let GpuRequest { count, driver, ids, capabilities, model: _, memory: _ } = request;
+    let GpuRequest { count, driver, ids, capabilities, model: _, memory: _, share: _ } = request;
     let count = match count {
         // Named ones are counted by their names.
         _ if !ids.is_empty() => None,

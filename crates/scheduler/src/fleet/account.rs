@@ -19,11 +19,7 @@ use lattice_model::{
     taint::not_borne,
 };
 use serde::{Deserialize, Serialize};
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::{cmp::Reverse, collections::BTreeMap, fmt};
 
 /// What was found out about the nodes for an ask.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,8 +207,8 @@ impl Account {
         self.headroom = u32::try_from(slot.headroom(need)).unwrap_or(0);
         self.avoids = not_borne(&slot.machine.taints, &need.tolerates, &[TaintEffect::Avoid]).cloned();
         let there = |rule: &Counted<Evenly>, at: usize| {
-            let group = &class.groups[class.place[at].0 as usize];
-            fleet.counters[rule.counter].at(group.domains[rule.axis])
+            let domain = class.groups[class.place[at].0 as usize].domains[rule.axis];
+            rule.there(domain, fleet.counters[rule.counter].at(domain))
         };
         self.over = fitting.get(1).and_then(|second| {
             let rule = class.spread.iter().find(|rule| there(rule, *best) < there(rule, *second))?;
@@ -247,13 +243,7 @@ impl Account {
 /// What a node lacks of the GPUs that are asked for.
 fn gpus_lack(fleet: &Fleet, need: &Need, node: usize) -> String {
     let slot = &fleet.slots[node];
-    let units = slot.machine.node.facts.machine.gpu_units();
-    let taken: BTreeSet<String> = units
-        .iter()
-        .zip(&slot.units_free)
-        .filter(|(_, free)| need.gpus.as_ref().is_some_and(|ask| **free < ask.each()))
-        .map(|(unit, _)| unit.id.to_owned())
-        .collect();
+    let taken = slot.taken_gpus();
     let rules = need.rules.iter().find_map(|rule| match rule {
         crate::Rule::Gpus(requests, constraints) => Some((requests, constraints)),
         _ => None,
@@ -271,7 +261,8 @@ fn parts(fleet: &mut Fleet, class: &Class, at: usize, wish: i64) -> Parts {
     let of = class.spread.iter();
     let spread: i64 = of
         .map(|rule| {
-            let there = fleet.counters[rule.counter].at(group.domains[rule.axis]);
+            let domain = group.domains[rule.axis];
+            let there = rule.there(domain, fleet.counters[rule.counter].at(domain));
             -i64::from(rule.rule.weight) * i64::from(there)
         })
         .sum();

@@ -72,6 +72,15 @@ pub(crate) struct Evenly {
     pub(crate) weight: i32,
     /// Whether the ask counts itself.
     pub(crate) own: bool,
+    /// Whether those that are in no domain are not together either.
+    pub(crate) loose: bool,
+}
+
+impl Counted<Evenly> {
+    /// How many count as being in a domain, of those that are there.
+    pub(crate) fn there(&self, domain: u32, counted: u32) -> u32 {
+        if domain == NOWHERE && self.rule.loose { 0 } else { counted }
+    }
 }
 
 /// Nodes whose domains are the same.

@@ -4,7 +4,7 @@ use super::{
     account::Account,
     class::{Class, Counted, Evenly, Group, Key, NOWHERE, Static, Tags, Why},
     mix::assign,
-    need::{GpuNeed, Near, Need, Pull},
+    need::{GpuNeed, Near, Need, Over, Pull},
     state::{CELLS, Fleet, FleetError, Found, Placed},
     tree::{NEVER, Tree},
 };
@@ -155,7 +155,8 @@ impl Fleet {
             let domains = self.domains_of(&rule.over);
             let counter = self.counter(&rule.tag, Some(domains), false);
             let axis = axis(&mut axes, domains);
-            let rule = Evenly { max_skew: rule.max_skew, weight: rule.weight, own: own(&rule.tag) };
+            let loose = rule.over == Over::Leaving;
+            let rule = Evenly { max_skew: rule.max_skew, weight: rule.weight, own: own(&rule.tag), loose };
             spread.push(Counted { counter, axis, at: at as u8, rule });
         }
         let (mut unwanted_node, mut unwanted) = (Vec::new(), Vec::new());
@@ -502,13 +503,14 @@ impl Fleet {
                 return Err(Why::Unwanted);
             }
         }
-        for (Counted { counter, axis, at, rule }, least) in class.spread.iter().zip(least) {
+        for (counted, least) in class.spread.iter().zip(least) {
+            let Counted { counter, axis, at, rule } = counted;
             let domain = group.domains[*axis];
             if domain == NOWHERE && rule.max_skew.is_some() {
                 return Err(Why::Skew(*at));
             }
-            // Those that are nowhere are together as far as wishes go.
-            let there = self.counters[*counter].at(domain);
+            // Those that are nowhere are together as far as wishes go; unless nobody expects them to leave.
+            let there = counted.there(domain, self.counters[*counter].at(domain));
             if let Some(most) = rule.max_skew
                 && u64::from(there) + u64::from(rule.own) > u64::from(*least) + u64::from(most)
             {

@@ -5,7 +5,7 @@ use super::{
     need::{GpuNeed, Need, Outlook, WHOLE},
     room::Room,
 };
-use crate::filter::PortClaim;
+use crate::{filter::PortClaim, gpu::Taken};
 use lattice_model::{
     NodeId,
     resource::{Node, Taint},
@@ -128,6 +128,13 @@ impl Slot {
     /// How much of each GPU may be given at most.
     pub(crate) fn whole(&self, at: usize) -> u16 {
         if self.units.get(at).is_some_and(|unit| unit.usable) { WHOLE } else { 0 }
+    }
+
+    /// What is taken of the GPUs of which somebody has something.
+    pub(crate) fn taken_gpus(&self) -> Taken {
+        let units = self.machine.node.facts.machine.gpu_units();
+        let used = units.iter().zip(&self.units_used).filter(|(_, used)| **used > 0);
+        used.map(|(unit, used)| (unit.id.to_owned(), (*used).min(WHOLE.into()) as u16)).collect()
     }
 
     /// Takes what an allocation gets.

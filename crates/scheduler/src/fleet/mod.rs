@@ -14,7 +14,7 @@
 //! | wish | the weights of what it prefers and the node has (`prefers`) | Kubernetes' preferred node affinity |
 //! | wish | the weights of those it wants near and that are there, or in the same domain (`near`) | its inter-pod affinity |
 //! | wish | -100,000,000 for each taint that only makes worse and is not borne | its `PreferNoSchedule` |
-//! | wish | -weight for each that is in the domain already (`spread`) | Nomad's spread, Kubernetes' `ScheduleAnyway` |
+//! | wish | -weight for each that is in the domain already, those in none being one; of hours of leaving those in none are not (`spread`) | Nomad's spread, Kubernetes' `ScheduleAnyway` |
 //! | wish | -weight for each of its like on the node (`crowd`) | Nomad's job anti-affinity |
 //! | wish | the weight times the chance that the node stays as long as the ask lasts (`lasts`) | `docs/availability.md` |
 //! | wish | the weight times the node's rank (`merit`) | `docs/ranking.md` |

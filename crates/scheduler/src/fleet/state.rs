@@ -7,10 +7,10 @@ use super::{
     need::{GpuNeed, Need, Over, Pull, WHOLE},
     room::Room,
 };
-use crate::{filter::Refusal, strategy::Strategy};
+use crate::{filter::Refusal, gpu::Taken, strategy::Strategy};
 use lattice_model::{AllocationId, NodeId, resource::Node};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -194,17 +194,9 @@ impl Fleet {
         self.by_id.get(&node).map(|slot| &self.slots[*slot as usize].machine.node)
     }
 
-    /// The GPUs of a node of which somebody has something, by their ids.
-    pub fn taken_gpus(&self, node: NodeId) -> BTreeSet<String> {
-        let Some(slot) = self.by_id.get(&node).map(|slot| &self.slots[*slot as usize]) else {
-            return BTreeSet::new();
-        };
-        let units = slot.machine.node.facts.machine.gpu_units();
-        let taken = units
-            .iter()
-            .enumerate()
-            .filter(|(at, _)| slot.units_free.get(*at).is_some_and(|free| *free < slot.whole(*at)));
-        taken.map(|(_, unit)| unit.id.to_owned()).collect()
+    /// What is taken of a node's GPUs, of which somebody has something.
+    pub fn taken_gpus(&self, node: NodeId) -> Taken {
+        self.by_id.get(&node).map(|slot| self.slots[*slot as usize].taken_gpus()).unwrap_or_default()
     }
 
     /// What of a node is not set aside.

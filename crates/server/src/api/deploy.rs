@@ -628,6 +628,16 @@ fn impossible(snapshot: &Snapshot, key: &StackKey, spec: &StackSpec) -> Vec<Prob
         if let Some(most) = most_cpu.filter(|most| cpu > *most) {
             too_much("processor", format!("{cpu} cores"), format!("{most} cores"));
         }
+        let (disk, bandwidth) = workload.resources.reserved_besides();
+        let most_disk = nodes().map(|row| snapshot.cluster.promised(row).disk).max();
+        if let Some(most) = most_disk.filter(|most| disk > *most) {
+            too_much("disk", disk.to_string(), most.to_string());
+        }
+        let most_bandwidth =
+            nodes().map(|row| row.facts.machine.promised_bandwidth().unwrap_or_default()).max();
+        if let Some(most) = most_bandwidth.filter(|most| bandwidth > *most) {
+            too_much("bandwidth", bandwidth.to_string(), most.to_string());
+        }
         if let (Some(platform), Some(pin)) = (&workload.platform, &workload.pin)
             && !pin.platforms.is_empty()
             && !pin.platforms.iter().any(|made| same_machine(made, platform))

@@ -21,6 +21,8 @@ const MAX_PROBLEMS: usize = 50;
 const MAX_TEXT: usize = 128 << 10;
 /// The longest span of a policy: a day.
 const MAX_SPAN_MS: u64 = 86_400_000;
+/// The most that is set aside of disk, in bytes, or of network, in bits a second.
+const MOST_RESERVED: u64 = 1 << 50;
 /// The most entries of any list or map of a service.
 const MAX_ENTRIES: usize = 1000;
 
@@ -91,13 +93,13 @@ impl Service<'_> {
             sandbox,
             naming,
             logs,
-            gpus,
+            gpus: _,
             rendezvous,
             array,
             restart_timing: _,
             restart_on_secret: _,
             mode,
-            placement,
+            placement: _,
             update,
             rollback,
         } = workload;
@@ -153,7 +155,7 @@ impl Service<'_> {
         self.mounts(stack, workload);
         self.process(platform.as_deref(), process, naming);
         self.sandbox(sandbox, logs);
-        self.placement(gpus.as_ref(), placement);
+        self.placement(workload);
         if array.is_some()
             && (*restart == RestartPolicy::Always || *mode == Mode::Global || rendezvous.is_some())
         {
@@ -242,6 +244,10 @@ impl Service<'_> {
                 "resources",
                 format!("it reserves more processor ({reserved_cpu}) than its limit allows"),
             );
+        }
+        let (disk, bandwidth) = resources.reserved_besides();
+        if disk.0.max(bandwidth.0) > MOST_RESERVED {
+            self.say("resources", "at most a pebibyte of disk, and a petabit a second of network");
         }
         // Docker's own minimum.
         if resources.memory_limit.is_some_and(|limit| limit.0 < 6 << 20) {
@@ -347,7 +353,8 @@ impl Service<'_> {
         }
     }
 
-    fn placement(&mut self, gpus: Option<&GpuRequest>, placement: &PlacementSpec) {
+    fn placement(&mut self, workload: &WorkloadSpec) {
+        let (gpus, placement) = (workload.gpus.as_ref(), &workload.placement);
         let PlacementSpec {
             constraints,
             spread,
@@ -360,7 +367,15 @@ impl Service<'_> {
             apart,
             max_skew,
             lasts: _,
+            gang,
         } = placement;
+        if *gang && (workload.mode == Mode::Global || workload.array.is_some_and(|array| array.parallel > 0))
+        {
+            self.say(
+                "placement.gang",
+                "a gang is placed all at once, and of these some come later than others",
+            );
+        }
         if prefers.len().max(near.len() + apart.len()) > MAX_WISHES {
             self.say("placement", "at most 50 preferences, and 50 others that are wanted near or apart");
         }
@@ -389,6 +404,14 @@ impl Service<'_> {
                     .any(|text| text.len() > 255)
         }) {
             self.say("gpus", "at least one GPU, and at most 64 ids and capabilities");
+        }
+        let odd = |gpu: &GpuRequest| {
+            gpu.share.is_some_and(|share| {
+                !(1..=GpuRequest::WHOLE).contains(&share) || gpu.count != GpuCount::Exactly(1)
+            })
+        };
+        if gpus.is_some_and(odd) {
+            self.say("gpus.share", "a share is of one GPU, in thousandths of it, 1 to 1000");
         }
     }
 

@@ -15,7 +15,7 @@ use lattice_model::{
     report::{AllocationState, AllocationStatus, Health},
     resource::{Allocation, Approval, Intent, Node, PresenceState, Stack, Volume, Workload},
     spec::Promote,
-    unit::{Bytes, Cpu},
+    unit::{BitRate, Bytes, Cpu},
 };
 use lattice_planner::pools;
 
@@ -33,6 +33,9 @@ pub(crate) fn node(core: &Core, snapshot: &Snapshot, node: &Node) -> NodeView {
             let (cpu, memory) = allocation.spec.resources.reserved();
             reserved.cpu = Cpu(reserved.cpu.0.saturating_add(cpu.0));
             reserved.memory = Bytes(reserved.memory.0.saturating_add(memory.0));
+            let (disk, bandwidth) = allocation.spec.resources.reserved_besides();
+            reserved.disk = Bytes(reserved.disk.0.saturating_add(disk.0));
+            reserved.bandwidth = BitRate(reserved.bandwidth.0.saturating_add(bandwidth.0));
         }
     }
     let staying = if node.drain.is_some() { staying(core, node.id) } else { Vec::new() };
