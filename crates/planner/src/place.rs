@@ -167,17 +167,25 @@ fn anywhere(planning: &mut Planning<'_>, workload: &Workload, vacancy: &Vacancy)
     };
     match planning.find(&ask, makes_room(vacancy), &accepts) {
         Ok(found) => Ok(Site::at(found.placed.node, found.account.to_string())),
-        Err(account) => make_way(planning, &ask).ok_or_else(|| no_fit(&workload.spec.pool, &account)),
+        Err(account) => {
+            make_way(planning, workload, &ask).ok_or_else(|| no_fit(&workload.spec.pool, &account))
+        }
     }
 }
 
 /// Sends those of lower priority away where that gives room, as few as will do, and takes their place. One alone is
-/// waited for by the newcomer, as it may have its GPU or its port.
-fn make_way(planning: &mut Planning<'_>, ask: &Ask) -> Option<Site> {
+/// waited for by the newcomer, as it may have its GPU or its port. Not those of the workload itself, which are replaced by
+/// turns, and not those that this plan has just placed.
+fn make_way(planning: &mut Planning<'_>, workload: &Workload, ask: &Ask) -> Option<Site> {
     let eviction = planning.ledger().make_way(ask)?;
     let rows: Vec<Row<Allocation>> =
         eviction.victims.iter().filter_map(|id| planning.cluster.allocations().get(id).cloned()).collect();
-    if rows.is_empty() || !rows.iter().all(|row| may_be_sent_away(&planning.cluster, row)) {
+    let may_go = |row: &Row<Allocation>| {
+        row.workload != workload.key
+            && planning.base.allocations().contains_key(&row.id)
+            && may_be_sent_away(&planning.cluster, row)
+    };
+    if rows.is_empty() || !rows.iter().all(may_go) {
         return None;
     }
     let evicts = if let [one] = rows.as_slice() { Some(one.id) } else { None };

@@ -338,7 +338,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Gangs and others ask for shares of GPUs, disk and network, nodes go and come back. Every plan keeps the
     /// invariants (`Scene::plan` checks them: no room, disk, network or GPU is given beyond what there is, and no gang
