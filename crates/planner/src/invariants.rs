@@ -282,7 +282,8 @@ fn groups_share_a_node(plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
     }
 }
 
-/// Where a replica of a gang is created that was not there, none is left without a place.
+/// Where a replica of a gang is created that was not there, none is left that was not there either. One that goes in the
+/// same plan, since somebody more important comes, is another matter.
 fn gangs_come_together(before: &Cluster, plan: &Plan, after: &Cluster, broken: &mut Vec<String>) {
     let filled = |cluster: &Cluster, key: &WorkloadKey, slot: u32| {
         let own =
@@ -298,7 +299,8 @@ fn gangs_come_together(before: &Cluster, plan: &Plan, after: &Cluster, broken: &
         {
             continue;
         }
-        if let Some(slot) = (1..=workload.replicas).find(|slot| !filled(after, &workload.key, *slot)) {
+        let left = |slot: &u32| [before, after].iter().all(|cluster| !filled(cluster, &workload.key, *slot));
+        if let Some(slot) = (1..=workload.replicas).find(left) {
             broken.push(format!("{} is created and slot {slot} of its gang is not", name(allocation)));
         }
     }

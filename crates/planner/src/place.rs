@@ -83,10 +83,11 @@ pub(crate) fn place(planning: &mut Planning<'_>, workload: &Workload, vacancies:
     }
 }
 
-/// Places all of them or none: who finds a place does not hold it while others wait. Whether they were placed.
-pub(crate) fn place_together(
+/// Places all of them or none: who finds a place does not hold it while others wait. `target` is what a slot is to run.
+/// Whether they were placed.
+pub(crate) fn place_together<'w>(
     planning: &mut Planning<'_>,
-    workload: &Workload,
+    target: &dyn Fn(u32) -> &'w Workload,
     vacancies: Vec<Vacancy>,
     home: &Home,
 ) -> bool {
@@ -96,7 +97,9 @@ pub(crate) fn place_together(
     let slots: Vec<u32> = vacancies.iter().map(|vacancy| vacancy.slot).collect();
     let mark = planning.mark();
     let known = planning.report.pending.len();
-    place(planning, workload, vacancies, home);
+    for vacancy in vacancies {
+        place(planning, target(vacancy.slot), vec![vacancy], home);
+    }
     let wait: Vec<Pending> = planning.report.pending.split_off(known);
     let Some(first) = wait.first() else { return true };
     planning.go_back(&mark);

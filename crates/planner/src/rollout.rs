@@ -193,7 +193,7 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
         let target = versions.target(workload, vacancy.slot);
         place(planning, target, vec![vacancy], home);
     }
-    place_gang(planning, workload, home, gang, &wanted);
+    place_gang(planning, workload, &|slot| versions.target(workload, slot), home, gang, &wanted);
     wait(planning, workload, waits);
     for (node, slots) in absent {
         let why = format!("{node} is away; they get the new version there when it is back");
@@ -231,13 +231,13 @@ fn gang(
     turns: &mut Vec<Vacancy>,
 ) -> Vec<Vacancy> {
     let comes = |vacancy: &mut Vacancy| match vacancy.how {
-        How::Fill | How::Lost => !versions.holds(vacancy.slot),
+        How::Fill | How::Lost => true,
         How::Now => vacancy.old.as_ref().is_some_and(|old| has_ended(old)),
         How::StopFirst | How::StartFirst => false,
     };
     let fresh: Vec<Vacancy> = now.extract_if(.., comes).collect();
     let mark = planning.mark();
-    let found = place_together(planning, workload, fresh.clone(), home);
+    let found = place_together(planning, &|slot| versions.target(workload, slot), fresh.clone(), home);
     planning.go_back(&mark);
     if !found {
         let told = |vacancy: &mut Vacancy| {
@@ -255,9 +255,10 @@ fn gang(
 }
 
 /// Gives those of a gang that have no place theirs, all or none, when the others have theirs.
-fn place_gang(
+fn place_gang<'w>(
     planning: &mut Planning<'_>,
     workload: &Workload,
+    target: &dyn Fn(u32) -> &'w Workload,
     home: &Home,
     fresh: Vec<Vacancy>,
     wanted: &BTreeMap<u32, Option<NodeId>>,
@@ -277,7 +278,7 @@ fn place_gang(
                 format!("#{slot} has no place, and they come together"),
             );
         }
-        None => drop(place_together(planning, workload, fresh, home)),
+        None => drop(place_together(planning, target, fresh, home)),
     }
 }
 
@@ -365,7 +366,7 @@ fn hold(
     });
     let vacancies = vacancies.collect();
     match workload.spec.is_gang() {
-        true => place_gang(planning, workload, home, vacancies, wanted),
+        true => place_gang(planning, workload, &|_| workload, home, vacancies, wanted),
         false => place(planning, workload, vacancies, home),
     }
 }
