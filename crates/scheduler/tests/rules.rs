@@ -416,12 +416,14 @@ enum Against {
     Skew,
 }
 
+/// What is asked for, under which tag, where, with which GPUs.
+type There = (Arc<Need>, Option<&'static str>, usize, Vec<u8>);
+
 /// Lists that are walked through.
 #[derive(Clone, Debug)]
 struct Plain {
     desks: Vec<Desk>,
-    /// What is asked for, under which tag, where, with which GPUs.
-    there: BTreeMap<usize, (Arc<Need>, Option<&'static str>, usize, Vec<u8>)>,
+    there: BTreeMap<usize, There>,
 }
 
 impl Plain {
@@ -436,13 +438,11 @@ impl Plain {
     /// How many with a tag are where a node is; where it is nowhere, those that are nowhere, too.
     fn there(&self, tag: &str, over: Option<&Over>, node: usize) -> u32 {
         let domain = self.domain(node, over);
-        let has = |(_, own, at, _): &&(Arc<Need>, Option<&str>, usize, Vec<u8>)| {
-            *own == Some(tag) && self.domain(*at, over) == domain
-        };
+        let has = |(_, own, at, _): &&There| *own == Some(tag) && self.domain(*at, over) == domain;
         self.there.values().filter(has).count() as u32
     }
 
-    fn on(&self, node: usize) -> impl Iterator<Item = &(Arc<Need>, Option<&'static str>, usize, Vec<u8>)> {
+    fn on(&self, node: usize) -> impl Iterator<Item = &There> {
         self.there.values().filter(move |(_, _, at, _)| *at == node)
     }
 
