@@ -21,6 +21,7 @@ pub mod spec;
 pub mod standing;
 pub mod taint;
 pub mod time;
+pub mod timetable;
 pub mod unit;
 
 pub use access::{Binding, InvalidBinding, Place, Role};

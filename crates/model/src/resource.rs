@@ -6,6 +6,7 @@
 pub use crate::{
     pool::Pool,
     taint::{Taint, TaintEffect},
+    timetable::{MissedRuns, Paused, ScheduledRun, Timetable},
 };
 
 use crate::{
@@ -325,12 +326,31 @@ pub struct Workload {
     /// When a replica of it was moved last only because they were unevenly spread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_at: Option<Timestamp>,
+    /// How far its schedule has come, where it has one; the planner begins it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timetable: Option<Timetable>,
 }
 
 impl Workload {
     /// Whether a former version is being replaced.
     pub const fn is_under_way(&self) -> bool {
         self.settled > 0 && self.settled != self.generation
+    }
+
+    /// Has it run again, or now where it has a schedule.
+    pub fn run_now(&mut self, now: Timestamp) {
+        self.restart += 1;
+        let Some(schedule) = &self.spec.schedule else { return };
+        let table = self.timetable.get_or_insert_with(|| Timetable::begin(schedule.clone(), now));
+        let ended = (self.replicas == 0).then_some(now);
+        table.run = Some(ScheduledRun { due: None, begun: now, ended, replicas: self.replicas });
+    }
+
+    /// Nothing that its schedule had due before `now` is made up for.
+    pub fn go_on_from(&mut self, now: Timestamp) {
+        if let Some(table) = &mut self.timetable {
+            table.go_on_from(now);
+        }
     }
 
     /// What was decided about the way of the present generation.
@@ -433,6 +453,9 @@ pub struct Allocation {
     pub intent: Intent,
     /// Counts the restarts that people asked for.
     pub restart: u64,
+    /// When the run that it is of was due, where that was by a schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
     /// The GPUs that are its own, by their ids, instances of GPUs among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<String>,

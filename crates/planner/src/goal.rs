@@ -60,10 +60,11 @@ fn goal_volume(volume: &Volume) -> GoalVolume {
 /// What to run, with what is this replica's own: its GPUs, and how it finds the others. What people set themselves
 /// stays.
 fn spec_of(row: &Allocation) -> Arc<WorkloadSpec> {
-    let WorkloadSpec { rendezvous, array, placement, update, pool, resources, .. } = &*row.spec;
+    let WorkloadSpec { rendezvous, array, schedule, placement, update, pool, resources, .. } = &*row.spec;
     let (told, pool_told) = (placement.for_agents(), pool.for_agents());
     let plain = rendezvous.is_none()
         && array.is_none()
+        && schedule.is_none()
         && *placement == told
         && *pool == pool_told
         && *resources == resources.for_agents()
@@ -81,6 +82,7 @@ fn spec_of(row: &Allocation) -> Arc<WorkloadSpec> {
     spec.update = UpdatePolicy { strategy: UpdateStrategy::Rolling, deadline: None, ..spec.update };
     spec.rollback = spec.rollback.map(|back| UpdatePolicy { deadline: None, ..back });
     let array = spec.array.take();
+    spec.schedule = None;
     let count = u32::try_from(row.gpus.len()).unwrap_or(u32::MAX);
     if let Some(request) = &mut spec.gpus {
         request.count = GpuCount::Exactly(count);

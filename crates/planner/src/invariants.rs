@@ -41,6 +41,7 @@ pub fn apply(cluster: &Cluster, plan: &Plan, revision: u64) -> Cluster {
                 let key = (kept.key.clone(), kept.generation);
                 after.revisions.insert(key, Row { revision, value: Arc::new((**kept).clone()) });
             }
+            Step::Missed(_) => {}
             Step::Forget { id, .. } => after.remove_allocation(*id),
             Step::Claim { volume, .. } => {
                 after
@@ -70,7 +71,40 @@ pub fn broken(before: &Cluster, plan: &Plan) -> Vec<String> {
     data_stays(before, plan, &after, &mut broken);
     groups_share_a_node(plan, &after, &mut broken);
     gangs_come_together(before, plan, &after, &mut broken);
+    no_time_is_taken_twice(before, plan, &mut broken);
     broken
+}
+
+/// A time that was decided about is not decided about again: a run is of a later one, and so is what is missed.
+fn no_time_is_taken_twice(before: &Cluster, plan: &Plan, broken: &mut Vec<String>) {
+    let until = |key: &WorkloadKey| {
+        before.workloads().get(key).and_then(|row| row.timetable.as_ref()).map(|table| table.until)
+    };
+    for step in &plan.steps {
+        match step {
+            Step::Workload { workload, .. } => {
+                let Some(table) = &workload.timetable else { continue };
+                let Some(old) = before.workloads().get(&workload.key) else { continue };
+                let same = old.timetable.as_ref().filter(|before| before.of == table.of);
+                let begun =
+                    table.run.as_ref().and_then(|run| run.due).filter(|_| workload.restart != old.restart);
+                let again = same.is_some_and(|before| begun.is_some_and(|due| due <= before.until));
+                if again || workload.restart > old.restart + 1 {
+                    broken.push(format!("{} runs twice for one time", workload.key));
+                }
+                if same.is_some_and(|before| table.until < before.until) {
+                    broken.push(format!("the schedule of {} goes back", workload.key));
+                }
+            }
+            Step::Missed(missed) => {
+                let known = until(&missed.workload).is_some_and(|until| missed.first <= until);
+                if known || missed.last < missed.first || missed.count == 0 {
+                    broken.push(format!("{} misses a time that was decided about", missed.workload));
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Whatever is created belongs to a workload, on an approved, connected, eligible node with room.

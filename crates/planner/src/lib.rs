@@ -30,6 +30,7 @@ mod reconcile;
 pub mod rollout;
 mod slots;
 mod stage;
+mod timetable;
 
 pub use build::{BuildAsk, place_build};
 pub use cluster::{Cluster, Row};
@@ -42,3 +43,4 @@ pub use lattice_scheduler::{
 pub use ledger::Ledger;
 pub use plan::{Pending, Placement, Plan, PlanReport, Stay, Step, plan};
 pub use policy::{ManyNodes, Policy, Rebalance};
+pub use timetable::next_due;

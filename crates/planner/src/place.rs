@@ -330,6 +330,7 @@ fn create(
             DesiredState::Stop | DesiredState::Hold => Intent::Stop,
         },
         restart: workload.restart,
+        due: workload.timetable.as_ref().and_then(|table| table.under_way()?.due),
         gpus,
         world: world_of(workload),
         replaces,

@@ -5,7 +5,7 @@ use crate::{
 };
 use lattice_model::{
     AllocationId, NodeId, StackKey, Timestamp, VolumeKey, WorkloadKey,
-    resource::{Allocation, Volume, Workload, WorkloadRevision},
+    resource::{Allocation, MissedRuns, Volume, Workload, WorkloadRevision},
 };
 use std::{
     cmp::Reverse,
@@ -44,6 +44,8 @@ pub enum Step {
     },
     /// What a new generation is, kept to come back to.
     Keep(Box<WorkloadRevision>),
+    /// Times at which a job was due and did not run, to be remembered.
+    Missed(Box<MissedRuns>),
     /// A volume gets its node, under a new epoch.
     Claim {
         /// The revision that the decision saw.

@@ -83,12 +83,18 @@ fn forget_lost(planning: &mut Planning<'_>, stack: &StackKey) {
         let wanted = base
             .workloads()
             .get(&row.workload)
-            .is_some_and(|workload| workload.generation == row.generation && row.slot <= workload.replicas);
+            .is_some_and(|workload| is_of_present(workload, row) && row.slot <= workload.replicas);
         if row.intent != Intent::Remove && wanted && has_ended(row) {
             continue;
         }
         planning.forget(row, "its node has left the cluster".into());
     }
+}
+
+/// Whether it is what the workload is to run, or was the last to run: of a job with a schedule the version may differ.
+fn is_of_present(workload: &Workload, row: &Allocation) -> bool {
+    let run = workload.spec.schedule.is_some() && workload.restart == row.restart;
+    run || workload.generation == row.generation
 }
 
 fn send_away_orphans(planning: &mut Planning<'_>, stack: &StackKey) {

@@ -25,6 +25,7 @@ use crate::{
     rebalance::rebalance,
     slots::{Slot, has_ended, is_available, is_current, moves_start_first, settle_asides, slots},
     stage::Versions,
+    timetable::reconcile_scheduled,
 };
 pub use crate::{
     progress::{Failing, failing},
@@ -102,11 +103,11 @@ fn wanted_slots(planning: &mut Planning<'_>, workload: &Workload) -> BTreeMap<u3
 
 /// What the slots of a workload are in need of.
 #[derive(Default)]
-struct Needs {
+pub(crate) struct Needs {
     /// To be filled at once.
-    now: Vec<Vacancy>,
+    pub(crate) now: Vec<Vacancy>,
     /// To be replaced by turns.
-    turns: Vec<Vacancy>,
+    pub(crate) turns: Vec<Vacancy>,
     /// Slots that are not settled.
     unsettled: u32,
     /// Slots that are settled.
@@ -120,7 +121,7 @@ struct Needs {
     /// When one that is watched settles.
     watched: Option<Timestamp>,
     /// Slots whose data is away.
-    away: Vec<u32>,
+    pub(crate) away: Vec<u32>,
     /// Slots on nodes that are away, and have not been called lost.
     missing: u32,
     /// When the last of those will have been away for so long that nobody waits for it.
@@ -134,6 +135,10 @@ struct Needs {
 pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workload, home: &Home) {
     if workload.desired == DesiredState::Stop {
         return;
+    }
+    if let Some(schedule) = workload.spec.schedule.as_ref().filter(|_| workload.desired == DesiredState::Run)
+    {
+        return reconcile_scheduled(planning, workload, schedule, home);
     }
     let versions = Versions::of(&planning.cluster, workload);
     settle_asides(planning, workload, home, &versions);
@@ -283,7 +288,7 @@ fn place_gang<'w>(
 }
 
 /// Lets as many tasks of an array begin as there is room for among those that run.
-fn start_tasks(planning: &mut Planning<'_>, workload: &Workload, needs: &mut Needs) {
+pub(crate) fn start_tasks(planning: &mut Planning<'_>, workload: &Workload, needs: &mut Needs) {
     let Some(array) = workload.spec.array else { return };
     let most = if array.parallel == 0 { u32::MAX } else { array.parallel };
     let free = most.saturating_sub(needs.running) as usize;
@@ -392,7 +397,7 @@ fn needs_gpus_anew(planning: &Planning<'_>, workload: &Workload, row: &Allocatio
     }
 }
 
-fn needs_of(
+pub(crate) fn needs_of(
     planning: &mut Planning<'_>,
     workload: &Workload,
     home: &Home,
@@ -432,11 +437,13 @@ fn needs_of(
             needs.held.push(slot);
         }
         let lost = planning.cluster.nodes.get(&row.node).is_some_and(|node| node.is_gone());
-        if workload.spec.array.is_some() && workload.desired == DesiredState::Run {
+        let (array, scheduled) = (workload.spec.array.is_some(), workload.spec.schedule.is_some());
+        if (array || scheduled) && workload.desired == DesiredState::Run {
             // A task that is to run again is another one: so it is known which of them have run.
             if has_ended(row) && (!current || row.restart != workload.restart) {
                 needs.unsettled += 1;
-                needs.tasks.push(vacancy(if lost { How::Lost } else { How::Now }, Some(row), None));
+                let to = if array { &mut needs.tasks } else { &mut needs.now };
+                to.push(vacancy(if lost { How::Lost } else { How::Now }, Some(row), None));
                 continue;
             }
             needs.running += u32::from(current && !has_ended(row));

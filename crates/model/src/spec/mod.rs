@@ -11,6 +11,7 @@ mod image;
 mod lifecycle;
 mod placement;
 mod pools;
+mod schedule;
 
 pub use crate::taint::Toleration;
 pub use attach::{
@@ -33,6 +34,7 @@ pub use placement::{
     PlacementSpec, Preference, Quantity, Rebalancing, Test, Than,
 };
 pub use pools::{InvalidPools, Pools};
+pub use schedule::{Overlap, Schedule};
 
 use crate::{
     name::{NetworkName, VolumeName, WorkloadName},
@@ -157,6 +159,9 @@ pub struct WorkloadSpec {
     /// That its replicas are the tasks of one job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub array: Option<TaskArray>,
+    /// When it runs by itself, being a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
     /// When it is started again.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restart_timing: RestartTiming,
@@ -231,6 +236,7 @@ impl WorkloadSpec {
             gpus: None,
             rendezvous: None,
             array: None,
+            schedule: None,
             restart_timing: RestartTiming::default(),
             restart_on_secret: false,
             mode: Mode::default(),
@@ -281,6 +287,7 @@ impl fmt::Debug for WorkloadSpec {
             gpus,
             rendezvous,
             array,
+            schedule,
             restart_timing,
             restart_on_secret,
             mode,
@@ -317,6 +324,7 @@ impl fmt::Debug for WorkloadSpec {
             .field("gpus", gpus)
             .field("rendezvous", rendezvous)
             .field("array", array)
+            .field("schedule", schedule)
             .field("restart_timing", restart_timing)
             .field("restart_on_secret", restart_on_secret)
             .field("mode", mode)

@@ -46,6 +46,7 @@ pub fn workload_of(key: WorkloadKey, spec: Arc<WorkloadSpec>, generation: u64, r
         rolled_back,
         rollout: None,
         moved_at: None,
+        timetable: None,
     }
 }
 
