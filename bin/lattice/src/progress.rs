@@ -204,6 +204,7 @@ mod tests {
             rolled_back: None,
             rollout: None,
             moved_at: None,
+            timetable: None,
         };
         WorkloadView::of(&row, row.replicas, vec![view], vec![])
     }

@@ -195,6 +195,8 @@ pub(crate) mod tests {
             node_id: NodeId::from_random(1),
             node: NodeName::new("laptop").unwrap(),
             generation: 1,
+            restart: 0,
+            due: None,
             image: "nginx".into(),
             intent,
             superseded: None,

@@ -84,7 +84,7 @@ pub(crate) fn state(view: &AllocationView) -> Cell {
 /// A workload's state.
 pub(crate) fn workload_style(state: WorkloadState) -> Style {
     match state {
-        WorkloadState::Running | WorkloadState::Completed => Style::Good,
+        WorkloadState::Running | WorkloadState::Completed | WorkloadState::Scheduled => Style::Good,
         WorkloadState::Failed | WorkloadState::Degraded => Style::Bad,
         WorkloadState::Stopped => Style::Dim,
         WorkloadState::Progressing | WorkloadState::Pending | WorkloadState::Unknown => Style::Warn,

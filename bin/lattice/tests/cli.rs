@@ -140,6 +140,8 @@ fn allocation(key: &str, slot: u32, state: AllocationState) -> AllocationView {
         node_id: NodeId::from_random(1),
         node: NodeName::new("laptop").unwrap(),
         generation: 1,
+        restart: 0,
+        due: None,
         image: "nginx".into(),
         intent: Intent::Run,
         superseded: None,
@@ -164,6 +166,7 @@ fn workload(key: &str, allocations: Vec<AllocationView>) -> WorkloadView {
         rolled_back: None,
         rollout: None,
         moved_at: None,
+        timetable: None,
     };
     WorkloadView::of(&row, row.replicas, allocations, vec![])
 }

@@ -70,6 +70,8 @@ fn allocation() -> AllocationView {
         node_id: NodeId::from_random(1),
         node: NodeName::new("laptop").unwrap(),
         generation: 1,
+        restart: 0,
+        due: None,
         image: "nginx".into(),
         intent: Intent::Run,
         superseded: None,

@@ -38,6 +38,12 @@ pub struct AllocationView {
     pub node: NodeName,
     /// The workload's generation that it was made from.
     pub generation: u64,
+    /// Which of the runs that were asked for, or due, it is of.
+    #[serde(default)]
+    pub restart: u64,
+    /// When the run that it is of was due, where that was by a schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
     /// The image.
     pub image: String,
     /// Whether it should run, be stopped, or go.
@@ -70,7 +76,8 @@ impl AllocationView {
             generation,
             spec,
             intent,
-            restart: _,
+            restart,
+            due,
             gpus,
             world: _,
             replaces: _,
@@ -89,6 +96,8 @@ impl AllocationView {
             node_id,
             node,
             generation,
+            restart,
+            due,
             image: spec.image.clone(),
             intent,
             superseded,

@@ -1,6 +1,9 @@
 //! Runs of jobs: what ended, when, how, and where.
 
-use lattice_model::{AllocationId, ProjectName, StackName, Timestamp, WorkloadName};
+use lattice_model::{
+    AllocationId, Duration, ProjectName, StackName, Timestamp, WorkloadKey, WorkloadName,
+    resource::MissedRuns,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -30,6 +33,12 @@ pub struct JobRunView {
     /// Its exit code; absent where the engine did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i64>,
+    /// When it was due, where a schedule began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+    /// How much later it was placed, where a schedule began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<Duration>,
     /// Why it ended so, where that is not obvious.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -42,7 +51,42 @@ impl JobRunView {
     }
 }
 
-/// Query of [`paths::JOB_RUNS`](crate::paths::JOB_RUNS).
+/// Times at which a job was due and did not run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MissedRunsView {
+    /// The revision of the store at which it was written down.
+    pub id: u64,
+    /// The project.
+    pub project: ProjectName,
+    /// The stack.
+    pub stack: StackName,
+    /// The service.
+    pub workload: WorkloadName,
+    /// The first of the times.
+    pub first: Timestamp,
+    /// The last of them.
+    pub last: Timestamp,
+    /// How many.
+    pub count: u32,
+    /// Whether there are more than were counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+    /// Why none of them ran.
+    pub reason: String,
+    /// When that was decided, by the server's clock.
+    pub at: Timestamp,
+}
+
+impl MissedRunsView {
+    /// The view of a row with its number.
+    pub fn of(id: u64, missed: MissedRuns) -> Self {
+        let MissedRuns { workload, first, last, count, more, why, at } = missed;
+        let WorkloadKey { project, stack, workload } = workload;
+        Self { id, project, stack, workload, first, last, count, more, reason: why, at }
+    }
+}
+
+/// Query of [`paths::JOB_RUNS`](crate::paths::JOB_RUNS) and [`paths::MISSED_RUNS`](crate::paths::MISSED_RUNS).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]

@@ -133,6 +133,12 @@ routes! {
     WORKLOAD_SCALE, workload_scale(project, stack, workload) = "/v1/projects/{project}/stacks/{stack}/workloads/{workload}/scale";
     /// `GET` ?[`JobRunQuery`](crate::JobRunQuery): list of [`JobRunView`](crate::JobRunView), oldest first.
     JOB_RUNS, job_runs() = "/v1/job-runs";
+    /// `GET` ?[`JobRunQuery`](crate::JobRunQuery): list of [`MissedRunsView`](crate::MissedRunsView), oldest first.
+    MISSED_RUNS, missed_runs() = "/v1/missed-runs";
+    /// `POST` without a body: [`WorkloadView`](crate::WorkloadView).
+    SCHEDULE_PAUSE, schedule_pause(project, stack, workload) = "/v1/projects/{project}/stacks/{stack}/workloads/{workload}/schedule/pause";
+    /// `POST` without a body: [`WorkloadView`](crate::WorkloadView).
+    SCHEDULE_RESUME, schedule_resume(project, stack, workload) = "/v1/projects/{project}/stacks/{stack}/workloads/{workload}/schedule/resume";
     /// `GET` ?[`AllocationQuery`](crate::AllocationQuery): list of [`AllocationView`](crate::AllocationView).
     ALLOCATIONS, allocations() = "/v1/allocations";
     /// `GET`: [`AllocationView`](crate::AllocationView). `id` is an id or its first characters.

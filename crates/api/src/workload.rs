@@ -2,10 +2,10 @@
 
 use crate::{allocation::AllocationView, stack::PendingSlot};
 use lattice_model::{
-    ProjectName, StackName, WorkloadName,
+    ProjectName, StackName, Timestamp, WorkloadName,
     goal::DesiredState,
     report::{AllocationState, Health},
-    resource::{RolledBack, Workload},
+    resource::{Paused, RolledBack, ScheduledRun, Timetable, Workload},
     spec::WorkloadSpec,
 };
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,9 @@ pub struct WorkloadView {
     /// What a person has to do before a new version goes on to take over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// How far its schedule has come, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timetable: Option<TimetableView>,
     /// What to run.
     pub spec: WorkloadSpec,
     /// Its instances, those on their way out included.
@@ -68,8 +71,24 @@ impl WorkloadView {
             rolled_back,
             rollout: _,
             moved_at: _,
+            timetable,
         } = workload.clone();
-        let state = WorkloadState::of(desired, generation, replicas, &allocations, &pending);
+        let scheduled = spec.schedule.is_some() && desired == DesiredState::Run;
+        let state = match timetable.as_ref().and_then(Timetable::under_way) {
+            None if scheduled => WorkloadState::Scheduled,
+            // A run is of the version that there was when it began.
+            Some(run) if scheduled => {
+                let own = allocations.iter().filter(|a| a.restart == restart).cloned();
+                let own: Vec<_> = own.map(|a| AllocationView { generation, ..a }).collect();
+                WorkloadState::of(desired, generation, run.replicas.min(replicas), &own, &pending)
+            }
+            _ => WorkloadState::of(desired, generation, replicas, &allocations, &pending),
+        };
+        let timetable = spec.schedule.is_some().then(|| TimetableView {
+            next: None,
+            run: timetable.as_ref().and_then(|table| table.run.clone()),
+            paused: timetable.and_then(|table| table.paused),
+        });
         let serving = allocations.iter().filter(|a| a.generation == generation && a.is_serving()).count();
         Self {
             project: key.project,
@@ -83,6 +102,7 @@ impl WorkloadView {
             restart,
             rolled_back,
             held: None,
+            timetable,
             spec: (*spec).clone(),
             allocations,
             pending,
@@ -104,6 +124,20 @@ impl WorkloadView {
     }
 }
 
+/// How far the schedule of a job has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TimetableView {
+    /// When it is due next; absent while nothing comes by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Timestamp>,
+    /// The run that began last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<ScheduledRun>,
+    /// Somebody holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
+}
+
 /// Where a workload stands as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -120,6 +154,8 @@ pub enum WorkloadState {
     Completed,
     /// At least one replica cannot run, or ended with another code.
     Failed,
+    /// It has a schedule, and waits for its time.
+    Scheduled,
     /// It should not run, and does not.
     Stopped,
     /// A node with one of its replicas has not been heard of.
@@ -187,7 +223,7 @@ impl WorkloadState {
 
     /// Whether it is as it should be, and nothing more is to come.
     pub const fn is_settled(self) -> bool {
-        matches!(self, Self::Running | Self::Completed | Self::Stopped)
+        matches!(self, Self::Running | Self::Completed | Self::Scheduled | Self::Stopped)
     }
 
     /// As it is written in tables and JSON.
@@ -199,6 +235,7 @@ impl WorkloadState {
             Self::Degraded => "degraded",
             Self::Completed => "completed",
             Self::Failed => "failed",
+            Self::Scheduled => "scheduled",
             Self::Stopped => "stopped",
             Self::Unknown => "unknown",
         }
@@ -256,6 +293,7 @@ mod tests {
             rolled_back: None,
             rollout: None,
             moved_at: None,
+            timetable: None,
         }
     }
 
@@ -270,6 +308,7 @@ mod tests {
             spec: workload.spec,
             intent: Intent::Run,
             restart: 0,
+            due: None,
             gpus: Vec::new(),
             world: 0,
             replaces: None,
@@ -322,6 +361,27 @@ mod tests {
         };
         let view = WorkloadView::of(&workload(1), 1, vec![], vec![pending]);
         assert_eq!((view.state, view.reason().as_deref()), (WorkloadState::Pending, Some("1 node: memory")));
+    }
+
+    #[test]
+    fn between_two_runs_a_job_waits_for_its_time() {
+        use AllocationState as A;
+        let mut row = workload(1);
+        let schedule = lattice_model::spec::Schedule::of("@daily");
+        row.spec = Arc::new(WorkloadSpec { schedule: Some(schedule.clone()), ..(*row.spec).clone() });
+        let of = |row: &Workload, allocations| WorkloadView::of(row, 1, allocations, vec![]).state;
+        assert_eq!(of(&row, vec![]), WorkloadState::Scheduled);
+        row.run_now(Timestamp(9));
+        let table = row.timetable.clone().unwrap();
+        assert_eq!(of(&row, vec![]), WorkloadState::Progressing);
+        // It is of a former version, and goes on as that.
+        let run = |state| vec![AllocationView { restart: 1, ..allocation(1, 1, state) }];
+        assert_eq!(of(&row, run(A::Running)), WorkloadState::Running);
+        assert_eq!(of(&row, run(A::Failed)), WorkloadState::Failed);
+        let ended = table.run.map(|run| ScheduledRun { ended: Some(Timestamp(10)), ..run });
+        row.timetable = Some(Timetable { run: ended, ..Timetable::begin(schedule, Timestamp(9)) });
+        assert_eq!(of(&row, run(A::Failed)), WorkloadState::Scheduled, "the deployment is well");
+        assert!(WorkloadState::Scheduled.is_settled());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use lattice_api::{
     AllocationQuery, AllocationView, ApiTokenCreate, ApiTokenView, ApproveNode, AuditQuery, AuditView,
     BackupDump, BackupStatus, DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult,
     DrainNode, DrainResult, EventQuery, EventView, ExecStart, ExplainView, JobRunQuery, JobRunView,
-    JoinTokenCreate, JoinTokenView, KeyRotation, List, LogQuery, NodeChange, NodePreview, NodeReason,
+    JoinTokenCreate, JoinTokenView, KeyRotation, List, LogQuery, MissedRunsView, NodeChange, NodePreview, NodeReason,
     NodeView, PoolChange, PoolCreate, PoolPreview, PoolView, RankedNode, RankingQuery, RolloutQuery,
     RolloutView, RunRequest, Scale, SecretRollback, SecretVersionView, SecretView, StackDetail, StackQuery,
     StackView, Status, TokenCreated, TreeView, UndoQuery, VolumeQuery, VolumeView, WatchQuery, Whoami,
@@ -331,6 +331,21 @@ impl Client {
     /// What jobs did.
     pub async fn job_runs(&self, query: &JobRunQuery) -> Result<List<JobRunView>, ClientError> {
         self.get(&paths::job_runs(), query).await
+    }
+
+    /// When jobs were due and did not run.
+    pub async fn missed_runs(&self, query: &JobRunQuery) -> Result<List<MissedRunsView>, ClientError> {
+        self.get(&paths::missed_runs(), query).await
+    }
+
+    /// Holds the schedule of a job.
+    pub async fn pause_schedule(&self, key: &WorkloadKey) -> Result<WorkloadView, ClientError> {
+        self.bare(Method::POST, &paths::schedule_pause(&key.project, &key.stack, &key.workload)).await
+    }
+
+    /// Lets the schedule of a job go on from now.
+    pub async fn resume_schedule(&self, key: &WorkloadKey) -> Result<WorkloadView, ClientError> {
+        self.bare(Method::POST, &paths::schedule_resume(&key.project, &key.stack, &key.workload)).await
     }
 
     /// Allocations.

@@ -36,6 +36,7 @@ mod problem;
 mod process;
 mod read;
 mod scalar;
+mod schedule;
 mod secrets;
 mod service;
 mod service_parts;

@@ -173,6 +173,7 @@ impl Reader<'_> {
         self.x_update(entries, path, &mut spec);
         self.x_array(entries, path, &mut spec);
         self.x_asks(entries, path, &mut spec);
+        self.x_schedule(entries, path, &mut spec);
         self.networks(entries, entry.key, path, &mut spec, &mut draft);
         spec.depends_on = draft.depends_on.iter().map(|d| d.value.clone()).collect();
         for link in &draft.links {

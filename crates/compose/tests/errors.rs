@@ -421,3 +421,50 @@ fn what_cannot_be_tried_beside_itself_is_refused_where_that_is_asked_for() {
         "unless somebody says otherwise"
     );
 }
+
+#[test]
+fn a_schedule_is_a_jobs_and_has_times() {
+    let at = |rest: &str| format!("c.yaml:5:{rest}");
+    for (schedule, start) in [
+        (
+            "0 0 31 2 *",
+            at("27: services.s.x-lattice.schedule: it is never due: there is no such date in any year"),
+        ),
+        ("* * *", at("27: services.s.x-lattice.schedule: it has 3 fields")),
+        ("61 * * * *", at("27: services.s.x-lattice.schedule: ")),
+        ("*/2 * * * * *", at("27: services.s.x-lattice.schedule: it is due twice within 10s")),
+        ("@reboot", at("27: services.s.x-lattice.schedule: \"@reboot\" is no time")),
+    ] {
+        refused(service(&format!("restart: \"no\"\nx-lattice: {{schedule: \"{schedule}\"}}")), &start);
+    }
+    for (schedule, start) in [
+        ("zone: UTC", at("27: services.s.x-lattice.schedule: it says no times")),
+        (
+            "cron: \"@daily\", zone: Berlin",
+            at("50: services.s.x-lattice.schedule.zone: there is no time zone \"Berlin\""),
+        ),
+        (
+            "cron: \"@daily\", overlap: allow",
+            at("53: services.s.x-lattice.schedule.overlap: two runs of a job do not go on"),
+        ),
+        (
+            "cron: \"@daily\", overlap: no",
+            at("53: services.s.x-lattice.schedule.overlap: expected `skip` or `replace`"),
+        ),
+        ("cron: \"@daily\", catch_up: 8d", at("54: services.s.x-lattice.schedule.catch_up: ")),
+        (
+            "cron: \"@daily\", time_zone: UTC",
+            at("44: services.s.x-lattice.schedule.time_zone: Lattice has no key"),
+        ),
+    ] {
+        refused(service(&format!("restart: \"no\"\nx-lattice: {{schedule: {{{schedule}}}}}")), &start);
+    }
+    refused(
+        service("x-lattice: {schedule: \"@daily\"}"),
+        "c.yaml:4:17: services.s.x-lattice.schedule: only a job has a schedule",
+    );
+    refused(
+        service("deploy: {mode: global-job}\nx-lattice: {schedule: \"@daily\"}"),
+        "c.yaml:5:17: services.s.x-lattice.schedule: what runs once on each node has no schedule",
+    );
+}

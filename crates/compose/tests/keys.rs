@@ -150,6 +150,17 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("x-lattice.disk", "x-lattice: {disk: 20g}", ""),
     ("x-lattice.gang", "x-lattice: {gang: true}\ndeploy: {replicas: 4}", ""),
     ("x-lattice.gpu_share", "x-lattice: {gpu_share: 25%}", ""),
+    ("x-lattice.schedule", "x-lattice: {schedule: \"@daily\"}\nrestart: on-failure", ""),
+    (
+        "x-lattice.schedule.catch_up",
+        "restart: \"no\"\nx-lattice: {schedule: {cron: \"*/5 * * * *\", zone: Asia/Tokyo, overlap: replace, catch_up: 0s}}",
+        "",
+    ),
+    (
+        "x-lattice.schedule.suspended",
+        "restart: \"no\"\nx-lattice: {schedule: {cron: \"0 3 * * 1\", overlap: skip, suspended: true}}",
+        "",
+    ),
     ("x-lattice.rebalance", "x-lattice: {rebalance: off}", ""),
     ("x-lattice.update", "x-lattice: {update: {strategy: canary}}", ""),
     ("x-lattice.update.canary", "x-lattice: {update: {canary: 20%}}", ""),

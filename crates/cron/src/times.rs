@@ -112,6 +112,17 @@ impl Times {
         Ok(Self { cron: parsed, zone, every_hour: matches!(hours, "*" | "*/1" | "?") })
     }
 
+    /// An instant on the wall of its zone, for people: `2026-11-23 20:05:00 Europe/Berlin`.
+    pub fn wall(&self, at: Timestamp) -> String {
+        match jiff::Timestamp::from_millisecond(at.0) {
+            Ok(at) => {
+                let zone = self.zone.iana_name().unwrap_or("UTC");
+                format!("{} {zone}", at.to_zoned(self.zone.clone()).strftime("%F %T"))
+            }
+            Err(_) => at.0.to_string(),
+        }
+    }
+
     /// The first time that is due after an instant; `None` where there is none that a calendar has.
     pub fn after(&self, at: Timestamp) -> Option<Timestamp> {
         let zoned = jiff::Timestamp::from_millisecond(at.0).ok()?.to_zoned(self.zone.clone());

@@ -15,10 +15,12 @@ use lattice_identity::{
 };
 use lattice_link::Dedup;
 use lattice_model::{
-    AllocationId, Binding, NodeId, NodeName, OwnerName, ProjectName, Quota, SecretName, StackKey, Timestamp,
-    TokenId, UserName, WorkloadKey,
+    AllocationId, Binding, Duration, NodeId, NodeName, OwnerName, ProjectName, Quota, SecretName, StackKey,
+    Timestamp, TokenId, UserName, WorkloadKey,
     report::EndedRun,
-    resource::{Allocation, Node, Pool, Stack, StackRevision, Volume, Workload, WorkloadRevision},
+    resource::{
+        Allocation, MissedRuns, Node, Pool, Stack, StackRevision, Volume, Workload, WorkloadRevision,
+    },
     spec::{ImageDigest, TreeDigest},
 };
 use lattice_ranking::{History, Runs};
@@ -100,6 +102,7 @@ stored! {
     Event, "event", |row| row.key;
     Audit, "audit", |row| row.key;
     JobRun, "job_run", |row| row.key, project row.workload.project;
+    MissedRuns, "missed_runs", |row| missed_runs_id(row), project row.workload.project;
     AuthorityRow, "authority", |_row| "ca";
     Settings, "settings", |_row| "cluster";
     BackupRow, "backup", |_row| "last";
@@ -587,8 +590,16 @@ pub(crate) struct JobRun {
     pub(crate) started_at: Timestamp,
     pub(crate) ended_at: Timestamp,
     pub(crate) exit_code: Option<i64>,
+    /// When it was due, and how much later it was placed, where a schedule began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) due: Option<(Timestamp, Duration)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
+}
+
+/// The same for the same times, so that what is written again is written once.
+pub(crate) fn missed_runs_id(row: &MissedRuns) -> String {
+    format!("{}@{}", row.workload, row.last.0)
 }
 
 impl JobRun {
@@ -606,6 +617,7 @@ impl JobRun {
             started_at: ended.started_at,
             ended_at: ended.finished_at,
             exit_code: status.exit_code,
+            due: allocation.due.map(|due| (due, allocation.placed_at.since(due))),
             reason: status.reason.clone(),
         }
     }
@@ -623,6 +635,7 @@ impl JobRun {
             started_at,
             ended_at,
             exit_code,
+            due,
             reason,
         } = self;
         JobRunView {
@@ -637,6 +650,8 @@ impl JobRun {
             started_at,
             ended_at,
             exit_code,
+            due: due.map(|(due, _)| due),
+            late: due.map(|(_, late)| late),
             reason,
         }
     }

@@ -189,14 +189,18 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobCommand {
-    /// List jobs with their last run.
+    /// List jobs with their last run, and when they are due next.
     Ls,
     /// Run an image once, to its end; ends with its exit code.
     Run(JobRunArgs),
     /// Run a job again.
     Rerun(RerunArgs),
-    /// List the runs of a job with their exit codes, oldest first.
+    /// List the runs of a job with their exit codes, oldest first, and when it was due and did not run.
     History(HistoryArgs),
+    /// Hold the schedule of a job; a run that goes on goes on.
+    Pause(ScheduleArgs),
+    /// Let the schedule of a job go on; what was due meanwhile is not made up for.
+    Resume(ScheduleArgs),
 }
 
 #[derive(Debug, Args)]
@@ -242,12 +246,21 @@ pub(crate) struct RerunArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ScheduleArgs {
+    /// The job.
+    pub(crate) service: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
     /// The job.
     pub(crate) service: String,
     /// How many of the last runs to show.
     #[arg(short = 'n', long, default_value = "50", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) limit: u32,
+    /// Only when it was due and did not run.
+    #[arg(long)]
+    pub(crate) missed: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,7 +1,7 @@
 //! `job`: services that end by themselves, with what each run came to.
 
 use crate::{
-    args::{JobCommand, JobRunArgs, LogsArgs},
+    args::{HistoryArgs, JobCommand, JobRunArgs, LogsArgs},
     commands::{deploy, interrupted, logs},
     context::Context,
     error::{CliError, FAILED, INTERRUPTED},
@@ -13,7 +13,7 @@ use lattice_api::{
     AllocationView, DeleteStackQuery, JobRunQuery, JobRunView, WorkloadQuery, WorkloadState, WorkloadView,
     paths,
 };
-use lattice_model::{StackKey, WorkloadKey, WorkloadName, spec::RestartPolicy};
+use lattice_model::{StackKey, Timestamp, WorkloadKey, WorkloadName, spec::RestartPolicy};
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 /// Between two looks at a job that runs.
@@ -23,9 +23,9 @@ const LOOK: Duration = Duration::from_millis(300);
 pub(crate) async fn run(ctx: &Context, command: JobCommand) -> anyhow::Result<ExitCode> {
     match command {
         JobCommand::Ls => list(ctx).await.map(|()| ExitCode::SUCCESS),
-        JobCommand::History(args) => {
-            history(ctx, &args.service, args.limit).await.map(|()| ExitCode::SUCCESS)
-        }
+        JobCommand::History(args) => history(ctx, &args).await.map(|()| ExitCode::SUCCESS),
+        JobCommand::Pause(args) => hold(ctx, &args.service, true).await,
+        JobCommand::Resume(args) => hold(ctx, &args.service, false).await,
         JobCommand::Rerun(args) => rerun(ctx, &args.service, args.no_wait).await,
         JobCommand::Run(args) => once(ctx, args).await,
     }
@@ -48,11 +48,13 @@ async fn list(ctx: &Context) -> anyhow::Result<()> {
     for run in &runs {
         last.insert(key_of(run), run);
     }
-    let mut table = Table::new(&["JOB", "STATE", "LAST RUN", "EXIT CODE", "TOOK", "NODE"]);
+    let mut table =
+        Table::new(&["JOB", "STATE", "SCHEDULE", "NEXT DUE", "LAST RUN", "EXIT CODE", "TOOK", "NODE"]);
     for job in &jobs {
         let key = resolve::workload_key(job);
         let mut row: Vec<Cell> =
             vec![name(&key).into(), Cell::new(job.state.as_str(), show::workload_style(job.state))];
+        row.extend(times(ctx, job));
         match last.get(&key) {
             Some(run) => row.extend(cells(ctx, run)),
             None => row.push(Cell::new("none yet", Style::Dim)),
@@ -62,21 +64,80 @@ async fn list(ctx: &Context) -> anyhow::Result<()> {
     ctx.table(&table, "There is no job; `lattice job run IMAGE COMMAND` runs one.")
 }
 
-async fn history(ctx: &Context, service: &str, limit: u32) -> anyhow::Result<()> {
-    let key = resolve::workload(&ctx.workload_keys().await?, service, ctx.project())?;
-    let query = query_of(&key, limit);
+async fn history(ctx: &Context, args: &HistoryArgs) -> anyhow::Result<()> {
+    let key = resolve::workload(&ctx.workload_keys().await?, &args.service, ctx.project())?;
+    let query = query_of(&key, args.limit);
     if ctx.is_json() {
-        return ctx.list_json(&paths::job_runs(), &query).await;
+        let path = if args.missed { paths::missed_runs() } else { paths::job_runs() };
+        return ctx.list_json(&path, &query).await;
     }
-    let mut table = Table::new(&["REPLICA", "ENDED", "EXIT CODE", "TOOK", "NODE", "WHY"]);
-    for run in ctx.client.job_runs(&query).await?.items {
-        let mut row: Vec<Cell> = vec![format!("#{}", run.slot).into()];
+    let missed = ctx.client.missed_runs(&query).await?.items;
+    let runs = if args.missed { Vec::new() } else { ctx.client.job_runs(&query).await?.items };
+    let mut rows: Vec<(Timestamp, Vec<Cell>)> = Vec::new();
+    for run in runs {
+        let mut row: Vec<Cell> = vec![format!("#{}", run.slot).into(), due(ctx, &run).into()];
         row.extend(cells(ctx, &run));
         let reason = run.reason.as_deref().filter(|_| !run.is_success()).unwrap_or_default();
         row.push(Cell::new(cut(reason, 72), Style::Dim));
-        table.row(row);
+        rows.push((run.ended_at, row));
     }
-    ctx.table(&table, "It has not ended yet.")
+    for one in missed {
+        let count = format!("{}{} missed", one.count, if one.more { "+" } else { "" });
+        let what = if one.count == 1 { "missed".to_owned() } else { count };
+        let mut row: Vec<Cell> = vec!["".into(), show::time(one.last, &ctx.zone).into(), "".into()];
+        row.extend([Cell::new(what, Style::Warn), "".into(), "".into()]);
+        row.push(Cell::new(cut(&one.reason, 120), Style::Dim));
+        rows.push((one.at, row));
+    }
+    rows.sort_by_key(|(at, _)| *at);
+    let mut table = Table::new(&["REPLICA", "DUE", "ENDED", "EXIT CODE", "TOOK", "NODE", "WHY"]);
+    rows.into_iter().for_each(|(_, row)| table.row(row));
+    ctx.table(&table, if args.missed { "It has missed nothing." } else { "It has not ended yet." })
+}
+
+/// When a run was due, and how late it was.
+fn due(ctx: &Context, run: &JobRunView) -> String {
+    let Some(due) = run.due else { return String::new() };
+    let late = run.late.filter(|late| *late >= lattice_model::Duration::from_secs(1));
+    let late = late.map(|late| format!(", {late} late")).unwrap_or_default();
+    format!("{}{late}", show::time(due, &ctx.zone))
+}
+
+/// The schedule of a job, and when it is due next.
+fn times(ctx: &Context, job: &WorkloadView) -> [Cell; 2] {
+    let (Some(schedule), Some(table)) = (&job.spec.schedule, &job.timetable) else {
+        return ["".into(), "".into()];
+    };
+    let zone = if schedule.zone == "UTC" { String::new() } else { format!(" {}", schedule.zone) };
+    let next = match (&table.paused, schedule.suspended, table.next) {
+        (Some(paused), _, _) => Cell::new(format!("paused by {}", paused.by), Style::Warn),
+        (None, true, _) => Cell::new("suspended", Style::Warn),
+        (None, false, Some(next)) => show::time(next, &ctx.zone).into(),
+        (None, false, None) => "".into(),
+    };
+    [format!("{}{zone}", schedule.cron).into(), next]
+}
+
+/// `lattice job pause` and `resume`.
+async fn hold(ctx: &Context, service: &str, pause: bool) -> anyhow::Result<ExitCode> {
+    let key = resolve::workload(&ctx.workload_keys().await?, service, ctx.project())?;
+    let job = match pause {
+        true => ctx.client.pause_schedule(&key).await?,
+        false => ctx.client.resume_schedule(&key).await?,
+    };
+    if ctx.is_json() {
+        ctx.json(&job)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let next = job.timetable.and_then(|table| table.next).map(|next| show::time(next, &ctx.zone));
+    note(&match (pause, next) {
+        (false, Some(next)) => format!("the schedule of {} goes on; it is due next at {next}", name(&key)),
+        (false, None) => format!("the schedule of {} goes on", name(&key)),
+        (true, _) => {
+            format!("the schedule of {0} is held; `lattice job resume {0}` lets it go on", name(&key))
+        }
+    });
+    Ok(ExitCode::SUCCESS)
 }
 
 /// When it ended, its exit code, how long it took, where.
@@ -200,7 +261,8 @@ async fn ended(ctx: &Context, key: &WorkloadKey, after: u64, replicas: u32) -> a
         let done: BTreeMap<u32, &JobRunView> =
             runs.iter().filter(|run| run.id > after).map(|run| (run.slot, run)).collect();
         // Between two attempts it is not over, whatever the last one came to.
-        let over = matches!(job.state, WorkloadState::Completed | WorkloadState::Failed);
+        let over =
+            matches!(job.state, WorkloadState::Completed | WorkloadState::Failed | WorkloadState::Scheduled);
         begun |= !over;
         // It may fail without a run: its node's owner may not want it.
         if over && done.len() < replicas as usize && begun && job.state == WorkloadState::Failed {

@@ -158,6 +158,7 @@ mod tests {
             rolled_back: None,
             rollout: None,
             moved_at: None,
+            timetable: None,
         };
         let slot = PendingSlot {
             workload: "web".parse().unwrap(),

@@ -148,7 +148,7 @@ impl Reader<'_> {
             }
             None => format!("Known here: {}", known().collect::<Vec<_>>().join(", ")),
         };
-        let whose = if matches!(path, Path::Key(_, "x-lattice")) { "Lattice" } else { "Compose" };
+        let whose = if table.at.contains("x-lattice") { "Lattice" } else { "Compose" };
         let at = path.key(key);
         self.error(Code::UnknownKey, entry.key, at, format!("{whose} has no key `{}` here", show(key)), hint);
     }

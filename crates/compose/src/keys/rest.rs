@@ -225,6 +225,12 @@ pub(crate) const LATTICE: Table = Table {
                 "how long it takes, of what ends: it is put where the node will probably stay so long ([availability](availability.md))",
             ),
         ),
+        (
+            "schedule",
+            Honoured(
+                "when a job runs by itself: `30 2 * * *`, `@daily`, or a mapping ([jobs](jobs.md#schedules)); see below",
+            ),
+        ),
         ("tolerations", Honoured("the taints of nodes that it bears: `KEY`, `KEY=VALUE`, or `{key, value}`")),
         (
             "update",
@@ -274,6 +280,31 @@ pub(crate) const LATTICE_UPDATE: Table = Table {
                 "`rolling`, `canary`, `blue-green`; how a failure is met, `update_config` says, `rollback` unless said",
             ),
         ),
+    ],
+};
+pub(crate) const LATTICE_SCHEDULE: Table = Table {
+    at: "services.*.x-lattice.schedule",
+    keys: &[
+        (
+            "catch_up",
+            Honoured(
+                "how late a run may begin that could not in time, up to `7d`; 10m unless said, and later than that is missed",
+            ),
+        ),
+        (
+            "cron",
+            Honoured(
+                "the times: minute, hour, day, month, weekday, and seconds before them where wanted; or `@hourly`, `@daily` …",
+            ),
+        ),
+        (
+            "overlap",
+            Honoured(
+                "when one is due while the one before goes on: `skip` lets that go on, `replace` stops it; there is no `allow`",
+            ),
+        ),
+        ("suspended", Honoured("whether it waits until it is deployed otherwise")),
+        ("zone", Honoured("the time zone of the times, as `Europe/Berlin`; `UTC` unless said")),
     ],
 };
 pub(crate) const LATTICE_ELSEWHERE: Table = Table { at: "x-lattice", keys: &[] };
@@ -353,6 +384,7 @@ pub(crate) static TABLES: &[Table] = &[
     MOUNT_TMPFS,
     MOUNT_IMAGE,
     LATTICE,
+    LATTICE_SCHEDULE,
     LATTICE_UPDATE,
     PREFER,
     AFFINITY,

@@ -232,6 +232,7 @@ fn same_containers(a: &WorkloadSpec, b: &WorkloadSpec) -> bool {
         placement: Default::default(),
         update: Default::default(),
         rollback: None,
+        schedule: None,
         ..spec.clone()
     };
     bare(a) == bare(b)
@@ -333,10 +334,15 @@ impl Making<'_> {
                         rolled_back: None,
                         rollout: None,
                         moved_at: None,
+                        timetable: None,
                     }
                 }
                 Some(old) => {
                     let mut workload = self.updated(old, wanted, remade);
+                    // What was due while it was stopped is nobody's.
+                    if old.desired != DesiredState::Run {
+                        workload.go_on_from(now);
+                    }
                     if workload.generation != old.generation {
                         let begun = Rollout::begin(workload.generation, now);
                         workload.rollout = Some(Rollout { undo, ..begun });
@@ -403,6 +409,7 @@ impl Making<'_> {
             rolled_back: old.rolled_back.clone().filter(|_| !new_containers),
             rollout: old.rollout.clone(),
             moved_at: old.moved_at,
+            timetable: old.timetable.clone().filter(|_| wanted.schedule.is_some()),
         };
         let kind = if workload == *old.value { ChangeKind::Unchanged } else { ChangeKind::Update };
         self.changed(kind, ChangedThing::Workload, name, details);

@@ -22,8 +22,8 @@ use super::{
     allocations, backups, builds, cluster,
     error::ApiError,
     guard::{self, Access},
-    images, jobs, login, nodes, pages, pools, projects, ranking, rollout, secrets, stacks, streams, tokens,
-    trees, users, watch, workloads,
+    images, jobs, login, nodes, pages, pools, projects, ranking, rollout, schedules, secrets, stacks,
+    streams, tokens, trees, users, watch, workloads,
 };
 use crate::state::Core;
 use axum::{
@@ -200,6 +200,9 @@ pub(crate) fn table() -> Vec<Route> {
         look(on(P::StackLook, guard::project), paths::EXPLAIN, "explain_workload", "Why the replicas of a service are where they are, and where one more would go.", get(workloads::explain)).gives::<api::ExplainView>(),
         change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_SCALE, "scale_workload", "Changes how many replicas run.", post(workloads::scale)).takes::<api::Scale>().gives::<api::WorkloadView>(),
         look(list(P::StackLook), paths::JOB_RUNS, "list_job_runs", "What jobs did: each run with its exit code, oldest first.", get(jobs::runs)).query::<api::JobRunQuery>().lists::<api::JobRunView>(),
+        look(list(P::StackLook), paths::MISSED_RUNS, "list_missed_runs", "When jobs were due by their schedules and did not run, oldest first.", get(schedules::missed)).query::<api::JobRunQuery>().lists::<api::MissedRunsView>(),
+        change(on(P::StackChange, guard::project), post_.clone(), paths::SCHEDULE_PAUSE, "pause_schedule", "Holds the schedule of a job; a run that goes on goes on.", post(schedules::pause)).gives::<api::WorkloadView>(),
+        change(on(P::StackChange, guard::project), post_.clone(), paths::SCHEDULE_RESUME, "resume_schedule", "Lets the schedule of a job go on; what was due meanwhile is not made up for.", post(schedules::resume)).gives::<api::WorkloadView>(),
         look(list(P::StackLook), paths::ALLOCATIONS, "list_allocations", "Placed instances of services.", get(allocations::list)).query::<api::AllocationQuery>().lists::<api::AllocationView>(),
         look(on(P::StackLook, guard::allocation), paths::ALLOCATION, "get_allocation", "One instance.", get(allocations::show)).gives::<api::AllocationView>(),
         Route { gives: Content::Other("application/x-ndjson", Some(described::<api::LogRecord>)), ..look(on(P::LogsLook, guard::allocation), paths::ALLOCATION_LOGS, "logs", "What an instance wrote, one record a line.", get(streams::logs)).query::<api::LogQuery>() },

@@ -3,6 +3,7 @@
 //! The command line has checked the Compose file already, with lines; this is for whoever speaks to
 //! the API, and trusts nobody.
 
+use super::schedules;
 use lattice_api::Problem;
 use lattice_model::{
     Bytes, Duration, WorkloadName,
@@ -96,6 +97,7 @@ impl Service<'_> {
             gpus: _,
             rendezvous,
             array,
+            schedule: _,
             restart_timing: _,
             restart_on_secret: _,
             mode,
@@ -164,6 +166,9 @@ impl Service<'_> {
                 "for a job that ends by itself, whose replicas are counted and do not find each other",
             );
         }
+        for (at, why) in schedules::problems(workload) {
+            self.say(at, why);
+        }
         if rendezvous.is_some_and(|one| one.port == 0) {
             self.say("rendezvous.port", "from 1 to 65535");
         }
@@ -203,6 +208,10 @@ impl Service<'_> {
             match stack.workloads.get(dependency) {
                 None if how.required => {
                     self.say(&format!("depends_on.{dependency}"), "the stack has no such service")
+                }
+                Some(other) if other.schedule.is_some() => {
+                    let why = "it runs when it is due, and nothing can wait for that";
+                    self.say(&format!("depends_on.{dependency}"), why);
                 }
                 Some(other)
                     if how.condition == DependencyCondition::ServiceCompletedSuccessfully

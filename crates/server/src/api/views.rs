@@ -154,7 +154,11 @@ pub(crate) fn workload(core: &Core, snapshot: &Snapshot, workload: &Workload) ->
     allocations.sort_by_key(|view| (view.slot, view.placed_at, view.id));
     let wanted = lattice_planner::rollout::wanted_replicas(&snapshot.cluster, workload);
     let held = held(snapshot, workload);
-    WorkloadView { held, ..WorkloadView::of(workload, wanted, allocations, pending(core, &workload.key)) }
+    let mut view = WorkloadView::of(workload, wanted, allocations, pending(core, &workload.key));
+    if let Some(table) = &mut view.timetable {
+        table.next = lattice_planner::next_due(workload, clock::now());
+    }
+    WorkloadView { held, ..view }
 }
 
 /// What a person has to do before the rollout of a workload goes on.

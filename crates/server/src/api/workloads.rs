@@ -26,7 +26,7 @@ use lattice_model::{
 use lattice_planner::{Account, Explained, Row};
 use std::sync::Arc;
 
-type Answer = Result<Json<WorkloadView>, ApiError>;
+pub(super) type Answer = Result<Json<WorkloadView>, ApiError>;
 
 fn find<'a>(snapshot: &'a Snapshot, key: &WorkloadKey) -> Result<&'a Row<Workload>, ErrorBody> {
     snapshot.cluster.workloads().get(key).ok_or_else(|| not_found("service", &key.to_string(), "lattice ps"))
@@ -105,7 +105,7 @@ async fn change(
     try_change(core, who, names, action, says, always).await
 }
 
-async fn try_change(
+pub(super) async fn try_change(
     core: &Core,
     who: &Principal,
     names: &Names,
@@ -151,7 +151,13 @@ pub(crate) async fn start(
     Extension(who): Extension<Principal>,
     names: Names,
 ) -> Answer {
-    change(&core, &who, &names, "workload.start", "to be started", |w| w.desired = DesiredState::Run).await
+    change(&core, &who, &names, "workload.start", "to be started", |w| {
+        if w.desired != DesiredState::Run {
+            w.go_on_from(clock::now());
+        }
+        w.desired = DesiredState::Run;
+    })
+    .await
 }
 
 pub(crate) async fn stop(
@@ -168,8 +174,11 @@ pub(crate) async fn restart(
     names: Names,
 ) -> Answer {
     change(&core, &who, &names, "workload.restart", "to be restarted", |w| {
+        if w.desired != DesiredState::Run {
+            w.go_on_from(clock::now());
+        }
         w.desired = DesiredState::Run;
-        w.restart += 1;
+        w.run_now(clock::now());
     })
     .await
 }

@@ -7,6 +7,7 @@ use crate::{
     rows::{self, Audit, Event, JobRun},
     state::Core,
 };
+use lattice_model::resource::MissedRuns;
 use lattice_store::{Op, Page, Revision, Transaction};
 use std::{sync::Arc, time::Duration};
 
@@ -63,6 +64,7 @@ pub(crate) async fn run(core: Arc<Core>) {
         if round.is_multiple_of(60) {
             trim_audit(&core).await;
             trim_runs(&core).await;
+            trim_missed(&core).await;
             authority::keep_in_time(&core).await;
             trees::sweep(&core).await;
             images::sweep(&core).await;
@@ -125,6 +127,19 @@ async fn trim_runs(core: &Core) {
         *of_job > RUNS || *place >= ALL_RUNS
     });
     let _ = remove(core, surplus.map(|(_, (_, run))| rows::delete::<JobRun>(&run.key, None))).await;
+}
+
+async fn trim_missed(core: &Core) {
+    let Ok(mut missed) = core.stored::<MissedRuns>().await else { return };
+    missed.sort_by_key(|(created, row)| std::cmp::Reverse((*created, row.last)));
+    let mut kept = std::collections::BTreeMap::<_, usize>::new();
+    let surplus = missed.iter().enumerate().filter(|(place, (_, row))| {
+        let of_job = kept.entry(row.workload.clone()).or_default();
+        *of_job += 1;
+        *of_job > RUNS || *place >= ALL_RUNS
+    });
+    let ids = surplus.map(|(_, (_, row))| rows::missed_runs_id(row));
+    let _ = remove(core, ids.map(|id| rows::delete::<MissedRuns>(id, None))).await;
 }
 
 /// Whether all of them went.

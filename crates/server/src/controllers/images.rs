@@ -158,6 +158,7 @@ mod tests {
             rolled_back: None,
             rollout: None,
             moved_at: None,
+            timetable: None,
         }));
         let ops: Vec<String> =
             changes(&snapshot, Timestamp(86_400_005)).iter().map(|op| format!("{op:?}")).collect();

@@ -269,6 +269,7 @@ fn operations(snapshot: &Snapshot, plan: &Plan) -> Vec<Op> {
             }
             Step::Workload { expected, workload } => rows::update(&**workload, *expected),
             Step::Keep(revision) => rows::put(&**revision),
+            Step::Missed(missed) => rows::put(&**missed),
             Step::Claim { expected, volume } => rows::update(&**volume, *expected),
             Step::ForgetVolume { expected, key } => {
                 let Some(volume) = snapshot.cluster.volumes.get(key) else { continue };
@@ -349,6 +350,9 @@ fn told<'a>(snapshot: &'a Snapshot, plan: &'a Plan) -> impl Iterator<Item = Even
         }
         Step::Workload { workload, .. } => {
             let before = snapshot.cluster.workloads().get(&workload.key)?;
+            if workload.restart != before.restart {
+                return begun(workload);
+            }
             let promoted = |row: &Workload| row.present_rollout().is_some_and(|one| one.promoted.is_some());
             if promoted(workload) && !promoted(before) {
                 let text = "the new version has proved itself and takes over";
@@ -364,8 +368,32 @@ fn told<'a>(snapshot: &'a Snapshot, plan: &'a Plan) -> impl Iterator<Item = Even
             let event = Event::new("workload.rolled_back", workload.key.to_string(), text);
             Some(event.of(&workload.key).because(Some(back.why.clone())))
         }
+        Step::Missed(missed) => {
+            let times = match (missed.count, missed.more) {
+                (1, false) => "it was due and did not run".to_owned(),
+                (count, false) => format!("{count} times it was due and did not run"),
+                (count, true) => format!("more than {count} times it was due and did not run"),
+            };
+            let event = Event::new("job.missed", missed.workload.to_string(), times);
+            Some(event.of(&missed.workload).because(Some(missed.why.clone())))
+        }
         Step::Update { why: None, .. } | Step::Claim { .. } | Step::Keep(_) => None,
     })
+}
+
+/// That a schedule begins a run, for which time, and how late.
+fn begun(workload: &Workload) -> Option<Event> {
+    let run = workload.timetable.as_ref()?.run.as_ref()?;
+    let schedule = workload.spec.schedule.as_ref()?;
+    let times = lattice_cron::Times::read(&schedule.cron, &schedule.zone).ok()?;
+    let due = run.due?;
+    let late = run.begun.since(due);
+    let mut why = format!("it was due at {}", times.wall(due));
+    if late >= lattice_model::Duration::from_secs(1) {
+        why.push_str(&format!(", {late} ago"));
+    }
+    let event = Event::new("job.begun", workload.key.to_string(), "its schedule begins a run");
+    Some(event.of(&workload.key).because(Some(why)))
 }
 
 /// Transactions within the store's bounds. Almost always one; a plan of thousands of steps becomes

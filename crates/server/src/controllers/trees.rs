@@ -124,6 +124,7 @@ mod tests {
             rolled_back: None,
             rollout: None,
             moved_at: None,
+            timetable: None,
         }));
         let elsewhere: ProjectName = "lab".parse().unwrap();
         snapshot.trees.insert("used".into(), tree(&project, digest, None));

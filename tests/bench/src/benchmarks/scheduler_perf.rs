@@ -145,6 +145,7 @@ fn task(at: usize, spec: &Arc<WorkloadSpec>) -> anyhow::Result<(Stack, Workload)
         rolled_back: None,
         rollout: None,
         moved_at: None,
+        timetable: None,
     };
     let stack = Stack {
         id: lattice_model::StackId::from_random((at as u128 + 1) << 80),
@@ -260,6 +261,7 @@ impl World {
                 spec: Arc::clone(spec),
                 intent: Intent::Run,
                 restart: 0,
+                due: None,
                 gpus: Vec::new(),
                 world: 0,
                 replaces: None,

@@ -26,6 +26,7 @@ mod ranking;
 mod replicas;
 mod reset;
 mod rollouts;
+mod schedules;
 mod secrets;
 mod service;
 mod speed;
