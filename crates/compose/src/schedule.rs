@@ -21,17 +21,17 @@ impl Reader<'_> {
                 "only a job has a schedule, and this is a service: it is started again whenever it ends";
             let hint =
                 "Write `deploy: {mode: replicated-job}`, or `restart: \"no\"` or `restart: on-failure`";
-            self.error(Code::Conflict, entry.key, &at, message, hint);
+            self.error(Code::Conflict, entry.key, at, message, hint);
         } else if spec.mode == Mode::Global {
             let message =
                 "what runs once on each node has no schedule: nobody could say what a node has missed";
-            self.error(Code::Conflict, entry.key, &at, message, "Write `deploy: {mode: replicated-job}`");
+            self.error(Code::Conflict, entry.key, at, message, "Write `deploy: {mode: replicated-job}`");
         }
         let Value::Mapping(map) = &*entry.value.value else {
             let Some(cron) = self.text(&entry.value, &at) else { return };
             let schedule = Schedule::of(cron);
             if let Err(error) = Times::of(&schedule) {
-                self.error(Code::Invalid, entry.value.span, &at, error.to_string(), "");
+                self.error(Code::Invalid, entry.value.span, at, error.to_string(), "");
             }
             spec.schedule = Some(schedule);
             return;
@@ -39,7 +39,7 @@ impl Reader<'_> {
         self.check_keys(map, &at, &keys::LATTICE_SCHEDULE);
         let Some(cron) = Self::said(map, "cron") else {
             let hint = "Write `{cron: \"30 2 * * *\", zone: Europe/Berlin}`";
-            self.error(Code::Invalid, entry.value.span, &at, "it says no times", hint);
+            self.error(Code::Invalid, entry.value.span, at, "it says no times", hint);
             return;
         };
         let Some(text) = self.text(&cron.value, &at.key("cron")) else { return };
