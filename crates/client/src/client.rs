@@ -20,11 +20,11 @@ use lattice_api::{
     AllocationQuery, AllocationView, ApiTokenCreate, ApiTokenView, ApproveNode, AuditQuery, AuditView,
     BackupDump, BackupStatus, DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult,
     DrainNode, DrainResult, EventQuery, EventView, ExecStart, ExplainView, JobRunQuery, JobRunView,
-    JoinTokenCreate, JoinTokenView, KeyRotation, List, LogQuery, MissedRunsView, NodeChange, NodePreview, NodeReason,
-    NodeView, PoolChange, PoolCreate, PoolPreview, PoolView, RankedNode, RankingQuery, RolloutQuery,
-    RolloutView, RunRequest, Scale, SecretRollback, SecretVersionView, SecretView, StackDetail, StackQuery,
-    StackView, Status, TokenCreated, TreeView, UndoQuery, VolumeQuery, VolumeView, WatchQuery, Whoami,
-    WorkloadQuery, WorkloadView, paths,
+    JoinTokenCreate, JoinTokenView, KeyRotation, List, LogQuery, MissedRunsView, NodeChange, NodePreview,
+    NodeReason, NodeView, PoolChange, PoolCreate, PoolPreview, PoolView, RankedNode, RankingQuery,
+    RolloutQuery, RolloutView, RunRequest, Scale, SecretRollback, SecretVersionView, SecretView, StackDetail,
+    StackQuery, StackView, Status, TokenCreated, TreeView, UndoQuery, VolumeQuery, VolumeView, WatchQuery,
+    Whoami, WorkloadQuery, WorkloadView, paths,
 };
 use lattice_model::{PoolName, ProjectName, SecretName, StackKey, TokenId, WorkloadKey, spec::TreeDigest};
 use serde::{Serialize, de::DeserializeOwned};
