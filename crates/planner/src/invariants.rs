@@ -333,8 +333,12 @@ fn gangs_come_together(before: &Cluster, plan: &Plan, after: &Cluster, broken: &
         {
             continue;
         }
+        // A run by a schedule has as many as when it began.
+        let table = workload.timetable.as_ref().filter(|_| workload.spec.schedule.is_some());
+        let run = table.and_then(|table| table.under_way());
+        let all = run.map_or(workload.replicas, |run| run.replicas.min(workload.replicas));
         let left = |slot: &u32| [before, after].iter().all(|cluster| !filled(cluster, &workload.key, *slot));
-        if let Some(slot) = (1..=workload.replicas).find(left) {
+        if let Some(slot) = (1..=all).find(left) {
             broken.push(format!("{} is created and slot {slot} of its gang is not", name(allocation)));
         }
     }

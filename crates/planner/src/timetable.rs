@@ -13,7 +13,7 @@
 use crate::{
     cluster::{Cluster, Row},
     home::{Home, is_connected},
-    place::place,
+    place::{place, place_together},
     plan::Step,
     planning::Planning,
     progress::Failing,
@@ -280,6 +280,7 @@ fn go_on(
             _ => drop(wanted.insert(slot, None)),
         }
     }
+    let waits: Vec<u32> = away.values().flatten().copied().collect();
     for (node, slots) in away {
         let why = format!("{node}, where the run before it is, is away, so nobody can stop that");
         planning.waits_its_turn(&workload.key, slots, why);
@@ -293,5 +294,13 @@ fn go_on(
     }
     let mut now = needs.now;
     now.extend(needs.turns);
-    place(planning, workload, now, home);
+    if !workload.spec.is_gang() {
+        place(planning, workload, now, home);
+    } else if waits.is_empty() {
+        place_together(planning, workload, now, home);
+    } else if !now.is_empty() {
+        let slots = now.iter().map(|vacancy| vacancy.slot).collect();
+        let why = format!("#{} has no place, and they come together", waits[0]);
+        planning.waits_its_turn(&workload.key, slots, why);
+    }
 }

@@ -357,6 +357,25 @@ fn the_tasks_of_a_run_are_as_many_at_a_time() {
 }
 
 #[test]
+fn a_gang_begins_together_when_it_is_due() {
+    let mut scene = scene("*/5 * * * *", |spec| {
+        spec.replicas = 2;
+        spec.placement.gang = true;
+        spec.placement.max_per_node = Some(1);
+    });
+    scene.change("job", |w| w.replicas = 2);
+    plan_all(&mut scene);
+    scene.node(1, |node| node.eligibility = lattice_model::resource::Eligibility::Cordoned);
+    scene.now = minute(5);
+    let (plan, report) = scene.plan();
+    assert_eq!((created(&plan), report.pending[0].slots.len()), (0, 2), "{report:#?}");
+    scene.node(1, |node| node.eligibility = lattice_model::resource::Eligibility::Eligible);
+    scene.now = minute(6);
+    plan_all(&mut scene);
+    assert_eq!(own(&scene).iter().filter(|row| row.due == Some(minute(5))).count(), 2);
+}
+
+#[test]
 fn what_ran_before_it_had_a_schedule_goes_on() {
     let mut scene = scene("*/5 * * * *", |spec| spec.schedule = None);
     plan_all(&mut scene);
