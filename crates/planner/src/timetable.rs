@@ -297,7 +297,7 @@ fn go_on(
     if !workload.spec.is_gang() {
         place(planning, workload, now, home);
     } else if waits.is_empty() {
-        place_together(planning, workload, now, home);
+        place_together(planning, &|_| workload, now, home);
     } else if !now.is_empty() {
         let slots = now.iter().map(|vacancy| vacancy.slot).collect();
         let why = format!("#{} has no place, and they come together", waits[0]);
