@@ -5,7 +5,7 @@
 # build  a C compiler (the bundled SQLite and ring), Rust by rustup
 # run    Docker's engine and command, and the right of this user to use it; nft and ip, to close the network to containers
 # test   cargo-nextest, cargo-deny, rustfmt, clippy, what a testbed needs, PostgreSQL (its programs alone: the tests
-#        start instances of their own)
+#        start instances of their own), OpenCL on the processor (pocl)
 # testbed  mmdebstrap (for the test images); ip, nft, unshare, mkfs.ext4 (for machines in namespaces)
 #
 # A person is asked first; with CI=true or YES=1 nobody is. Where nobody is there to ask, it prints what to run and
@@ -77,6 +77,9 @@ if wants test; then
     package postgresql "the tests start private instances of it; no cluster of the system is made"
   fi
   have docker-registry || package docker-registry "the tests start a registry of their own on loopback"
+  # One of any maker would do, but for a processor: the work for GPUs is tried on this one.
+  compgen -G '/etc/OpenCL/vendors/pocl*.icd' >/dev/null ||
+    package pocl-opencl-icd "OpenCL on the processor: the work by which GPUs are measured is tested on it"
   if have cargo && ! cargo fmt --version >/dev/null 2>&1; then components+=(rustfmt); fi
   if have cargo && ! cargo clippy --version >/dev/null 2>&1; then components+=(clippy); fi
   for name in "${components[@]}"; do reasons+=("$name: a component of the Rust toolchain"); done

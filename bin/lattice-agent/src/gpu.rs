@@ -3,7 +3,7 @@
 use crate::{Context, Output, note, say};
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use lattice_agent_core::{GpuReport, gpu_prove, gpu_report, gpu_setup, lattice_gpu};
+use lattice_agent_core::{GpuReport, gpu_prove, gpu_report, gpu_setup, lattice_compute, lattice_gpu};
 use std::process::ExitCode;
 
 /// What `gpu` and `gpu prove` exit with where containers cannot use every GPU of NVIDIA's.
@@ -40,6 +40,22 @@ pub(crate) fn probe() -> ExitCode {
     let report = lattice_gpu::probe();
     say(serde_json::to_string(&report).unwrap_or_default());
     ExitCode::SUCCESS
+}
+
+/// Where the agent's program is started to measure a GPU: it does nothing else.
+pub(crate) fn is_bench() -> bool {
+    std::env::var_os(lattice_compute::COMPUTE_VARIABLE).is_some()
+}
+
+/// Measures as its input says, and ends with it.
+pub(crate) fn bench() -> ExitCode {
+    // What the processor does for it gives way to all others.
+    #[cfg(unix)]
+    let _ = rustix::process::setpriority_process(None, 19);
+    match lattice_compute::serve(std::io::stdin().lock(), std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 pub(crate) async fn gpu(context: &Context, args: GpuArgs) -> Result<ExitCode> {

@@ -192,6 +192,10 @@ fn main() -> ExitCode {
     if gpu::is_probe() {
         return gpu::probe();
     }
+    // Beside the agent, for as long as a GPU is measured.
+    if gpu::is_bench() {
+        return gpu::bench();
+    }
     let cli = Cli::parse();
     let file = match &cli.command {
         Command::Run(args) => args.log_file.as_deref(),

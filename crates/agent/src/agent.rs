@@ -59,7 +59,7 @@ use lattice_model::{
 use lattice_runtime::Runtime;
 use lattice_sense::{Sensors, Sleep, System};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -146,6 +146,8 @@ pub(crate) struct Snapshot {
     pub(crate) goal: Option<(GoalId, [u8; 32])>,
     pub(crate) statuses: BTreeMap<AllocationId, AllocationStatus>,
     pub(crate) workloads: BTreeMap<AllocationId, WorkloadKey>,
+    /// GPUs that are somebody's.
+    pub(crate) gpus: BTreeSet<String>,
 }
 
 impl Snapshot {
@@ -323,6 +325,7 @@ pub async fn run(parts: AgentParts, shutdown: CancellationToken) -> Result<Ended
         manager: felt_by.clone(),
         events: events.clone(),
         roots: Roots::here(),
+        gpus: gpus.clone(),
         folder: paths.dir().to_owned(),
         last: Mutex::default(),
     });
@@ -539,7 +542,8 @@ impl Core {
             }
             Event::Snapshot(answer) => {
                 let statuses = self.reconciler.statuses().map(|(id, status)| (id, status.clone())).collect();
-                let snapshot = Snapshot { goal: self.goal, statuses, workloads: self.workloads.clone() };
+                let (workloads, gpus) = (self.workloads.clone(), self.reconciler.gpus_in_use());
+                let snapshot = Snapshot { goal: self.goal, statuses, workloads, gpus };
                 let _ = answer.send(snapshot);
             }
             Event::Container { allocation, answer } => {

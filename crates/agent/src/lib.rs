@@ -64,6 +64,7 @@ pub use home::{Hold, Home, HomePaths, Identity, PendingJoin, default_home};
 #[cfg(target_os = "linux")]
 pub use lan::Nftables;
 pub use lan::{Firewall, LanStatus, NoFirewall, SpeedStatus, lan_table_present, remove_lan_table};
+pub use lattice_compute;
 pub use lattice_gpu;
 pub use lattice_identity::{JoinToken, ServerAddress};
 pub use lattice_model::{Duration, Timestamp};

@@ -7,7 +7,8 @@
 //!    others.
 //! 3. The owner's word ends one that has begun.
 //!
-//! What is asked is bounded here: lanes by what is lent, each part by its time, memory by what is free.
+//! What is asked is bounded here: lanes by what is lent, each part by its time, memory by what is free. One GPU at the
+//! most, which is lent and nobody's, in a process of its own ([`Bench`]).
 
 use crate::{
     agent::Snapshot,
@@ -15,11 +16,13 @@ use crate::{
     error::chain,
     event::Event,
     facts::Machine,
+    gpu::{Bench, Gpus},
     health::Health,
     machine::{Roots, meminfo_of},
     owner::{Lent, OwnerStatus},
 };
 use bytes::Bytes;
+use lattice_compute::Which;
 use lattice_link::{
     BulkReceiver, BulkSender, LinkError, Refusal, code,
     message::{BulkEnd, BulkFrame, channel},
@@ -62,6 +65,8 @@ const USED: Span = Span::from_secs(60);
 const HOT: i32 = 85;
 /// With work on it, a machine that is so busy is not disturbed, in thousandths of all its processors.
 const BUSY: u32 = 500;
+/// A GPU that is so busy is used by somebody, in percent.
+const GPU_BUSY: u32 = 20;
 /// The bytes of a piece that is written and waited for.
 const PIECE: usize = 4096;
 
@@ -75,6 +80,7 @@ pub(crate) struct Measurer {
     pub(crate) manager: Option<Arc<dyn Sleep>>,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) roots: Roots,
+    pub(crate) gpus: Gpus,
     /// Where its file is, without a name.
     pub(crate) folder: PathBuf,
     /// When the last one began; held while one is under way.
@@ -128,10 +134,37 @@ impl Measurer {
     }
 
     async fn running(&self) -> u32 {
+        self.snapshot().await.running()
+    }
+
+    async fn snapshot(&self) -> Snapshot {
         let (answer, snapshot) = oneshot::channel();
         let _ = self.events.send(Event::Snapshot(answer)).await;
-        let snapshot: Snapshot = snapshot.await.unwrap_or_default();
-        snapshot.running()
+        snapshot.await.unwrap_or_default()
+    }
+
+    /// Gets a GPU ready to be measured, or says why it is not measured now.
+    async fn ready(&self, id: &str) -> Result<(Bench, u64), String> {
+        let lent = Arc::clone(&self.lent.borrow());
+        let gpus = lent.gpus(&self.machine.borrow());
+        // Of one that is cut into instances none is measured: OpenCL sees the whole.
+        let gpu = gpus.iter().find(|gpu| gpu.id == id && gpu.lent && !gpu.mig);
+        let model = gpu.ok_or("its owner does not lend this GPU as a whole")?.model.clone();
+        if self.snapshot().await.gpus.contains(id) {
+            return Err("work has this GPU".into());
+        }
+        self.gpus.look().await;
+        let card = self.gpus.card(id).ok_or("this GPU is not there now")?;
+        if card.busy_percent.is_some_and(|busy| busy > GPU_BUSY) {
+            return Err("somebody uses this GPU".into());
+        }
+        // The owner's limit has the machine stand still, which ends all of this; below it the usual one holds.
+        if card.celsius.is_some_and(|celsius| celsius >= HOT) || !self.owner.borrow().standing.takes_work() {
+            return Err("this GPU is hot, or its owner's rules let nothing run now".into());
+        }
+        let program =
+            std::env::current_exe().map_err(|error| format!("the agent's program is not found: {error}"))?;
+        Bench::open(&program, &Which { id: id.to_owned(), address: card.address, model }).await
     }
 
     /// Answers one request.
@@ -169,6 +202,7 @@ impl Measurer {
     async fn converse(&self, send: &BulkSender, recv: &mut BulkReceiver) -> Result<BulkEnd, LinkError> {
         let bad = |what: &str| BulkEnd::Failed(Refusal::new(code::MALFORMED, what.to_owned(), ""));
         let mut block = Vec::new();
+        let (mut gpu, mut had_gpu) = (None, false);
         let mut asked = 0;
         loop {
             let ask = match recv.recv().await? {
@@ -215,6 +249,24 @@ impl Measurer {
                         None => None,
                     }
                 }
+                Ask::GpuReady { gpu: id } if !had_gpu => match self.ready(&id).await {
+                    Ok((bench, bytes)) => {
+                        (gpu, had_gpu) = (Some(bench), true);
+                        Some(Told::GpuReady { bytes })
+                    }
+                    Err(why) => {
+                        info!(gpu = id, why, "this GPU is not measured");
+                        Some(Told::GpuNot { why })
+                    }
+                },
+                Ask::GpuReady { .. } => None,
+                ask @ (Ask::Gpu { .. } | Ask::GpuFill { .. } | Ask::GpuPass { .. }) => match &mut gpu {
+                    None => None,
+                    Some(bench) => match bench.ask(&ask).await {
+                        Ok(told) => Some(told),
+                        Err(why) => return Ok(BulkEnd::Failed(Refusal::new("gpu", why, ""))),
+                    },
+                },
             };
             let Some(told) = told else { return Ok(bad("the server asks for what makes no sense now")) };
             let json = serde_json::to_vec(&told).unwrap_or_default();

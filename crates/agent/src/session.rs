@@ -186,7 +186,8 @@ fn capabilities(lent: &Lent) -> Vec<String> {
     use lattice_link::message::{HEARS_RANK, RESOLVES};
     let always = ["logs", "exec", "secrets", "trees", "images", RESOLVES, HEARS_RANK];
     let builds = lent.builds().then_some(lattice_link::message::BUILDS);
-    let measures = lent.benchmarks().then_some(lattice_measure::MEASURES);
+    let measures = [lattice_measure::MEASURES, lattice_measure::MEASURES_GPUS];
+    let measures = measures.into_iter().filter(|_| lent.benchmarks());
     always.into_iter().chain(builds).chain(measures).map(String::from).collect()
 }
 

@@ -63,12 +63,15 @@ pub struct RankView {
     pub measured: Option<MeasuredView>,
     /// What placement gets, from 0 to 100 in steps of 5.
     pub placement: u8,
+    /// What it gets for work that asks for GPUs, in the same steps; absent where no GPU was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement_gpu: Option<u8>,
 }
 
 /// Points for one thing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RankPart {
-    /// For what: `reliability`, `performance`, `capacity` or `network`.
+    /// For what: `reliability`, `performance`, `capacity`, `network`, or `gpu`, which is on top of the others.
     pub part: String,
     /// How many, rounded.
     pub points: u16,
@@ -149,6 +152,20 @@ pub struct MeasuredView {
     /// Bytes from it to the server, a second; absent where that was not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up_rate: Option<u64>,
+    /// A GPU, drawn by chance each time; absent where none was measured lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<MeasuredGpu>,
+}
+
+/// What was measured of a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct MeasuredGpu {
+    /// How fast it is against the reference, which is 1.
+    pub speed: f64,
+    /// How much it computes against the reference.
+    pub compute: f64,
+    /// Bytes of its memory read and written, a second.
+    pub memory_rate: u64,
 }
 
 /// A node on the leaderboard.

@@ -176,6 +176,13 @@ impl Reconciler {
         pick_container(self.view.as_ref()?.containers.get(&id)?)
     }
 
+    /// The GPUs that the goal gives to somebody, by their ids.
+    pub fn gpus_in_use(&self) -> BTreeSet<String> {
+        let goal = self.goal.as_ref().map(|(_, goal)| &goal.allocations);
+        let wanted = goal.into_iter().flat_map(|all| all.values());
+        wanted.filter_map(|wanted| wanted.spec.gpus.as_ref()).flat_map(|gpus| gpus.ids.clone()).collect()
+    }
+
     /// The images of the goal, as the engine is asked for them: what is collected is none of these.
     pub fn images_in_use(&self) -> BTreeSet<String> {
         let goal = self.goal.as_ref().map(|(_, goal)| &goal.allocations);

@@ -4,12 +4,14 @@
 //! computed on the way, and the server computes a small part of it anew, drawn by chance *afterwards*: an answer that
 //! was made up, or of which a part was left out, is found out. How long it took is not asked but seen: the server's own
 //! clock runs from the moment in which the number leaves. Enter at [`Ask`] and [`Told`], which is all that is said, and
-//! at [`check_cpu`], [`check_memory`] and [`check_disk`].
+//! at [`check_cpu`], [`check_memory`], [`check_disk`], [`check_gpu`] and [`check_gpu_memory`].
 //!
 //! | part | work | what is proven |
 //! |---|---|---|
 //! | processor ([`cpu`]) | a chain of segments; each begins with what the last one gave | that so many segments were computed, on so many lanes at once |
 //! | memory ([`memory`]) | passes over a block; the key of each pass depends on all of the pass before | that so much memory was read and written so often, in that order |
+//! | GPU ([`gpu`]) | segments of many lanes, each of which begins with what all lanes of the last one gave | that so much was computed, in that order; by what, its speed alone shows |
+//! | memory of a GPU ([`memory`]) | as memory | the same |
 //! | disk ([`memory::Chunk`], as a file) | a file is written, kept and read | that its content was there; not that a disk was: see `docs/ranking.md` |
 //!
 //! The chains are the idea of sequential work with checkpoints (Mahmoody, Moran, Vadhan, "Publicly verifiable proofs of
@@ -21,15 +23,18 @@
 //! tell little about programs).
 
 pub mod cpu;
+pub mod gpu;
 pub mod memory;
 mod talk;
 mod verify;
 
 pub use talk::{Ask, Told, Words};
-pub use verify::{Wrong, check_cpu, check_disk, check_memory};
+pub use verify::{Wrong, check_cpu, check_disk, check_gpu, check_gpu_memory, check_memory};
 
 /// The capability of an agent that can be measured.
 pub const MEASURES: &str = "measure";
+/// The capability of one whose GPUs can be, too.
+pub const MEASURES_GPUS: &str = "measure-gpus";
 /// The most lanes of a processor that are measured at once.
 pub const MAX_LANES: u16 = 64;
 /// The most segments of a lane: what is faster ends earlier.

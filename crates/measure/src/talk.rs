@@ -42,6 +42,32 @@ pub enum Ask {
         /// Of its sums.
         key: u64,
     },
+    /// Get a GPU ready for work. Nothing is drawn yet: whoever does not want it measured now says so here.
+    GpuReady {
+        /// Its id.
+        gpu: String,
+    },
+    /// Have that GPU compute segments, until the time is over or enough is done.
+    Gpu {
+        /// Where it begins.
+        seed: u64,
+        /// Rounds of a segment.
+        rounds: u32,
+        /// For how long.
+        millis: u16,
+    },
+    /// Make a block of that GPU's memory.
+    GpuFill {
+        /// What it is filled with.
+        seed: u64,
+    },
+    /// Have that GPU go through the block, until the time is over or enough is done.
+    GpuPass {
+        /// Of the first pass.
+        key: u64,
+        /// For how long.
+        millis: u16,
+    },
 }
 
 /// What the machine says.
@@ -82,6 +108,35 @@ pub enum Told {
         sync: u64,
         /// To read it.
         read: u64,
+    },
+    /// The GPU is ready.
+    GpuReady {
+        /// The block of memory that it can make, in bytes.
+        bytes: u64,
+    },
+    /// It is not, or it failed.
+    GpuNot {
+        /// Why.
+        why: String,
+    },
+    /// What the GPU computed.
+    Gpu {
+        /// The sums of the groups, segment by segment.
+        sums: Vec<Words>,
+        /// By the machine's clock.
+        micros: u64,
+    },
+    /// The block of the GPU's memory is there.
+    GpuFilled {
+        /// Its size.
+        bytes: u64,
+    },
+    /// The sums of the chunks of the GPU's memory, pass by pass.
+    GpuPassed {
+        /// One for each chunk.
+        sums: Vec<Words>,
+        /// By the machine's clock.
+        micros: u64,
     },
 }
 

@@ -1,7 +1,7 @@
 //! Whether an answer is what the work gives: some of it is computed anew.
 
 use crate::{
-    CHUNKS, FILE, MAX_PASSES, MAX_SEGMENTS, Words, cpu,
+    CHUNKS, FILE, MAX_PASSES, MAX_SEGMENTS, Words, cpu, gpu,
     memory::{Chunk, next_key, words},
 };
 
@@ -65,7 +65,59 @@ pub fn check_cpu(
 /// # Errors
 /// [`Wrong`].
 pub fn check_memory(seed: u64, bytes: u64, key: u64, sums: &[Words], draw: u64) -> Result<u64, Wrong> {
-    if sums.is_empty() || sums.len() > MAX_PASSES {
+    check_passes(seed, bytes, key, sums, MAX_PASSES, draw)
+}
+
+/// Checks what a GPU computed; gives the steps of all segments. `draw` gives chance; `picks` groups of lanes are computed
+/// anew, each of a segment.
+///
+/// # Errors
+/// [`Wrong`].
+pub fn check_gpu(
+    seed: u64,
+    rounds: u32,
+    segments: &[Words],
+    picks: usize,
+    mut draw: impl FnMut() -> u64,
+) -> Result<u64, Wrong> {
+    if segments.is_empty() || segments.len() > gpu::MAX_SEGMENTS {
+        return Err(Wrong::Form { what: "another number of segments" });
+    }
+    if segments.iter().any(|sums| sums.0.len() != gpu::GROUPS) {
+        return Err(Wrong::Form { what: "another number of groups" });
+    }
+    let mut keys = vec![gpu::begin(seed)];
+    for sums in segments {
+        let key = *keys.last().unwrap_or(&0);
+        keys.push(gpu::next(key, &sums.0));
+    }
+    for _ in 0..picks {
+        let at = draw() % (segments.len() * gpu::GROUPS) as u64;
+        let (segment, group) = (at as usize / gpu::GROUPS, at as usize % gpu::GROUPS);
+        if gpu::group(keys[segment], group, rounds) != segments[segment].0[group] {
+            return Err(Wrong::Made { part: "a group of a GPU's lanes" });
+        }
+    }
+    Ok(segments.len() as u64 * gpu::steps(rounds))
+}
+
+/// Checks passes over a block of a GPU's memory; gives how many there were. One chunk is played anew.
+///
+/// # Errors
+/// [`Wrong`].
+pub fn check_gpu_memory(seed: u64, bytes: u64, key: u64, sums: &[Words], draw: u64) -> Result<u64, Wrong> {
+    check_passes(seed, bytes, key, sums, gpu::MAX_PASSES, draw)
+}
+
+fn check_passes(
+    seed: u64,
+    bytes: u64,
+    key: u64,
+    sums: &[Words],
+    most: usize,
+    draw: u64,
+) -> Result<u64, Wrong> {
+    if sums.is_empty() || sums.len() > most {
         return Err(Wrong::Form { what: "another number of passes" });
     }
     if sums.iter().any(|pass| pass.0.len() != CHUNKS) {
@@ -172,6 +224,44 @@ mod tests {
         assert!(check_memory(3, bytes, 9, &sums, 5).is_err());
         assert!(check_memory(3, bytes, 9, &[], 5).is_err());
         assert_eq!(words(*BLOCKS.start()) as u64 * 8 * CHUNKS as u64, *BLOCKS.start());
+    }
+
+    /// What an honest GPU computes.
+    fn computed(seed: u64, rounds: u32, segments: usize) -> Vec<Words> {
+        let mut key = gpu::begin(seed);
+        let segment = |_| {
+            let sums: Vec<u64> = (0..gpu::GROUPS).map(|group| gpu::group(key, group, rounds)).collect();
+            key = gpu::next(key, &sums);
+            Words(sums)
+        };
+        (0..segments).map(segment).collect()
+    }
+
+    #[test]
+    fn a_gpus_work_is_believed_and_what_was_made_up_is_found_out_as_often_as_is_said() {
+        let good = computed(5, 1, 2);
+        let mut n = 0u64;
+        let mut draw = || {
+            n += 1;
+            n.wrapping_mul(crate::GOLDEN) >> 20
+        };
+        assert_eq!(check_gpu(5, 1, &good, 20, &mut draw), Ok(2 * gpu::steps(1)));
+        assert!(check_gpu(6, 1, &good, 1, &mut draw).is_err(), "of another seed");
+        assert!(check_gpu(5, 2, &good, 1, &mut draw).is_err(), "of fewer rounds");
+        assert!(matches!(check_gpu(5, 1, &[], 1, &mut draw), Err(Wrong::Form { .. })));
+        assert!(matches!(check_gpu(5, 1, &[Words(vec![1])], 1, &mut draw), Err(Wrong::Form { .. })));
+        let many = vec![good[0].clone(); gpu::MAX_SEGMENTS + 1];
+        assert!(matches!(check_gpu(5, 1, &many, 1, &mut draw), Err(Wrong::Form { .. })));
+        // A quarter of the last segment is left out: found out with 1 − (1 − 1/8)^3, a third, by three picks.
+        let mut lazy = good;
+        lazy[1].0[..16].fill(7);
+        let found = (0..400).filter(|_| check_gpu(5, 1, &lazy, 3, &mut draw).is_err()).count();
+        assert!((95..170).contains(&found), "{found} of 400, where 132 are to be expected");
+        // Of the first one: all later keys are others, so that nearly nothing of the answer is right.
+        let mut lazy = computed(5, 1, 2);
+        lazy[0].0[0] ^= 1;
+        let found = (0..100).filter(|_| check_gpu(5, 1, &lazy, 3, &mut draw).is_err()).count();
+        assert!(found > 70, "{found} of 100");
     }
 
     #[test]

@@ -31,6 +31,6 @@ pub use badge::{Badge, Earned};
 pub use board::{Board, Entry, Place};
 pub use class::Class;
 pub use history::{GRACE, History, Sight};
-pub use runs::{Figures, Mark, REFERENCE, Run, Runs};
+pub use runs::{Figures, GpuSpeed, Mark, REFERENCE, REFERENCE_GPU, Run, Runs};
 pub use score::{MOST, Part, PartKind, Score, placement_weight};
 pub use trust::{Trust, wilson};

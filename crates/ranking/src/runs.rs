@@ -51,6 +51,26 @@ pub struct Run {
     pub up: f64,
     /// The processor that the machine said it lends.
     pub claimed_cpu: Cpu,
+    /// One of its GPUs, drawn by chance; absent where none was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuSpeed>,
+}
+
+/// What a GPU did. 0 is what was begun and not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GpuSpeed {
+    /// Steps of work a second, of two fused multiply-adds and two operations on integers each.
+    pub compute: f64,
+    /// Its memory read and written, in bytes a second.
+    pub memory: f64,
+}
+
+impl GpuSpeed {
+    /// How fast it is against another: the geometric mean of both ratios. What is not done counts as nothing.
+    fn against(&self, other: &Self) -> f64 {
+        let ratio = |own: f64, other: f64| (own / other).clamp(0.0, HIGHEST);
+        (ratio(self.compute, other.compute) * ratio(self.memory, other.memory)).sqrt()
+    }
 }
 
 /// What a machine shows, by the median of its runs.
@@ -74,6 +94,8 @@ pub struct Figures {
     pub round_trip_us: f64,
     /// Bytes a second from the machine to the server; 0 where that is not known.
     pub up: f64,
+    /// A GPU, where one was measured in these runs.
+    pub gpu: Option<GpuSpeed>,
 }
 
 /// What others are compared with: round numbers, near to what a desktop of about 2020 with eight cores and an SSD behind
@@ -88,7 +110,11 @@ pub const REFERENCE: Figures = Figures {
     disk_sync: 500.0,
     round_trip_us: 50_000.0,
     up: 2.5e6,
+    gpu: Some(REFERENCE_GPU),
 };
+
+/// The GPU of [`REFERENCE`].
+pub const REFERENCE_GPU: GpuSpeed = GpuSpeed { compute: 1.5e12, memory: 300e9 };
 
 impl Figures {
     /// How many cores it shows.
@@ -96,7 +122,12 @@ impl Figures {
         if self.cpu_one > 0.0 { self.cpu_all / self.cpu_one } else { 0.0 }
     }
 
-    /// How fast it is against [`REFERENCE`]: the geometric mean of one core, all cores, memory and disk, the disk being
+    /// How fast its GPU is against [`REFERENCE_GPU`]; nothing where none was measured.
+    pub fn gpu_speed(&self) -> Option<f64> {
+        Some(self.gpu?.against(&REFERENCE_GPU))
+    }
+
+    /// How fast it is against [`REFERENCE`], but for its GPU: the geometric mean of one core, all cores, memory and disk, the disk being
     /// the geometric mean of writing, reading and keeping.
     pub fn speed(&self) -> f64 {
         let ratio = |own: f64, reference: f64, most: f64| (own / reference).clamp(LEAST, most).ln();
@@ -209,15 +240,31 @@ impl Runs {
             // Of what took longest where nothing came back.
             round_trip_us: median(|run| if run.round_trip_us == 0 { 1e9 } else { run.round_trip_us as f64 })?,
             up: median(|run| run.up)?,
+            gpu: self.gpu(),
         })
+    }
+
+    /// The medians of the runs in which a GPU was measured.
+    fn gpu(&self) -> Option<GpuSpeed> {
+        let median = |of: fn(&GpuSpeed) -> f64| {
+            let mut all: Vec<f64> = self.last.iter().filter_map(|run| run.gpu.as_ref()).map(of).collect();
+            all.sort_by(f64::total_cmp);
+            all.get((all.len().max(1) - 1) / 2).copied()
+        };
+        Some(GpuSpeed { compute: median(|gpu| gpu.compute)?, memory: median(|gpu| gpu.memory)? })
+    }
+
+    /// How much of what its GPU did counts, from 0 to 1, as [`weight`](Self::weight) of all.
+    pub fn gpu_weight(&self, now: Timestamp) -> f64 {
+        let with = || self.last.iter().filter(|run| run.gpu.is_some());
+        let Some(newest) = with().next_back() else { return 0.0 };
+        aged(u32::try_from(with().count()).unwrap_or(ENOUGH), newest.at, now)
     }
 
     /// How much of it counts, from 0 to 1: all from the third run on, and less when the newest one is old.
     pub fn weight(&self, now: Timestamp) -> f64 {
         let Some(newest) = self.newest() else { return 0.0 };
-        let many = f64::from(self.total.min(ENOUGH)) / f64::from(ENOUGH);
-        let stale = now.since(newest.at).0.saturating_sub(FRESH.0);
-        many * (-(stale as f64) / HALF_LIFE.0 as f64).exp2()
+        aged(self.total, newest.at, now)
     }
 
     /// What is held against it.
@@ -245,4 +292,11 @@ impl Runs {
         }
         marks
     }
+}
+
+/// How much so many runs count, of which the newest was then.
+fn aged(runs: u32, newest: Timestamp, now: Timestamp) -> f64 {
+    let many = f64::from(runs.min(ENOUGH)) / f64::from(ENOUGH);
+    let stale = now.since(newest).0.saturating_sub(FRESH.0);
+    many * (-(stale as f64) / HALF_LIFE.0 as f64).exp2()
 }

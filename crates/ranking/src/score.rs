@@ -1,6 +1,6 @@
 //! [`Score`]: one number, by parts that say where they come from.
 
-use crate::{Figures, History, Mark, REFERENCE, Runs, runs::ENOUGH};
+use crate::{Figures, History, Mark, REFERENCE, REFERENCE_GPU, Runs, runs::ENOUGH};
 use lattice_model::{Bytes, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,8 @@ pub const MOST: u16 = 1000;
 const PROBATION_HOURS: u64 = 72;
 /// The most points before that.
 const PROBATION_MOST: f64 = 300.0;
+/// The most points for a GPU.
+const GPU_MOST: f64 = 100.0;
 
 /// What points are given for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -23,6 +25,8 @@ pub enum PartKind {
     Capacity,
     /// How near it is, and how much passes.
     Network,
+    /// How fast its GPU is, on top of the others: who has none lacks nothing.
+    Gpu,
 }
 
 impl PartKind {
@@ -33,6 +37,7 @@ impl PartKind {
             Self::Performance => "performance",
             Self::Capacity => "capacity",
             Self::Network => "network",
+            Self::Gpu => "gpu",
         }
     }
 }
@@ -55,6 +60,10 @@ pub struct Part {
 pub struct Score {
     /// From 0 to [`MOST`].
     pub points: u16,
+    /// The same without its GPU, for work that asks for none.
+    pub general: u16,
+    /// The same for work that asks for a GPU: half is the GPU's.
+    pub with_gpu: u16,
     /// What they are made of. On probation the points may be fewer than their sum.
     pub parts: Vec<Part>,
     /// What a newcomer still lacks; absent where nothing is lacking.
@@ -76,16 +85,24 @@ impl Score {
         // Whether a machine claims too much is known after so many runs; who does has no capacity.
         let claims = marks.iter().any(|mark| matches!(mark, Mark::Cores | Mark::Memory));
         let bears_out = runs.total() >= ENOUGH && !claims;
-        let parts = vec![
+        let mut parts = vec![
             reliability(history, now),
             performance(figures.as_ref(), fresh),
             capacity(figures.as_ref().filter(|_| bears_out), fresh),
             network(figures.as_ref(), fresh),
         ];
         let probation = probation(history, runs);
+        let rounded = |sum: f64| {
+            let points = if probation.is_some() { sum.min(PROBATION_MOST) } else { sum };
+            (points.floor() as u16).min(MOST)
+        };
         let sum: f64 = parts.iter().map(|part| part.points).sum();
-        let points = if probation.is_some() { sum.min(PROBATION_MOST) } else { sum };
-        Self { points: (points.floor() as u16).min(MOST), parts, probation, marks }
+        let gpu = figures.as_ref().and_then(|figures| gpu(figures, runs.gpu_weight(now)));
+        let of_gpu = gpu.as_ref().map_or(0.0, |part| part.points);
+        let with_gpu = sum / 2.0 + f64::from(MOST) / 2.0 * (of_gpu / GPU_MOST);
+        let (points, general, with_gpu) = (rounded(sum + of_gpu), rounded(sum), rounded(with_gpu));
+        parts.extend(gpu);
+        Self { points, general, with_gpu, parts, probation, marks }
     }
 }
 
@@ -178,6 +195,17 @@ fn network(figures: Option<&Figures>, fresh: f64) -> Part {
     Part { kind: PartKind::Network, points, most, why }
 }
 
+fn gpu(figures: &Figures, fresh: f64) -> Option<Part> {
+    let (speed, gpu) = (figures.gpu_speed()?, figures.gpu?);
+    let why = format!(
+        "a GPU of {speed:.2} times the reference (it computes {:.2}, its memory {:.2}), on top of the rest",
+        gpu.compute / REFERENCE_GPU.compute,
+        gpu.memory / REFERENCE_GPU.memory,
+    );
+    let points = GPU_MOST * saturating(speed, 1.0) * fresh;
+    Some(Part { kind: PartKind::Gpu, points, most: GPU_MOST, why: aged(why, fresh) })
+}
+
 fn aged(why: String, fresh: f64) -> String {
     if fresh < 0.995 {
         format!("{why}; measured rarely or long ago, so {:.0} % of it count", fresh * 100.0)
@@ -187,7 +215,8 @@ fn aged(why: String, fresh: f64) -> String {
 }
 
 /// What placement gets: 0 to 100 in steps of 5. It moves from `before` only when the points have left its step by a fifth
-/// of one, so that plans do not change with every hour. Its input is [`Score::points`].
+/// of one, so that plans do not change with every hour. Its input is [`Score::general`], or for work that asks
+/// for GPUs [`Score::with_gpu`].
 pub fn placement_weight(points: u16, before: Option<u8>) -> u8 {
     const STEP: i32 = 50;
     const SLACK: i32 = 10;

@@ -4,7 +4,8 @@
 
 use lattice_model::{Bytes, Cpu, Duration, NodeId, Timestamp, resource::NodeFacts};
 use lattice_ranking::{
-    Badge, Board, Class, Entry, History, MOST, Mark, Run, Runs, Score, Sight, placement_weight, wilson,
+    Badge, Board, Class, Entry, GpuSpeed, History, MOST, Mark, PartKind, Run, Runs, Score, Sight,
+    placement_weight, wilson,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -58,22 +59,24 @@ fn next_hour(history: &mut History, now: Timestamp) -> Timestamp {
 }
 
 fn run() -> impl Strategy<Value = Run> {
-    (0.0..500.0f64, 0.0..20.0f64, 0.0..50e9f64, 0u64..5, 0.0..2e9f64, 0u64..400_000, 0u32..128).prop_map(
-        |(one, cores, memory, block, disk, round_trip_us, claimed)| Run {
-            at: BEGIN,
-            cpu_one: one,
-            cpu_all: one * cores,
-            memory,
-            block: Bytes(block << 27),
-            block_asked: Bytes(2 << 27),
-            disk_write: disk,
-            disk_read: disk,
-            disk_sync: disk / 1e6,
-            round_trip_us,
-            up: disk / 100.0,
-            claimed_cpu: Cpu(claimed * 1000),
-        },
-    )
+    let speed = |(compute, memory)| GpuSpeed { compute, memory };
+    let gpu = proptest::option::of((0.0..2e13f64, 0.0..4e12f64).prop_map(speed));
+    let rest = (0.0..500.0f64, 0.0..20.0f64, 0.0..50e9f64, 0u64..5, 0.0..2e9f64, 0u64..400_000, 0u32..128);
+    (rest, gpu).prop_map(|((one, cores, memory, block, disk, round_trip_us, claimed), gpu)| Run {
+        at: BEGIN,
+        cpu_one: one,
+        cpu_all: one * cores,
+        memory,
+        block: Bytes(block << 27),
+        block_asked: Bytes(2 << 27),
+        disk_write: disk,
+        disk_read: disk,
+        disk_sync: disk / 1e6,
+        round_trip_us,
+        up: disk / 100.0,
+        claimed_cpu: Cpu(claimed * 1000),
+        gpu,
+    })
 }
 
 fn measured(runs: &[Run]) -> Runs {
@@ -100,7 +103,8 @@ proptest! {
             prop_assert!((0.0..=part.most).contains(&part.points), "{part:?}");
             prop_assert!(!part.why.is_empty());
         }
-        prop_assert!(score.parts.iter().map(|part| part.most).sum::<f64>() <= f64::from(MOST));
+        let basic = score.parts.iter().filter(|part| part.kind != PartKind::Gpu);
+        prop_assert!(basic.map(|part| part.most).sum::<f64>() <= f64::from(MOST));
         prop_assert_eq!(Score::of(Some(&lived(&life).0), &runs, now), score);
     }
 
@@ -142,6 +146,35 @@ proptest! {
         prop_assert!(points(&history, &runs, now) <= before);
         prop_assert_eq!(runs.figures(), None);
         prop_assert!(runs.marks(now).contains(&Mark::MadeUp));
+    }
+
+    /// A GPU only helps: without it a node has what it would have had, and neither the claim to have one nor one that
+    /// breaks off gives anything. A run more with a slower one never helps.
+    #[test]
+    fn a_gpu_only_helps_and_only_what_it_did(life in life(6), runs in vec(run(), 1..9), slower in 0.0..1.0f64) {
+        let (history, now) = lived(&life);
+        let score = |runs: &[Run]| Score::of(Some(&history), &measured(runs), now);
+        let each = |gpu: fn(Option<GpuSpeed>) -> Option<GpuSpeed>| -> Vec<Run> {
+            runs.iter().map(|run| Run { gpu: gpu(run.gpu), ..*run }).collect()
+        };
+        let (own, none) = (score(&runs), score(&each(|_| None)));
+        prop_assert!(own.points >= none.points);
+        prop_assert_eq!((own.general, none.general), (none.points, none.points));
+        prop_assert!(none.parts.iter().all(|part| part.kind != PartKind::Gpu));
+        let broken = score(&each(|gpu| gpu.map(|_| GpuSpeed::default())));
+        prop_assert_eq!(broken.points, none.points);
+        let half = score(&each(|gpu| gpu.map(|gpu| GpuSpeed { memory: 0.0, ..gpu })));
+        prop_assert_eq!(half.points, none.points, "one that never ended counts for nothing");
+        let lazy: Vec<Run> = runs
+            .iter()
+            .map(|run| Run {
+                gpu: run.gpu.map(|gpu| GpuSpeed { compute: gpu.compute * slower, ..gpu }),
+                ..*run
+            })
+            .collect();
+        prop_assert!(score(&lazy).points <= own.points);
+        prop_assert!(score(&lazy).with_gpu <= own.with_gpu);
+        prop_assert!(own.with_gpu <= MOST);
     }
 
     /// One more hour that is kept never takes a point, and one that is broken never gives one.
@@ -373,4 +406,28 @@ fn classes_follow_what_a_machine_is_and_shows() {
     facts.machine.battery = false;
     facts.machine.virtualization = "kvm".into();
     assert_eq!(Class::of(&facts, None), Class::Server);
+}
+
+#[test]
+fn a_gpu_counts_from_the_third_time_on_and_fades_when_it_is_not_shown() {
+    let gpu = Some(lattice_ranking::REFERENCE_GPU);
+    let run = Run { at: BEGIN, cpu_one: 200.0, cpu_all: 1600.0, gpu, ..Run::default() };
+    let of = |runs: &[Run], days: i64| {
+        let score = Score::of(None, &measured(runs), Timestamp(BEGIN.0 + days * DAY));
+        score.parts.iter().find(|part| part.kind == PartKind::Gpu).map(|part| part.points.round())
+    };
+    assert_eq!(of(&[run; 3], 0), Some(50.0), "the reference has half of the points");
+    assert_eq!(of(&[run; 1], 0), Some(17.0));
+    assert_eq!(of(&[run; 3], 37), Some(25.0), "half of them a month after a week");
+    let without = Run { gpu: None, ..run };
+    assert_eq!(of(&[run, run, run, without], 0), Some(50.0), "when it was in use nothing is lost");
+    let mut gone = vec![run; 3];
+    gone.extend([without; 7]);
+    assert_eq!(of(&gone, 0), None, "one that is not shown any more is forgotten");
+    // A processor that passes itself off as a GPU: 10 GFLOP/s and 20 GB/s.
+    let posing = Run { gpu: Some(GpuSpeed { compute: 5e9, memory: 20e9 }), ..run };
+    assert_eq!(of(&[posing; 3], 0), Some(1.0));
+    // For work that asks for a GPU, half is the GPU's.
+    let score = |run: Run| Score::of(None, &measured(&[run; 3]), BEGIN).with_gpu;
+    assert!(score(run) > score(posing) + 200, "{} {}", score(run), score(posing));
 }

@@ -216,8 +216,12 @@ fn machines() -> impl Generator<Value = Vec<Machine>> {
                 effect: if refuses { TaintEffect::Refuse } else { TaintEffect::Avoid },
             };
             machine.taints.extend(taint.map(tainted));
-            machine.outlook =
-                Outlook { stays: [(cpu * 10) as u8; 4], leaves: None, rank: (memory * 10) as u8 };
+            machine.outlook = Outlook {
+                stays: [(cpu * 10) as u8; 4],
+                leaves: None,
+                rank: (memory * 10) as u8,
+                gpu_rank: 0,
+            };
             if closed {
                 turn(&mut machine);
             }

@@ -133,6 +133,9 @@ pub(crate) struct RankingRow {
     pub(crate) history: History,
     /// What placement gets, from 0 to 100.
     pub(crate) weight: u8,
+    /// What it gets for work that asks for GPUs.
+    #[serde(default)]
+    pub(crate) weight_gpu: u8,
     /// When it was written.
     pub(crate) seen: Timestamp,
 }

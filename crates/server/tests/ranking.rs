@@ -9,10 +9,13 @@ use lattice_link::{
     message::{BulkEnd, BulkFrame, HEARS_RANK, Rank, ServerMessage, StreamRequest, channel},
 };
 use lattice_measure::{
-    Ask, BLOCKS, CHUNKS, FILE, MEASURES, Told, Words, cpu,
+    Ask, BLOCKS, CHUNKS, FILE, MEASURES, MEASURES_GPUS, Told, Words, cpu, gpu,
     memory::{Chunk, next_key, words},
 };
-use lattice_model::Duration;
+use lattice_model::{
+    Duration,
+    machine::{GpuFacts, GpuState},
+};
 use serde_json::{Value, json};
 use std::time::Instant;
 use support::*;
@@ -49,6 +52,8 @@ struct Machine {
     block: Vec<u64>,
     /// A segment is made up.
     lies: bool,
+    /// What its GPU computes is.
+    gpu_lies: bool,
 }
 
 impl Machine {
@@ -84,6 +89,35 @@ impl Machine {
                     Words(sums)
                 };
                 Told::Passed { sums: (0..2).map(pass).collect(), micros: micros(began) }
+            }
+            Ask::GpuReady { gpu } => match gpu == "GPU-1" {
+                true => Told::GpuReady { bytes: *gpu::BLOCKS.start() },
+                false => Told::GpuNot { why: "there is none of that name".into() },
+            },
+            Ask::Gpu { seed, rounds, .. } => {
+                let key = gpu::begin(seed);
+                let mut sums: Vec<u64> =
+                    (0..gpu::GROUPS).map(|group| gpu::group(key, group, rounds)).collect();
+                if self.gpu_lies {
+                    sums.iter_mut().for_each(|sum| *sum ^= 1);
+                }
+                Told::Gpu { sums: vec![Words(sums)], micros: micros(began) }
+            }
+            Ask::GpuFill { seed } => {
+                let len = words(*gpu::BLOCKS.start());
+                self.block = vec![0; len * CHUNKS];
+                self.block.chunks_mut(len).enumerate().for_each(|(n, chunk)| Chunk(chunk).fill(seed, n));
+                Told::GpuFilled { bytes: *gpu::BLOCKS.start() }
+            }
+            Ask::GpuPass { mut key, .. } => {
+                let len = words(*gpu::BLOCKS.start());
+                let pass = |_| {
+                    let sums: Vec<u64> =
+                        self.block.chunks_mut(len).map(|chunk| Chunk(chunk).pass(key)).collect();
+                    key = next_key(key, &sums);
+                    Words(sums)
+                };
+                Told::GpuPassed { sums: (0..2).map(pass).collect(), micros: micros(began) }
             }
             Ask::Disk { seed, key } => {
                 let mut memory = vec![0; words(FILE)];
@@ -233,4 +267,50 @@ async fn who_can_hear_it_is_told_its_own_rank() {
     old.goal(&mut link).await;
     let more = tokio::time::timeout(std::time::Duration::from_millis(300), link.io.recv.recv()).await;
     assert!(!matches!(more, Ok(Ok(ServerMessage::Rank(_)))), "{more:?}");
+}
+
+/// A node that lends a GPU which a container has used.
+async fn with_gpu(world: &World, name: &str) -> (Agent, Link) {
+    let token = world.token(true).await;
+    let mut agent = Agent::new(&token, name);
+    agent.capabilities = vec![MEASURES.into(), MEASURES_GPUS.into()];
+    agent.join_now(&token).await;
+    let gpu = GpuFacts { id: "GPU-1".into(), lent: true, state: GpuState::Proven, ..GpuFacts::default() };
+    let mut hello = agent.hello();
+    hello.facts.machine.gpus = vec![gpu];
+    let link = agent.connect_with(hello).await.unwrap();
+    (agent, link)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gpu_is_measured_and_one_that_makes_it_up_is_found_out() {
+    let world = World::with(often).await;
+    let (agent, mut link) = with_gpu(&world, "honest").await;
+    let stream = asked(&agent, &mut link).await;
+    Machine::default().answer(stream, 100).await;
+    let node = world.until("/v1/nodes/honest", |node| runs(node) == 1).await;
+    let measured = &node["rank"]["measured"]["gpu"];
+    assert!(measured["memory_rate"].as_u64().unwrap() > 0, "{node:#}");
+    let parts = node["rank"]["parts"].as_array().unwrap();
+    let part = parts.iter().find(|part| part["part"] == "gpu").unwrap();
+    // It is a processor: whatever it calls itself, it has the points of one.
+    assert!(part["points"].as_u64().unwrap() <= 5, "{node:#}");
+    assert!(node["rank"]["placement_gpu"].is_u64(), "{node:#}");
+
+    let (agent, mut link) = with_gpu(&world, "liar").await;
+    let stream = asked(&agent, &mut link).await;
+    Machine { gpu_lies: true, ..Machine::default() }.answer(stream, 100).await;
+    let event = world.event("node.measurement_made_up").await;
+    assert!(event["cause"].as_str().unwrap().contains("a GPU's lanes"), "{event:#}");
+    let node = world.until("/v1/nodes/liar", |node| node["rank"]["marks"][0]["mark"] == "made_up").await;
+    assert_eq!(runs(&node), 0, "{node:#}");
+
+    // Who breaks off with its GPU keeps what the rest of it did, and has shown no GPU.
+    let (agent, mut link) = with_gpu(&world, "coward").await;
+    let stream = asked(&agent, &mut link).await;
+    // Three pings, two for the processor, two for memory, the disk, and the GPU is ready.
+    Machine::default().answer(stream, 9).await;
+    let node = world.until("/v1/nodes/coward", |node| runs(node) == 1).await;
+    assert_eq!(node["rank"]["measured"]["gpu"]["speed"], 0.0, "{node:#}");
+    assert!(node["rank"]["measured"]["disk_syncs"].as_f64().unwrap() > 0.0, "{node:#}");
 }

@@ -108,5 +108,8 @@ fn shown(measured: &MeasuredView, now: Timestamp) -> String {
         rate(measured.disk_write_rate),
         rate(measured.disk_read_rate),
         measured.disk_syncs,
-    )
+    ) + &measured
+        .gpu
+        .map(|gpu| format!("; GPU {:.2}, its memory {}", gpu.speed, rate(gpu.memory_rate)))
+        .unwrap_or_default()
 }

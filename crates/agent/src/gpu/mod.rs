@@ -7,16 +7,19 @@
 //! | `proof` | a container that uses them, and goes |
 //! | `setup` | what of the machine a plan is made of, and carrying one out |
 //! | `keeper` | the task that looks, and has them proven |
+//! | `bench` | the process in which one is measured |
 //!
 //! A GPU goes from *found* (the engine has no way to give it) over *configured* (it has one) to *proven* (a container
 //! used it). A proof holds for one engine, one driver and one GPU, also over restarts of the agent, and is made anew
 //! when one of these is another. Only what the owner lends is proven: the rest is nobody's business.
 
+mod bench;
 mod keeper;
 mod known;
 mod proof;
 mod setup;
 
+pub(crate) use bench::Bench;
 pub(crate) use keeper::Keeper;
 pub(crate) use proof::{remove_image, remove_leftovers};
 pub use setup::{GpuReport, gpu_prove, gpu_report, gpu_setup};
@@ -24,10 +27,10 @@ pub use setup::{GpuReport, gpu_prove, gpu_report, gpu_setup};
 use crate::machine::Roots;
 use known::{Known, Proofs};
 use lattice_converge::health::GpuSample;
-use lattice_gpu::{GpuReading, Method, Nvml, Recorded, Watched};
+use lattice_gpu::{Card, GpuReading, Method, Nvml, Recorded, Watched};
 use lattice_model::{
     container::{BoundFile, GpuAccess},
-    machine::GpuFacts,
+    machine::{GpuFacts, GpuState},
     spec::GpuRequest,
 };
 use parking_lot::Mutex;
@@ -90,6 +93,17 @@ impl Gpus {
     /// The hottest, in degrees Celsius.
     pub(crate) fn celsius(&self) -> Option<i32> {
         self.state.lock().known.reading()?.cards.iter().filter_map(|card| card.celsius).max()
+    }
+
+    /// One that is there now, with what changes all the time as far as its driver tells.
+    pub(crate) fn card(&self, id: &str) -> Option<Card> {
+        let state = self.state.lock();
+        let told =
+            state.known.reading().and_then(|reading| reading.cards.iter().find(|card| card.facts.id == id));
+        told.filter(|card| !card.lost).cloned().or_else(|| {
+            let found = state.known.facts(&state.proofs).into_iter().find(|gpu| gpu.id == id)?;
+            (found.state != GpuState::Lost).then(|| Card { facts: found, ..Card::default() })
+        })
     }
 
     fn reading(&self) -> Option<GpuReading> {

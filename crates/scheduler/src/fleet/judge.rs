@@ -311,7 +311,8 @@ impl Fleet {
             let chance = outlook.stays.get(usize::from(lasts.time)).copied().unwrap_or(0);
             i64::from(lasts.weight) * i64::from(chance) / 100
         });
-        (stays, i64::from(need.merit) * i64::from(outlook.rank) / 100)
+        let rank = if need.gpus.is_some() { outlook.gpu_rank } else { outlook.rank };
+        (stays, i64::from(need.merit) * i64::from(rank) / 100)
     }
 
     /// The score of a node by itself, without its domains.

@@ -181,6 +181,8 @@ pub struct Outlook {
     pub leaves: Option<u8>,
     /// How it ranks among all, 0 to 100.
     pub rank: u8,
+    /// The same for what asks for GPUs.
+    pub gpu_rank: u8,
 }
 
 impl Outlook {
@@ -197,6 +199,6 @@ impl Outlook {
 impl Default for Outlook {
     /// Nothing is known: as good as any.
     fn default() -> Self {
-        Self { stays: [100; 4], leaves: None, rank: 0 }
+        Self { stays: [100; 4], leaves: None, rank: 0, gpu_rank: 0 }
     }
 }

@@ -11,12 +11,12 @@ use axum::{
     extract::{Extension, State},
 };
 use lattice_api::{
-    BadgeView, List, MeasuredView, PromisesView, RankClass, RankMark, RankPart, RankView, RankedNode,
-    RankingQuery,
+    BadgeView, List, MeasuredGpu, MeasuredView, PromisesView, RankClass, RankMark, RankPart, RankView,
+    RankedNode, RankingQuery,
 };
 use lattice_identity::Permission;
 use lattice_model::resource::{Approval, Node};
-use lattice_ranking::{Board, Class, Figures, REFERENCE, Runs};
+use lattice_ranking::{Board, Class, Figures, PartKind, REFERENCE, REFERENCE_GPU, Runs};
 use std::sync::Arc;
 
 pub(crate) async fn list(
@@ -42,7 +42,8 @@ pub(crate) fn of(snapshot: &Snapshot, board: &Board, node: &Node) -> Option<Rank
         return None;
     }
     let place = board.place(node.id)?;
-    let Standing { history, runs, weight, class, score } = ranking::standing(snapshot, node, clock::now());
+    let Standing { history, runs, weight, weight_gpu, class, score } =
+        ranking::standing(snapshot, node, clock::now());
     let earned = history.map(|history| history.badges()).unwrap_or_default().iter();
     let mut badges: Vec<BadgeView> = earned
         .map(|earned| BadgeView {
@@ -86,6 +87,7 @@ pub(crate) fn of(snapshot: &Snapshot, board: &Board, node: &Node) -> Option<Rank
         promises,
         measured: measured(&runs),
         placement: weight,
+        placement_gpu: score.parts.iter().any(|part| part.kind == PartKind::Gpu).then_some(weight_gpu),
     })
 }
 
@@ -101,7 +103,7 @@ fn view(class: Class) -> RankClass {
 fn measured(runs: &Runs) -> Option<MeasuredView> {
     let (newest, figures) = (runs.newest()?, runs.figures()?);
     let hundredths = |n: f64| (n * 100.0).round() / 100.0;
-    let Figures { cpu_one, cpu_all, memory, block, disk_write, disk_read, disk_sync, round_trip_us, up } =
+    let Figures { cpu_one, cpu_all, memory, block, disk_write, disk_read, disk_sync, round_trip_us, up, gpu } =
         figures;
     Some(MeasuredView {
         at: newest.at,
@@ -117,5 +119,10 @@ fn measured(runs: &Runs) -> Option<MeasuredView> {
         disk_syncs: hundredths(disk_sync),
         round_trip_us: round_trip_us as u64,
         up_rate: (up > 0.0).then_some(up as u64),
+        gpu: figures.gpu_speed().zip(gpu).map(|(speed, gpu)| MeasuredGpu {
+            speed: hundredths(speed),
+            compute: hundredths(gpu.compute / REFERENCE_GPU.compute),
+            memory_rate: gpu.memory as u64,
+        }),
     })
 }

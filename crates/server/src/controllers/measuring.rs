@@ -10,20 +10,21 @@ use crate::{
     clock,
     gateway::streams,
     rows::{self, Event, MeasuredRow},
-    state::{Core, Refused},
+    state::{Core, Refused, Snapshot},
 };
 use lattice_link::{
     BulkChannel, BulkReceiver, BulkSender,
     message::{BulkEnd, BulkFrame, StreamRequest, channel},
 };
 use lattice_measure::{
-    Ask, BLOCKS, FILE, MAX_LANES, MEASURES, SYNCS, Told, Wrong, check_cpu, check_disk, check_memory,
+    Ask, BLOCKS, FILE, MAX_LANES, MEASURES, MEASURES_GPUS, SYNCS, Told, Wrong, check_cpu, check_disk,
+    check_gpu, check_gpu_memory, check_memory, gpu,
 };
 use lattice_model::{
     Bytes, Duration as Span, NodeId, Timestamp,
-    resource::{Approval, Intent},
+    resource::{Approval, Intent, Node},
 };
-use lattice_ranking::Run;
+use lattice_ranking::{GpuSpeed, Run};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -44,6 +45,14 @@ const PART: Duration = Duration::from_secs(20);
 const MILLIS: u16 = 400;
 /// Segments of work that are computed anew.
 const PICKS: usize = 3;
+/// How long a GPU computes before it counts: its clock rises, and its speed says how long a segment should be.
+const WARM_MILLIS: u16 = 150;
+/// The rounds of a GPU's segments until then.
+const WARM_ROUNDS: u32 = 64;
+/// How long a GPU's segment should take, in seconds: long beside what starts it.
+const SEGMENT: f64 = 0.004;
+/// The most rounds of one: this server computes some of it anew.
+const MOST_ROUNDS: u32 = 4096;
 /// How often the way is measured; the shortest counts.
 const PINGS: u32 = 3;
 /// The most bytes of one answer.
@@ -139,9 +148,14 @@ async fn measure(core: &Core, node: NodeId) -> bool {
     let lent = row.capacity;
     let mut run = Run { claimed_cpu: lent.cpu, ..Run::default() };
     let lanes = u16::try_from(lent.cpu.0.div_ceil(1000)).unwrap_or(MAX_LANES).clamp(1, MAX_LANES);
-    let block = block(lent.memory.0.saturating_sub(reserved));
+    let can = core.live.session(node).is_some_and(|session| session.can(MEASURES_GPUS));
+    let asked = Asked {
+        lanes,
+        block: block(lent.memory.0.saturating_sub(reserved)),
+        gpu: gpu_of(&snapshot, row).filter(|_| can),
+    };
     let whole = tokio::select! {
-        whole = converse(core, node, lanes, block, &mut run) => whole,
+        whole = converse(core, node, asked, &mut run) => whole,
         () = core.shutdown.cancelled() => return false,
     };
     run.at = clock::now();
@@ -168,6 +182,30 @@ async fn measure(core: &Core, node: NodeId) -> bool {
         tracing::warn!(%node, ?refused, "what was measured was not written down");
     }
     false
+}
+
+/// What a node is asked for.
+struct Asked {
+    lanes: u16,
+    block: u64,
+    /// The id of a GPU.
+    gpu: Option<String>,
+}
+
+/// One of a node's GPUs, drawn by chance: whole ones that are lent, that a container has used, and that nobody has.
+fn gpu_of(snapshot: &Snapshot, node: &Node) -> Option<String> {
+    let taken = |id: &str| {
+        let mut all = snapshot.cluster.allocations_on(node.id);
+        all.any(|allocation| {
+            allocation.spec.gpus.as_ref().is_some_and(|gpus| gpus.ids.iter().any(|one| one == id))
+        })
+    };
+    let units = node.facts.machine.gpu_units();
+    let mut free: Vec<&str> =
+        units.iter().filter(|unit| unit.is_usable() && !unit.gpu.mig).map(|unit| unit.id).collect();
+    free.retain(|id| !taken(id));
+    let at = draw() % (free.len().max(1) as u64);
+    free.get(at as usize).map(|id| (*id).to_owned())
 }
 
 /// How much memory is asked for: a power of two of MiB by chance, an eighth of what is free by what is lent at the most.
@@ -294,7 +332,7 @@ fn out_of_turn() -> Ended {
 }
 
 /// All of a measurement. What was measured stays in `run` also when it breaks off.
-async fn converse(core: &Core, node: NodeId, lanes: u16, block: u64, run: &mut Run) -> Result<(), Ended> {
+async fn converse(core: &Core, node: NodeId, asked: Asked, run: &mut Run) -> Result<(), Ended> {
     let opened = streams::open(core, node, StreamRequest::Measure).await;
     let BulkChannel { send, recv } = opened.map_err(|error| Ended::Refused(error.message))?;
     let mut talk = Talk { send, recv, trip: Duration::MAX };
@@ -306,12 +344,16 @@ async fn converse(core: &Core, node: NodeId, lanes: u16, block: u64, run: &mut R
         }
     }
     run.round_trip_us = u64::try_from(talk.trip.as_micros()).unwrap_or(u64::MAX).max(1);
-    work(&mut talk, lanes, block, run).await.map_err(begun)?;
+    work(&mut talk, &asked, run).await.map_err(begun)?;
+    if let Some(id) = asked.gpu {
+        graphics(&mut talk, id, &mut run.gpu).await.map_err(begun)?;
+    }
     let _ = talk.send.end(channel::CONTROL).await;
     Ok(())
 }
 
-async fn work(talk: &mut Talk, lanes: u16, block: u64, run: &mut Run) -> Result<(), Ended> {
+async fn work(talk: &mut Talk, asked: &Asked, run: &mut Run) -> Result<(), Ended> {
+    let Asked { lanes, block, gpu: _ } = *asked;
     run.cpu_one = processor(talk, 1).await?;
     run.cpu_all = if lanes > 1 { processor(talk, lanes).await? } else { run.cpu_one };
     if block > 0 {
@@ -347,6 +389,51 @@ async fn work(talk: &mut Talk, lanes: u16, block: u64, run: &mut Run) -> Result<
     Ok(())
 }
 
+/// A GPU. Whoever does not want it measured says so before anything is drawn; from then on it counts.
+async fn graphics(talk: &mut Talk, id: String, speed: &mut Option<GpuSpeed>) -> Result<(), Ended> {
+    let (told, _) = talk.ask(&Ask::GpuReady { gpu: id.clone() }).await?;
+    let bytes = match told {
+        Told::GpuReady { bytes } => bytes,
+        Told::GpuNot { why } => {
+            tracing::debug!(gpu = id, why, "a GPU is not measured now");
+            return Ok(());
+        }
+        _ => return Err(out_of_turn()),
+    };
+    if !bytes.is_power_of_two() || !gpu::BLOCKS.contains(&bytes) {
+        return Err(Ended::MadeUp(Wrong::Form { what: "another block of a GPU" }));
+    }
+    let speed = speed.insert(GpuSpeed::default());
+    let warm = segments(talk, WARM_ROUNDS, WARM_MILLIS).await?;
+    speed.compute = segments(talk, rounds(warm), MILLIS).await?;
+    let seed = draw();
+    match talk.ask(&Ask::GpuFill { seed }).await? {
+        (Told::GpuFilled { bytes: filled }, _) if filled == bytes => {}
+        _ => return Err(out_of_turn()),
+    }
+    let key = draw();
+    let (told, seen) = talk.ask(&Ask::GpuPass { key, millis: MILLIS }).await?;
+    let Told::GpuPassed { sums, micros } = told else { return Err(out_of_turn()) };
+    let passes = checked(move || check_gpu_memory(seed, bytes, key, &sums, draw())).await?;
+    speed.memory = (2 * passes * bytes) as f64 / talk.took(seen, micros);
+    Ok(())
+}
+
+/// How many rounds a segment should have on a GPU of so many steps a second: a power of two.
+fn rounds(speed: f64) -> u32 {
+    let wanted = (speed * SEGMENT / gpu::steps(1) as f64).min(f64::from(MOST_ROUNDS)) as u32;
+    1 << wanted.max(WARM_ROUNDS).ilog2()
+}
+
+/// Steps a second of a GPU.
+async fn segments(talk: &mut Talk, rounds: u32, millis: u16) -> Result<f64, Ended> {
+    let seed = draw();
+    let (told, seen) = talk.ask(&Ask::Gpu { seed, rounds, millis }).await?;
+    let Told::Gpu { sums, micros } = told else { return Err(out_of_turn()) };
+    let steps = checked(move || check_gpu(seed, rounds, &sums, PICKS, draw)).await?;
+    Ok(steps as f64 / talk.took(seen, micros))
+}
+
 /// Segments a second on so many lanes.
 async fn processor(talk: &mut Talk, asked: u16) -> Result<f64, Ended> {
     let seed = draw();
@@ -359,6 +446,13 @@ async fn processor(talk: &mut Talk, asked: u16) -> Result<f64, Ended> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn segments_are_as_long_as_a_gpu_is_fast() {
+        assert_eq!((rounds(0.0), rounds(1e9), rounds(f64::MAX)), (WARM_ROUNDS, WARM_ROUNDS, MOST_ROUNDS));
+        assert_eq!(rounds(1.5e12), 1024);
+        assert!(gpu::ROUNDS.contains(&MOST_ROUNDS) && MOST_ROUNDS.is_power_of_two());
+    }
 
     #[test]
     fn memory_is_asked_for_within_what_is_lent() {

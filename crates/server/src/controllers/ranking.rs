@@ -44,6 +44,7 @@ struct Known {
     history: History,
     /// What placement gets.
     weight: u8,
+    weight_gpu: u8,
     /// Of the row of what was measured that the weight was made of.
     measured: u64,
 }
@@ -58,8 +59,8 @@ impl Watcher {
         let (snapshot, now) = (core.snapshot(), clock::now());
         if !self.loaded {
             let known = |(key, row): (&String, &Row<RankingRow>)| {
-                let RankingRow { history, weight, .. } = (*row.value).clone();
-                (key.clone(), Known { history, weight, measured: 0 })
+                let RankingRow { history, weight, weight_gpu, .. } = (*row.value).clone();
+                (key.clone(), Known { history, weight, weight_gpu, measured: 0 })
             };
             self.known = snapshot.ranking.iter().map(known).collect();
             self.loaded = true;
@@ -78,7 +79,7 @@ impl Watcher {
             else {
                 continue;
             };
-            let fresh = || Known { history: History::new(now), weight: 0, measured: 0 };
+            let fresh = || Known { history: History::new(now), weight: 0, weight_gpu: 0, measured: 0 };
             let is_new = !self.known.contains_key(&key);
             let known = self.known.entry(key.clone()).or_insert_with(fresh);
             let measured = snapshot.measured.get(&key);
@@ -90,14 +91,16 @@ impl Watcher {
             let revision = measured.map_or(0, |row| row.revision);
             if news || revision != known.measured {
                 let none = Runs::default();
-                let points = Score::of(Some(&known.history), runs.unwrap_or(&none), now).points;
-                let weight = placement_weight(points, (!is_new).then_some(known.weight));
-                news |= weight != known.weight;
-                (known.weight, known.measured) = (weight, revision);
+                let score = Score::of(Some(&known.history), runs.unwrap_or(&none), now);
+                let weight = placement_weight(score.general, (!is_new).then_some(known.weight));
+                let weight_gpu = placement_weight(score.with_gpu, (!is_new).then_some(known.weight_gpu));
+                news |= (weight, weight_gpu) != (known.weight, known.weight_gpu);
+                (known.weight, known.weight_gpu, known.measured) = (weight, weight_gpu, revision);
             }
             if news {
                 let history = known.history.clone();
-                changed.push(RankingRow { key, node: row.id, history, weight: known.weight, seen: now });
+                let Known { weight, weight_gpu, .. } = *known;
+                changed.push(RankingRow { key, node: row.id, history, weight, weight_gpu, seen: now });
             }
         }
         for chunk in changed.chunks(CHUNK) {
@@ -161,6 +164,7 @@ pub(crate) struct Standing<'a> {
     pub(crate) history: Option<&'a History>,
     pub(crate) runs: Runs,
     pub(crate) weight: u8,
+    pub(crate) weight_gpu: u8,
     pub(crate) class: Class,
     pub(crate) score: Score,
 }
@@ -175,6 +179,7 @@ pub(crate) fn standing<'a>(snapshot: &'a Snapshot, node: &Node, now: Timestamp) 
     Standing {
         history,
         weight: ranked.map_or(0, |row| row.weight),
+        weight_gpu: ranked.map_or(0, |row| row.weight_gpu),
         class: Class::of(&node.facts, cores),
         score: Score::of(history, &runs, now),
         runs,

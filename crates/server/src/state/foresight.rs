@@ -48,13 +48,13 @@ fn look(snapshot: &Snapshot, known: &OrdMap<NodeId, Outlook>, now: Timestamp) ->
         let Some(outlook) = row.track.outlook(&snapshot.population, now) else { continue };
         let outlook = outlook.leaving(node.standing.until);
         let before = known.get(&node.id);
-        let rank = snapshot
+        let (rank, gpu_rank) = snapshot
             .identities
             .get(&node.id)
             .and_then(|identity| snapshot.ranking.get(&identity.fingerprint))
-            .map_or(0, |row| row.weight);
+            .map_or((0, 0), |row| (row.weight, row.weight_gpu));
         let leaves = node.standing.until.map(hour_of_week);
-        let mut next = Outlook { leaves, rank, ..Outlook::default() };
+        let mut next = Outlook { leaves, rank, gpu_rank, ..Outlook::default() };
         for (at, minutes) in Outlook::TIMES.into_iter().enumerate() {
             let chance = outlook.stays(Duration::from_secs(u64::from(minutes) * 60));
             next.stays[at] = coarse(chance, before.map(|before| before.stays[at]));

@@ -420,7 +420,11 @@ impl Agent {
 
     /// Opens a session, keeps the next ratchet and confirms it.
     pub async fn connect(&mut self) -> Result<Link, LinkError> {
-        let (welcome, io) = soon("welcome", client::connect(&self.dialer(&self.slot), self.hello())).await?;
+        self.connect_with(self.hello()).await
+    }
+
+    pub async fn connect_with(&mut self, hello: Hello) -> Result<Link, LinkError> {
+        let (welcome, io) = soon("welcome", client::connect(&self.dialer(&self.slot), hello)).await?;
         if let Some(next) = welcome.ratchet_next.clone() {
             self.ratchet = next;
             io.send.send(AgentMessage::RatchetStored).await?;

@@ -3,7 +3,8 @@
 
 use crate::{Draw, Subject, json};
 use lattice_measure::{
-    BLOCKS, CHUNKS, MAX_PASSES, MAX_SEGMENTS, Told, Words, check_cpu, check_disk, check_memory, cpu,
+    BLOCKS, CHUNKS, MAX_PASSES, MAX_SEGMENTS, Told, Words, check_cpu, check_disk, check_gpu,
+    check_gpu_memory, check_memory, cpu, gpu,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,6 +30,9 @@ static GOOD: LazyLock<Vec<Value>> = LazyLock::new(|| {
         Told::Filled { bytes: *BLOCKS.start() },
         Told::Passed { sums: vec![sums(), sums()], micros: 1000 },
         Told::Disk { sums: sums(), write: 1000, sync: 10, read: 100 },
+        Told::Gpu { sums: vec![sums(), sums()], micros: 1000 },
+        Told::GpuReady { bytes: *gpu::BLOCKS.start() },
+        Told::GpuPassed { sums: vec![sums(), sums()], micros: 1000 },
     ]
     .iter()
     .filter_map(|told| serde_json::to_value(told).ok())
@@ -71,7 +75,21 @@ impl Subject for Measurement {
                 Ok(()) => Err("sums that nobody computed are believed".into()),
                 Err(_) => Ok(()),
             },
-            Told::Pong { .. } | Told::Filled { .. } => Ok(()),
+            Told::Gpu { sums, .. } => match check_gpu(SEED, 1, sums, 3, draw) {
+                Ok(_) => Err("what no GPU computed is believed".into()),
+                Err(_) => Ok(()),
+            },
+            Told::GpuPassed { sums, .. } => {
+                match check_gpu_memory(SEED, *gpu::BLOCKS.start(), 1, sums, self.chance) {
+                    Ok(passes) => counted(passes, gpu::MAX_PASSES),
+                    Err(_) => Ok(()),
+                }
+            }
+            Told::Pong { .. }
+            | Told::Filled { .. }
+            | Told::GpuReady { .. }
+            | Told::GpuNot { .. }
+            | Told::GpuFilled { .. } => Ok(()),
         }
     }
 }
