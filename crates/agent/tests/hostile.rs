@@ -416,6 +416,11 @@ async fn a_measurement_takes_no_more_than_the_owner_allows() {
         panic!()
     };
     assert!(bytes == 0 || BLOCKS.contains(&bytes), "{bytes}");
+    // A GPU that nobody lends, or that is not there, is not measured, and no process is started for it.
+    let ready = Ask::GpuReady { gpu: "GPU-1".into() };
+    assert!(
+        matches!(measured(&mut stream, &ready).await, Told::GpuNot { why } if why.contains("does not lend"))
+    );
     // While it is measured, and for long afterwards, it is not measured anew.
     fails(&server, StreamRequest::Measure, "busy").await;
     for nonce in 0.. {
