@@ -96,7 +96,12 @@ impl Desk {
         Machine {
             gpus: self.gpus.iter().map(gpu).collect(),
             taints: self.taints.iter().map(taint).collect(),
-            outlook: Outlook { stays: [self.chance; 4], leaves: self.leaves, rank: self.rank },
+            outlook: Outlook {
+                stays: [self.chance; 4],
+                leaves: self.leaves,
+                rank: self.rank,
+                gpu_rank: self.rank,
+            },
             ..Machine::of(Arc::new(node), room)
         }
     }
