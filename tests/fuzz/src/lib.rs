@@ -11,6 +11,7 @@
 //! | `goals` | goals, as a server that means harm would send them |
 //! | `archives` | archives of files that travel with a deployment |
 //! | `documents` | configuration, and what an agent finds at its start |
+//! | `rules` | what services ask of nodes, planned by the real planner |
 //! | `requests` | requests to every endpoint of a real server that has a node |
 //!
 //! Enter at [`run`]; each target is a [`Subject`]. Inputs are made from what is good (the corpora of the crate

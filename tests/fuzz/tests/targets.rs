@@ -24,4 +24,5 @@ targets! {
     dockerfiles: Dockerfile,
     documents: Document,
     requests: Requests,
+    rules: Rules,
 }

@@ -9,6 +9,7 @@ mod goals;
 mod measurements;
 mod messages;
 mod requests;
+mod rules;
 mod tokens;
 mod words;
 
@@ -21,5 +22,6 @@ pub use goals::Goals;
 pub use measurements::Measurement;
 pub use messages::Messages;
 pub use requests::Requests;
+pub use rules::Rules;
 pub use tokens::Token;
 pub use words::Word;
