@@ -165,6 +165,7 @@ fn workload(key: WorkloadKey, spec: WorkloadSpec) -> Workload {
         alike: Vec::new(),
         rolled_back: None,
         rollout: None,
+        timetable: None,
         moved_at: None,
         spec: Arc::new(spec),
     }
