@@ -9,7 +9,7 @@
 
 use crate::{cluster::Cluster, home::pools_of, planning::claims};
 use lattice_model::{
-    Bytes, PoolName, ProjectName, WorkloadKey,
+    Bytes, NodeId, PoolName, ProjectName, WorkloadKey,
     machine::{GpuFacts, GpuState, GpuUnit},
     resource::{Capacity, Node, Workload},
     spec::{
@@ -52,6 +52,16 @@ pub(crate) struct Ask {
     pub(crate) tags: Tags,
     /// All GPUs that it needs, where those are for several containers.
     pub(crate) gpus: Option<(Vec<GpuRequest>, Vec<Constraint>)>,
+}
+
+impl Ask {
+    /// The same on one node alone.
+    pub(crate) fn only_on(&self, node: NodeId) -> Self {
+        let mut need = (*self.need).clone();
+        let test = Test::In([node.to_string()].into());
+        need.rules.push(Rule::Constraint(Constraint { attribute: NodeAttribute::Id, test }));
+        Self { need: Arc::new(need), ..self.clone() }
+    }
 }
 
 /// The kinds of GPU that there are, by the name that the fleet knows.

@@ -42,7 +42,7 @@ pub fn explain(
     let group = all.into_iter().find(|group| group.iter().any(|one| one.key == *key))?;
     let (bound, only) = match home_of(&planning, &group) {
         Home::Pinned(node, why) => (Some(format!("{}: {why}", planning.name(node))), Some(node)),
-        Home::Away { why, .. } | Home::Blocked { why, .. } => (Some(why), None),
+        Home::Away { why, .. } | Home::Blocked { why, .. } | Home::Full { why, .. } => (Some(why), None),
         Home::Free | Home::Each => (None, None),
     };
     let ask = planning.ledger().ask(workload);

@@ -35,6 +35,8 @@ pub(crate) enum Home {
     Each,
     /// Nowhere at present.
     Blocked { why: String, hint: &'static str },
+    /// Nowhere, as no node has room for all of it.
+    Full { why: String, hint: &'static str },
 }
 
 /// What no machine of a pool runs.
@@ -85,6 +87,14 @@ pub(crate) fn is_free(group: &[&Workload]) -> bool {
     matches!(group, [alone] if alone.spec.mounts.is_empty() && alone.spec.rendezvous.is_none())
 }
 
+/// Whether a replica may be sent away for the sake of others: data stays where it is, and so does what shares a node with
+/// others.
+pub(crate) fn may_be_sent_away(cluster: &Cluster, row: &Allocation) -> bool {
+    let stack = row.workload.stack_key();
+    let free = |group: &Vec<&Workload>| is_free(group) && group.iter().any(|one| one.key == row.workload);
+    row.spec.mounts.is_empty() && groups(cluster.workloads_of(&stack).map(|row| &*row.value)).iter().any(free)
+}
+
 /// The workloads of a stack that are to run on every node and cannot, since they share something with
 /// others or mount a volume.
 pub fn bound_globals(cluster: &Cluster, stack: &StackKey) -> Vec<WorkloadName> {
@@ -131,7 +141,7 @@ pub(crate) fn home_of(planning: &Planning<'_>, group: &[&Workload]) -> Home {
 }
 
 /// The members of a group of which something is to run.
-fn wanted<'a>(group: &[&'a Workload]) -> impl Iterator<Item = &'a Workload> {
+pub(crate) fn wanted<'a>(group: &[&'a Workload]) -> impl Iterator<Item = &'a Workload> {
     group.iter().copied().filter(|w| w.desired != DesiredState::Stop && w.replicas > 0)
 }
 
@@ -326,7 +336,7 @@ fn choose(planning: &Planning<'_>, group: &[&Workload]) -> Home {
         Ok(found) => Home::Pinned(found.placed.node, found.account.to_string()),
         Err(account) => {
             let (why, hint) = no_fit(&first.spec.pool, &account);
-            Home::Blocked { why, hint }
+            Home::Full { why, hint }
         }
     }
 }
@@ -345,7 +355,7 @@ pub(crate) fn fits(
         Home::Pinned(node, why) if *node != row.node => {
             Err(must_leave(planning, workload, row.node).unwrap_or_else(|| why.clone()))
         }
-        Home::Pinned(..) | Home::Away { .. } | Home::Blocked { .. } => Ok(()),
+        Home::Pinned(..) | Home::Away { .. } | Home::Blocked { .. } | Home::Full { .. } => Ok(()),
         Home::Free if row.status.displaced => {
             let why = row.status.reason.as_deref().unwrap_or("it is short of something");
             Err(format!("{} gives it up: {why}", planning.name(row.node)))

@@ -223,21 +223,13 @@ fn gpus_are_not_given_twice(plan: &Plan, after: &Cluster, broken: &mut Vec<Strin
                 ));
             }
         }
-        let others = |other: &&Row<Allocation>| {
-            other.id != allocation.id && allocation.replaces != Some(other.id) && holds_gpus(other)
-        };
         for id in &allocation.gpus {
-            let sharing: Vec<_> = after
-                .allocations_on(allocation.node)
-                .filter(others)
-                .filter(|other| other.gpus.contains(id))
-                .collect();
-            let given = sharing.iter().map(|other| u32::from(gpu_share(other))).sum::<u32>()
-                + u32::from(gpu_share(allocation));
+            let has = |other: &&Row<Allocation>| holds_gpus(other) && other.gpus.contains(id);
+            let sharing: Vec<_> = after.allocations_on(allocation.node).filter(has).collect();
+            let given = at_most(&sharing);
             if given > u32::from(GpuRequest::WHOLE) {
                 let who = sharing.iter().map(|other| name(other)).collect::<Vec<_>>().join(", ");
-                broken
-                    .push(format!("{} and {who} have {given} thousandths of the GPU {id}", name(allocation)));
+                broken.push(format!("{who} have {given} thousandths of the GPU {id}"));
             }
         }
     }
@@ -346,4 +338,16 @@ fn gangs_come_together(before: &Cluster, plan: &Plan, after: &Cluster, broken: &
 
 fn name(allocation: &Allocation) -> String {
     format!("{}.{}", allocation.workload, allocation.slot)
+}
+
+/// How much of a GPU these have at the same time: who waits for the end of another has its share when that one is gone.
+fn at_most(sharing: &[&Row<Allocation>]) -> u32 {
+    fn with_those_that_wait(row: &Row<Allocation>, sharing: &[&Row<Allocation>]) -> u32 {
+        let waiting = sharing.iter().filter(|other| other.replaces == Some(row.id));
+        let then: u32 = waiting.map(|other| with_those_that_wait(other, sharing)).sum();
+        u32::from(gpu_share(row)).max(then)
+    }
+    let waits = |row: &&&Row<Allocation>| sharing.iter().any(|other| row.replaces == Some(other.id));
+    let now = sharing.iter().filter(|row| !waits(row));
+    now.map(|row| with_those_that_wait(row, sharing)).sum()
 }

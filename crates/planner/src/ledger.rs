@@ -7,6 +7,7 @@
 use crate::{
     ask::{Ask, Kinds, ask_of, capacity_of, group_ask, neighbours, room_of, tags_of},
     cluster::{Cluster, Row},
+    home::may_be_sent_away,
     planning::claims,
     slots::has_ended,
 };
@@ -180,10 +181,11 @@ impl Ledger {
             }
             false => Vec::new(),
         };
-        // Data stays where it is, and so does what shares a node with others: nobody is above them.
-        let alone =
-            row.spec.mounts.is_empty() && self.seen.workloads_of(&row.workload.stack_key()).nth(1).is_none();
-        let priority = if alone { row.spec.placement.priority } else { i16::MAX };
+        // Nobody is above those that stay whatever comes.
+        let priority = match may_be_sent_away(&self.seen, row) {
+            true => row.spec.placement.priority,
+            false => i16::MAX,
+        };
         let mut need = Need { priority, ..Need::default() };
         let mut tags = Tags::new();
         if holds_room(row) {

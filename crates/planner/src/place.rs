@@ -2,9 +2,8 @@
 
 use crate::{
     ask::Ask,
-    cluster::{Cluster, Row},
-    group::groups,
-    home::{Home, is_connected, is_free, must_leave, no_fit, no_node},
+    cluster::Row,
+    home::{Home, is_connected, may_be_sent_away, must_leave, no_fit, no_node, wanted},
     plan::{Pending, Placement, Step},
     planning::Planning,
     slots::{is_current, moves_start_first, world_of},
@@ -51,15 +50,12 @@ pub(crate) fn place(planning: &mut Planning<'_>, workload: &Workload, vacancies:
     let mut refused: BTreeMap<(String, &'static str), Vec<u32>> = BTreeMap::new();
     for vacancy in vacancies {
         let found = match home {
-            Home::Pinned(node, why) => admit(planning, workload, *node, &vacancy)
-                .map(|()| Site::at(*node, why.clone()))
-                .map_err(|reason| {
-                    let why = format!("{why}, but that node cannot hold it: {reason}");
-                    (why, "free the node, wait for it to come back, or ask for less")
-                }),
+            Home::Pinned(node, why) => pinned(planning, workload, &vacancy, *node, why),
             Home::Each => each(planning, workload, &vacancy),
             Home::Free => anywhere(planning, workload, &vacancy),
-            Home::Away { why, hint } | Home::Blocked { why, hint } => Err((why.clone(), *hint)),
+            Home::Away { why, hint } | Home::Blocked { why, hint } | Home::Full { why, hint } => {
+                Err((why.clone(), *hint))
+            }
         };
         match (found, &vacancy.old, &vacancy.moves) {
             (Ok(site), ..) => {
@@ -138,6 +134,22 @@ fn makes_room(vacancy: &Vacancy) -> Option<AllocationId> {
     (vacancy.how != How::StartFirst).then_some(old.id)
 }
 
+/// On the one node where it has to be.
+fn pinned(
+    planning: &mut Planning<'_>,
+    workload: &Workload,
+    vacancy: &Vacancy,
+    node: NodeId,
+    why: &str,
+) -> Found {
+    let Err(reason) = admit(planning, workload, node, vacancy) else { return Ok(Site::at(node, why)) };
+    let ask = planning.ledger().ask(workload).only_on(node);
+    make_way(planning, &ask, &[workload], true).ok_or_else(|| {
+        let why = format!("{why}, but that node cannot hold it: {reason}");
+        (why, "free the node, wait for it to come back, or ask for less")
+    })
+}
+
 /// On a node that is its own.
 fn each(planning: &Planning<'_>, workload: &Workload, vacancy: &Vacancy) -> Found {
     let node = vacancy.node.or(vacancy.old.as_ref().map(|old| old.node));
@@ -171,27 +183,41 @@ fn anywhere(planning: &mut Planning<'_>, workload: &Workload, vacancy: &Vacancy)
     match planning.find(&ask, makes_room(vacancy), &accepts) {
         Ok(found) => Ok(Site::at(found.placed.node, found.account.to_string())),
         Err(account) => {
-            make_way(planning, workload, &ask).ok_or_else(|| no_fit(&workload.spec.pool, &account))
+            make_way(planning, &ask, &[workload], true).ok_or_else(|| no_fit(&workload.spec.pool, &account))
         }
     }
 }
 
-/// Sends those of lower priority away where that gives room, as few as will do, and takes their place. One alone is
-/// waited for by the newcomer, as it may have its GPU or its port. Not those of the workload itself, which are replaced by
-/// turns, and not those that this plan has just placed.
-fn make_way(planning: &mut Planning<'_>, workload: &Workload, ask: &Ask) -> Option<Site> {
+/// A node for a group for which none has room, when those of lower priority have made way: for all of it, failing that
+/// for one replica of each.
+pub(crate) fn clear(planning: &mut Planning<'_>, group: &[&Workload]) -> Option<Home> {
+    let wanted: Vec<&Workload> = wanted(group).collect();
+    let clear = |planning: &mut Planning<'_>, replicas: &dyn Fn(&Workload) -> u32| {
+        let ask = planning.ledger().group(&wanted, replicas);
+        // The scheduler knows of one container's GPUs alone.
+        if ask.gpus.is_none() { make_way(planning, &ask, &wanted, false) } else { None }
+    };
+    let at_least = |w: &Workload| if w.spec.is_gang() { w.replicas } else { 1 };
+    let site = clear(planning, &|w| w.replicas).or_else(|| clear(planning, &at_least))?;
+    Some(Home::Pinned(site.node, site.why))
+}
+
+/// Sends those of lower priority away where that gives room, as few as will do, and takes their place. Where somebody
+/// may wait for one of them, it may be one that has its GPU or its port.
+fn make_way(planning: &mut Planning<'_>, ask: &Ask, of: &[&Workload], may_wait: bool) -> Option<Site> {
     let eviction = planning.ledger().make_way(ask)?;
     let rows: Vec<Row<Allocation>> =
         eviction.victims.iter().filter_map(|id| planning.cluster.allocations().get(id).cloned()).collect();
-    let may_go = |row: &Row<Allocation>| {
-        row.workload != workload.key
+    // An earlier version goes as its own rollout says, and what this plan has just placed would come and go.
+    let goes = |row: &Row<Allocation>| {
+        !of.iter().any(|one| one.key == row.workload)
             && planning.base.allocations().contains_key(&row.id)
             && may_be_sent_away(&planning.cluster, row)
     };
-    if rows.is_empty() || !rows.iter().all(may_go) {
+    if rows.is_empty() || !rows.iter().all(goes) {
         return None;
     }
-    let evicts = if let [one] = rows.as_slice() { Some(one.id) } else { None };
+    let evicts = if let [one] = rows.as_slice() { Some(one.id).filter(|_| may_wait) } else { None };
     // Room is free at once; GPUs and ports only when a container is gone, and one alone is waited for.
     let waits = ask.need.gpus.is_some() || !ask.need.ports.is_empty();
     if waits && !fits_without(planning, ask, &rows, evicts, eviction.node) {
@@ -201,9 +227,20 @@ fn make_way(planning: &mut Planning<'_>, workload: &Workload, ask: &Ask) -> Opti
         let why = "it makes way for work of higher priority".to_owned();
         planning.update_because(row, Some(why), |a| a.intent = Intent::Remove);
     }
-    let names: Vec<String> = rows.iter().map(|row| format!("{}.{}", row.workload, row.slot)).collect();
-    let why = format!("{} of lower priority made way for it", names.join(", "));
+    let why = format!("{} of lower priority made way for it", named(&rows));
     Some(Site { node: eviction.node, why, evicts })
+}
+
+/// `shop/web#1, shop/web#2 and 3 more`.
+fn named(rows: &[Row<Allocation>]) -> String {
+    const MOST: usize = 3;
+    let name =
+        |row: &Row<Allocation>| format!("{}/{}#{}", row.workload.stack, row.workload.workload, row.slot);
+    let names = rows.iter().take(MOST).map(name).collect::<Vec<_>>().join(", ");
+    match rows.len().saturating_sub(MOST) {
+        0 => names,
+        more => format!("{names} and {more} more"),
+    }
 }
 
 /// Whether an ask fits on a node when these are on their way out and the one of them that it waits for is gone.
@@ -223,14 +260,6 @@ fn fits_without(
     let fits = planning.admit(ask, evicts, node).is_ok();
     planning.cluster = before;
     fits
-}
-
-/// Data stays where it is, and so does what shares a node with others.
-fn may_be_sent_away(cluster: &Cluster, row: &Allocation) -> bool {
-    let stack = row.workload.stack_key();
-    let all = groups(cluster.workloads_of(&stack).map(|row| &*row.value));
-    let alone = |group: &Vec<&Workload>| is_free(group) && group.iter().any(|one| one.key == row.workload);
-    row.spec.mounts.is_empty() && all.iter().any(alone)
 }
 
 /// Whether one more replica fits on a node, beside what is there and without what makes room.

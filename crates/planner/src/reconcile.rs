@@ -12,7 +12,8 @@
 use crate::{
     cluster::Row,
     group::groups,
-    home::{has_left, home_of},
+    home::{Home, has_left, home_of},
+    place::clear,
     plan::Step,
     planning::{Planning, claims},
     rollout::reconcile_workload,
@@ -57,7 +58,12 @@ fn reconcile_groups(planning: &mut Planning<'_>, stack: &StackKey, groups: &[Vec
     let before = (!planning.yielding.is_empty()).then(|| planning.mark());
     loop {
         for group in groups {
-            let home = home_of(planning, group);
+            let mut home = home_of(planning, group);
+            if let Home::Full { .. } = home
+                && let Some(cleared) = clear(planning, group)
+            {
+                home = cleared;
+            }
             for workload in group {
                 reconcile_workload(planning, workload, &home);
             }

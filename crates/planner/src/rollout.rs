@@ -586,7 +586,7 @@ fn is_urgent(planning: &mut Planning<'_>, workload: &Workload, row: &Allocation)
 fn stays_with_data(planning: &mut Planning<'_>, home: &Home, row: &Row<Allocation>) {
     let (why, for_good) = match home {
         Home::Pinned(_, why) => (why.clone(), true),
-        Home::Blocked { why, .. } => (why.clone(), false),
+        Home::Blocked { why, .. } | Home::Full { why, .. } => (why.clone(), false),
         Home::Away { .. } | Home::Free | Home::Each => return,
     };
     let node = planning.cluster.nodes.get(&row.node);

@@ -184,7 +184,7 @@ pub(crate) const LATTICE: Table = Table {
         (
             "priority",
             Honoured(
-                "a whole number, 0 unless said: on a node that is short of memory, the lowest makes way first",
+                "a whole number, 0 unless said: where there is no room, the lower makes way for the higher; on a node that is short of memory, the lowest goes first",
             ),
         ),
         ("rebalance", Honoured("`gentle`, or `off`: no replica moves only because they are unevenly spread")),
