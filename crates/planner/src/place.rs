@@ -6,7 +6,7 @@ use crate::{
     home::{Home, is_connected, may_be_sent_away, must_leave, no_fit, no_node, wanted},
     plan::{Pending, Placement, Step},
     planning::Planning,
-    slots::{is_current, moves_start_first, world_of},
+    slots::{has_ended, is_current, moves_start_first, world_of},
 };
 use lattice_model::{
     AllocationId, NodeId,
@@ -113,16 +113,19 @@ pub(crate) fn place_together<'w>(
 }
 
 /// Where a replica goes.
+#[derive(Clone)]
 struct Site {
     node: NodeId,
     why: String,
-    /// The one that was sent away for it and has to be gone before.
+    /// The one that is sent away for it and has to be gone before.
     evicts: Option<AllocationId>,
+    /// All that are sent away for it.
+    victims: Vec<Row<Allocation>>,
 }
 
 impl Site {
     fn at(node: NodeId, why: impl Into<String>) -> Self {
-        Self { node, why: why.into(), evicts: None }
+        Self { node, why: why.into(), evicts: None, victims: Vec::new() }
     }
 }
 
@@ -198,11 +201,17 @@ pub(crate) fn clear(planning: &mut Planning<'_>, group: &[&Workload]) -> Option<
         if ask.gpus.is_none() { make_way(planning, &ask, &wanted, false) } else { None }
     };
     let at_least = |w: &Workload| if w.spec.is_gang() { w.replicas } else { 1 };
+    // What still runs elsewhere would be waited for, and others would take the place meanwhile.
+    let runs = |row: &Row<Allocation>| is_connected(&planning.cluster, row.node) && !has_ended(row);
+    if group.iter().any(|w| planning.cluster.allocations_of(&w.key).any(runs)) {
+        return None;
+    }
     let site = clear(planning, &|w| w.replicas).or_else(|| clear(planning, &at_least))?;
+    evict(planning, &site);
     Some(Home::Pinned(site.node, site.why))
 }
 
-/// Sends those of lower priority away where that gives room, as few as will do, and takes their place. Where somebody
+/// A place that is free when those of lower priority are sent away, as few as will do. Where somebody
 /// may wait for one of them, it may be one that has its GPU or its port.
 fn make_way(planning: &mut Planning<'_>, ask: &Ask, of: &[&Workload], may_wait: bool) -> Option<Site> {
     let eviction = planning.ledger().make_way(ask)?;
@@ -223,12 +232,16 @@ fn make_way(planning: &mut Planning<'_>, ask: &Ask, of: &[&Workload], may_wait: 
     if waits && !fits_without(planning, ask, &rows, evicts, eviction.node) {
         return None;
     }
-    for row in &rows {
+    let why = format!("{} of lower priority made way for it", named(&rows));
+    Some(Site { node: eviction.node, why, evicts, victims: rows })
+}
+
+/// Sends away whom a site needs to be free of. Not before its place is taken: whoever is still waited for takes nobody's.
+fn evict(planning: &mut Planning<'_>, site: &Site) {
+    for row in &site.victims {
         let why = "it makes way for work of higher priority".to_owned();
         planning.update_because(row, Some(why), |a| a.intent = Intent::Remove);
     }
-    let why = format!("{} of lower priority made way for it", named(&rows));
-    Some(Site { node: eviction.node, why, evicts })
 }
 
 /// `shop/web#1, shop/web#2 and 3 more`.
@@ -279,7 +292,7 @@ fn admit(
 /// Creates the new one; or says for whom it waits.
 fn fill(planning: &mut Planning<'_>, workload: &Workload, vacancy: &Vacancy, site: &Site) -> Option<String> {
     let Vacancy { slot, old, how, moves, node: _, leaving } = vacancy;
-    let Site { node, mut why, evicts } = Site { why: site.why.clone(), ..*site };
+    let (node, mut why) = (site.node, site.why.clone());
     if let Some(old) = old {
         let elsewhere = old.node != node;
         let cause = match (how, moves) {
@@ -317,7 +330,8 @@ fn fill(planning: &mut Planning<'_>, workload: &Workload, vacancy: &Vacancy, sit
     {
         return Some(format!("it waits until its predecessor on {} has stopped", planning.name(other.node)));
     }
-    create(planning, workload, *slot, &Site { node, why, evicts }, old.as_ref());
+    evict(planning, site);
+    create(planning, workload, *slot, &Site { why, ..site.clone() }, old.as_ref());
     None
 }
 
@@ -328,7 +342,7 @@ fn create(
     site: &Site,
     old: Option<&Row<Allocation>>,
 ) {
-    let Site { node, why, evicts } = site;
+    let Site { node, why, evicts, victims: _ } = site;
     let node = *node;
     claim_volumes(planning, workload, node);
     if let Some(row) = planning.base.workloads().get(&workload.key) {
