@@ -227,6 +227,7 @@ impl Story {
                 }
                 Step::ForgetVolume { key, .. } => format!("x volume {}", key.volume),
                 Step::ForgetStack { .. } => "x the stack".to_owned(),
+                Step::Missed(missed) => format!("x {} was due and did not run", missed.workload.workload),
             };
             self.say(line);
         }
