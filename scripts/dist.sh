@@ -9,7 +9,7 @@ section "what this machine needs"
 scripts/deps.sh build
 hash -r
 section "release build (some minutes the first time)"
-release_programs
+release_programs "$@"
 section "archive"
 name="lattice-$(workspace_version)-$(rustc -vV | sed -n 's/^host: //p')"
 work="$(mktemp -d)"

@@ -13,6 +13,7 @@ mod build;
 pub mod cluster;
 mod explain;
 pub mod forecast;
+mod gang;
 pub mod goal;
 mod group;
 mod home;

@@ -4,7 +4,7 @@ use crate::{
     ask::Ask,
     cluster::Row,
     home::{Home, is_connected, may_be_sent_away, must_leave, no_fit, no_node, wanted},
-    plan::{Pending, Placement, Step},
+    plan::{Placement, Step},
     planning::Planning,
     slots::{has_ended, is_current, moves_start_first, world_of},
 };
@@ -77,39 +77,6 @@ pub(crate) fn place(planning: &mut Planning<'_>, workload: &Workload, vacancies:
     for ((why, hint), slots) in refused {
         planning.pending(&workload.key, slots, why, hint);
     }
-}
-
-/// Places all of them or none: who finds a place does not hold it while others wait. `target` is what a slot is to run.
-/// Whether they were placed.
-pub(crate) fn place_together<'w>(
-    planning: &mut Planning<'_>,
-    target: &dyn Fn(u32) -> &'w Workload,
-    vacancies: Vec<Vacancy>,
-    home: &Home,
-) -> bool {
-    if vacancies.is_empty() {
-        return true;
-    }
-    let slots: Vec<u32> = vacancies.iter().map(|vacancy| vacancy.slot).collect();
-    let mark = planning.mark();
-    let known = planning.report.pending.len();
-    for vacancy in vacancies {
-        place(planning, target(vacancy.slot), vec![vacancy], home);
-    }
-    let wait: Vec<Pending> = planning.report.pending.split_off(known);
-    let Some(first) = wait.first() else { return true };
-    planning.go_back(&mark);
-    let missing: usize = wait.iter().map(|pending| pending.slots.len()).sum();
-    let why = match slots.len() - missing {
-        0 => first.why.clone(),
-        found => format!(
-            "{found} of {} replicas would find a place, and they get theirs together or not at all: {}",
-            slots.len(),
-            first.why
-        ),
-    };
-    planning.report.pending.push(Pending { slots, why, ..first.clone() });
-    false
 }
 
 /// Where a replica goes.

@@ -16,9 +16,10 @@
 
 use crate::{
     cluster::{Cluster, Row},
+    gang::{gang, place_gang},
     home::{Home, fits, is_connected, must_leave, no_place},
     ledger::{gpu_share, holds_gpus},
-    place::{How, Vacancy, place, place_together},
+    place::{How, Vacancy, place},
     plan::Step,
     planning::Planning,
     progress::{policy_of, settles_at},
@@ -222,68 +223,6 @@ pub(crate) fn reconcile_workload(planning: &mut Planning<'_>, workload: &Workloa
     conclude(planning, workload, &versions, held, came_up);
     if at_rest && !workload.is_under_way() && rebalance(planning, workload, home) {
         planning.write_workload(Workload { moved_at: Some(planning.now), ..workload.clone() });
-    }
-}
-
-/// Those of a gang that have no place and come together. As long as they find none, those that run are not replaced only
-/// to be told how many there are.
-fn gang(
-    planning: &mut Planning<'_>,
-    workload: &Workload,
-    home: &Home,
-    versions: &Versions,
-    now: &mut Vec<Vacancy>,
-    turns: &mut Vec<Vacancy>,
-) -> Vec<Vacancy> {
-    let comes = |vacancy: &mut Vacancy| match vacancy.how {
-        How::Fill | How::Lost => true,
-        How::Now => vacancy.old.as_ref().is_some_and(|old| has_ended(old)),
-        How::StopFirst | How::StartFirst => false,
-    };
-    let fresh: Vec<Vacancy> = now.extract_if(.., comes).collect();
-    let mark = planning.mark();
-    let found = place_together(planning, &|slot| versions.target(workload, slot), fresh.clone(), home);
-    planning.go_back(&mark);
-    if !found {
-        let told = |vacancy: &mut Vacancy| {
-            let old = vacancy.old.as_ref().filter(|_| vacancy.moves.is_none());
-            old.is_some_and(|old| old.generation == workload.generation)
-        };
-        let held = now.extract_if(.., told).chain(turns.extract_if(.., told));
-        let held: Vec<u32> = held.map(|vacancy| vacancy.slot).collect();
-        if !held.is_empty() {
-            let why = "those that come to it wait for their places, and all hear of them at once".to_owned();
-            planning.waits_its_turn(&workload.key, held, why);
-        }
-    }
-    fresh
-}
-
-/// Gives those of a gang that have no place theirs, all or none, when the others have theirs.
-fn place_gang<'w>(
-    planning: &mut Planning<'_>,
-    workload: &Workload,
-    target: &dyn Fn(u32) -> &'w Workload,
-    home: &Home,
-    fresh: Vec<Vacancy>,
-    wanted: &BTreeMap<u32, Option<NodeId>>,
-) {
-    let there = slots(&planning.cluster, &workload.key);
-    let empty = |slot: &&u32| {
-        let own = there.get(*slot).is_some_and(|there| there.own.is_some());
-        !own && !fresh.iter().any(|vacancy| vacancy.slot == **slot)
-    };
-    let first = wanted.keys().find(empty).copied();
-    match first.filter(|_| !fresh.is_empty()) {
-        Some(slot) => {
-            let slots = fresh.iter().map(|vacancy| vacancy.slot).collect();
-            planning.waits_its_turn(
-                &workload.key,
-                slots,
-                format!("#{slot} has no place, and they come together"),
-            );
-        }
-        None => drop(place_together(planning, target, fresh, home)),
     }
 }
 

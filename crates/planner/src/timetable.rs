@@ -12,8 +12,9 @@
 
 use crate::{
     cluster::{Cluster, Row},
+    gang::place_together,
     home::{Home, is_connected},
-    place::{place, place_together},
+    place::place,
     plan::Step,
     planning::Planning,
     progress::Failing,
