@@ -220,8 +220,10 @@ pub(crate) fn lines(owner: &OwnerStatus) -> Vec<String> {
     let mut lines = Vec::new();
     match verdict.standing() {
         None => {
-            let end = verdict.hours_end.map(|at| format!(", for another {}", ahead(at))).unwrap_or_default();
-            lines.push(format!("works       yes{end}"));
+            let battery =
+                if verdict.ends() == verdict.battery_ends { ", as long as the battery lasts" } else { "" };
+            let end = verdict.ends().map(|at| format!(", for another {}{battery}", ahead(at)));
+            lines.push(format!("works       yes{}", end.unwrap_or_default()));
         }
         Some(said) => {
             let word = if verdict.allowed() { "finishes" } else { "no" };

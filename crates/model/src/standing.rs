@@ -57,8 +57,8 @@ pub struct Standing {
     /// Since when, by the node's clock.
     #[serde(default)]
     pub since: Timestamp,
-    /// When it expects to do otherwise, by the node's clock: the end of a suspension, or of the hours in
-    /// which it works.
+    /// When it expects to do otherwise, by the node's clock: the end of a suspension, of the hours in
+    /// which it works, or of its battery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }

@@ -10,6 +10,7 @@
 //! open at the beginning.
 
 use crate::{
+    battery::Discharge,
     facts::{Facts, LanFact, Moment, PowerSource, Reading},
     pause::{Pause, PauseKind},
     reason::Reason,
@@ -48,6 +49,8 @@ pub struct State {
     latches: BTreeMap<Reason, Latch>,
     /// The reason now, and since when.
     standing: Option<(Option<Reason>, Timestamp)>,
+    /// What was seen of the battery since the mains went.
+    discharge: Option<Discharge>,
 }
 
 /// Why nothing runs, or nothing new.
@@ -98,6 +101,9 @@ pub struct Verdict {
     /// While it works: when the owner's hours end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hours_end: Option<Timestamp>,
+    /// While it works on battery: when that has to end, in whole quarters of an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub battery_ends: Option<Timestamp>,
 }
 
 impl Verdict {
@@ -109,6 +115,11 @@ impl Verdict {
     /// Whether new work may begin.
     pub const fn takes_new(&self) -> bool {
         self.suspended.is_none() && self.finishing.is_none()
+    }
+
+    /// While it works: when it probably will not any more, as far as that is known.
+    pub fn ends(&self) -> Option<Timestamp> {
+        [self.hours_end, self.battery_ends].into_iter().flatten().min()
     }
 
     /// What there is to say about it.
@@ -149,6 +160,7 @@ pub fn decide(
     let mut latches = BTreeMap::new();
     let mut unsure = Vec::new();
     let mut hours_end = None;
+    let mut discharge = None;
     // 1. What the owner says now.
     if pause.is_some_and(|pause| pause.kind == PauseKind::Pause) {
         found.push((Reason::Paused, Reason::Paused.says().into(), pause_ends));
@@ -172,6 +184,11 @@ pub fn decide(
                 hours_end = change;
             } else {
                 found.push((Reason::OutsideHours, Reason::OutsideHours.says().into(), change));
+            }
+            let battery = &rules.rules().battery;
+            if battery.run == RunOn::Always {
+                let known = before.discharge.as_ref();
+                discharge = Discharge::after(known, facts, battery.stop_below, now);
             }
             // 5. What was measured.
             for look in looks(rules, facts, now, &mut unsure) {
@@ -205,6 +222,7 @@ pub fn decide(
     let suspended = found.next().map(|(reason, why, until)| suspension(reason, why, until));
     let finishing = (finishes && suspended.is_none())
         .then(|| suspension(Reason::Finishing, Reason::Finishing.says().into(), pause_ends));
+    let works = suspended.is_none();
     let verdict = Verdict {
         suspended,
         finishing,
@@ -213,8 +231,9 @@ pub fn decide(
         since,
         next_change: changes.into_iter().filter(|at| *at > now.wall).min(),
         hours_end,
+        battery_ends: discharge.as_ref().and_then(Discharge::ends).filter(|_| works),
     };
-    (verdict, State { latches, standing: Some((reason, since)) })
+    (verdict, State { latches, standing: Some((reason, since)), discharge })
 }
 
 fn turn(was: Option<Latch>, signal: &Signal, hold: Duration, boot: Duration) -> Latch {

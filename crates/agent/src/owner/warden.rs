@@ -18,8 +18,8 @@ use lattice_converge::Admission;
 use lattice_identity::keyfile;
 use lattice_model::{Duration, Standing, StandingState, Timestamp};
 use lattice_rules::{
-    Facts, KeepAwake, Moment, OnMetered, Pause, PauseKind, Preset, Reading, Rules, RunOn, State, Verdict,
-    Word, decide,
+    Facts, KeepAwake, Moment, OnMetered, Pause, PauseKind, Preset, Reading, Rules, State, Verdict, Word,
+    decide,
 };
 use lattice_sense::{Sensors, Sleep, data::DataUse};
 use serde::{Deserialize, Serialize};
@@ -105,7 +105,8 @@ struct Needs {
 impl Needs {
     fn of(rules: &Rules) -> Self {
         Self {
-            power: rules.battery.run == RunOn::Mains || rules.battery.stop_below.is_some(),
+            // Where work may run on battery, for how long is worth knowing.
+            power: true,
             heat: rules.temperature.is_some() || rules.noise.is_some(),
             idle: rules.user.stop_when_active,
             metered: rules.network.metered == OnMetered::Suspend,
@@ -469,7 +470,7 @@ fn standing(verdict: &Verdict) -> Standing {
         return Standing {
             state: StandingState::Working,
             since: verdict.since,
-            until: verdict.hours_end,
+            until: verdict.ends(),
             ..Standing::default()
         };
     };
