@@ -7,6 +7,7 @@
 
 use crate::facts::{Facts, Moment, PowerSource};
 use lattice_model::{Duration, Timestamp};
+use std::num::NonZeroU64;
 
 /// Where no rule says when work stops, a machine goes off about here, in percent.
 const EMPTY: u8 = 5;
@@ -46,8 +47,7 @@ impl Discharge {
             return Some(first);
         };
         let mut next = Self { charge, ..before.clone() };
-        let gone = u64::from(before.charge - charge);
-        if gone > 0 {
+        if let Some(gone) = NonZeroU64::new(u64::from(before.charge - charge)) {
             if let Some(fell) = before.fell {
                 let each = now.boot.0.saturating_sub(fell.0) / gone;
                 let percent = before.percent.map_or(each, |known| (known.0 * (WEIGHT - 1) + each) / WEIGHT);
