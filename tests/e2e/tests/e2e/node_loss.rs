@@ -93,6 +93,8 @@ fn cut_off_then_killed_and_back_again() {
     bed.node(lost).revive().unwrap();
     bed.connected(lost);
     exactly(&bed, "db", 1);
+    // The container is there before the server has heard of it.
+    let _ = bed.serving("db", 1);
     let word = bed.lattice(&["exec", "db/keeper", "cat", "/data/word"]).ok();
     assert_eq!(word.text(), "kept");
     exactly(&bed, "s", 6);
