@@ -114,7 +114,7 @@ fn pinned(
 ) -> Found {
     let Err(reason) = admit(planning, workload, node, vacancy) else { return Ok(Site::at(node, why)) };
     let ask = planning.ledger().ask(workload).only_on(node);
-    make_way(planning, &ask, &[workload], true).ok_or_else(|| {
+    make_way(planning, &ask, &[workload], Some(vacancy)).ok_or_else(|| {
         let why = format!("{why}, but that node cannot hold it: {reason}");
         (why, "free the node, wait for it to come back, or ask for less")
     })
@@ -152,9 +152,8 @@ fn anywhere(planning: &mut Planning<'_>, workload: &Workload, vacancy: &Vacancy)
     };
     match planning.find(&ask, makes_room(vacancy), &accepts) {
         Ok(found) => Ok(Site::at(found.placed.node, found.account.to_string())),
-        Err(account) => {
-            make_way(planning, &ask, &[workload], true).ok_or_else(|| no_fit(&workload.spec.pool, &account))
-        }
+        Err(account) => make_way(planning, &ask, &[workload], Some(vacancy))
+            .ok_or_else(|| no_fit(&workload.spec.pool, &account)),
     }
 }
 
@@ -165,7 +164,7 @@ pub(crate) fn clear(planning: &mut Planning<'_>, group: &[&Workload]) -> Option<
     let clear = |planning: &mut Planning<'_>, replicas: &dyn Fn(&Workload) -> u32| {
         let ask = planning.ledger().group(&wanted, replicas);
         // The scheduler knows of one container's GPUs alone.
-        if ask.gpus.is_none() { make_way(planning, &ask, &wanted, false) } else { None }
+        if ask.gpus.is_none() { make_way(planning, &ask, &wanted, None) } else { None }
     };
     let at_least = |w: &Workload| if w.spec.is_gang() { w.replicas } else { 1 };
     // What still runs elsewhere would be waited for, and others would take the place meanwhile.
@@ -178,9 +177,15 @@ pub(crate) fn clear(planning: &mut Planning<'_>, group: &[&Workload]) -> Option<
     Some(Home::Pinned(site.node, site.why))
 }
 
-/// A place that is free when those of lower priority are sent away, as few as will do. Where somebody
-/// may wait for one of them, it may be one that has its GPU or its port.
-fn make_way(planning: &mut Planning<'_>, ask: &Ask, of: &[&Workload], may_wait: bool) -> Option<Site> {
+/// A place that is free when those of lower priority are sent away, as few as will do. The one who fills a vacancy may
+/// wait for one container alone: for its predecessor's where that is on the node, else for the one that makes way, which
+/// may have its GPU or its port.
+fn make_way(
+    planning: &mut Planning<'_>,
+    ask: &Ask,
+    of: &[&Workload],
+    vacancy: Option<&Vacancy>,
+) -> Option<Site> {
     let eviction = planning.ledger().make_way(ask)?;
     let rows: Vec<Row<Allocation>> =
         eviction.victims.iter().filter_map(|id| planning.cluster.allocations().get(id).cloned()).collect();
@@ -193,14 +198,24 @@ fn make_way(planning: &mut Planning<'_>, ask: &Ask, of: &[&Workload], may_wait: 
     if rows.is_empty() || !rows.iter().all(goes) {
         return None;
     }
-    let evicts = if let [one] = rows.as_slice() { Some(one.id).filter(|_| may_wait) } else { None };
-    // Room is free at once; GPUs and ports only when a container is gone, and one alone is waited for.
+    let own = vacancy.and_then(|vacancy| predecessor_on(vacancy, eviction.node));
+    let evicts = match (vacancy, own, rows.as_slice()) {
+        (Some(_), None, [one]) => Some(one.id),
+        _ => None,
+    };
+    // Room is free at once; GPUs and ports only when a container is gone.
     let waits = ask.need.gpus.is_some() || !ask.need.ports.is_empty();
-    if waits && !fits_without(planning, ask, &rows, evicts, eviction.node) {
+    if waits && !fits_without(planning, ask, &rows, own.or(evicts), eviction.node) {
         return None;
     }
     let why = format!("{} of lower priority made way for it", named(&rows));
     Some(Site { node: eviction.node, why, evicts, victims: rows })
+}
+
+/// The one of the slot on a node whose end is waited for anyway.
+fn predecessor_on(vacancy: &Vacancy, node: NodeId) -> Option<AllocationId> {
+    let old = vacancy.old.as_ref().filter(|_| vacancy.how != How::StartFirst);
+    old.into_iter().chain(&vacancy.leaving).find(|row| row.node == node).map(|row| row.id)
 }
 
 /// Sends away whom a site needs to be free of. Not before its place is taken: whoever is still waited for takes nobody's.

@@ -473,10 +473,12 @@ impl FromStr for Constraint {
             Test::Than(_, value) => attribute.quantity(value).is_some(),
             Test::Exists | Test::Absent => true,
         };
-        if text.len() > MOST || !known {
+        let constraint = Self { attribute, test };
+        // As it will be written, which may be a sign longer.
+        if !known || text.len() > MOST || constraint.to_string().len() > MOST {
             return Err(wrong());
         }
-        Ok(Self { attribute, test })
+        Ok(constraint)
     }
 }
 

@@ -48,6 +48,12 @@ const CONSTRAINTS: &[&str] = &[
     "node.gpu.memory < 30g",
     "node.battery == no",
 ];
+/// Whether a service publishes a port of the node twice.
+fn publishes_twice(spec: &WorkloadSpec) -> bool {
+    let ports: Vec<_> = spec.ports.iter().map(|port| (port.published, port.target.protocol)).collect();
+    ports.iter().enumerate().any(|(at, port)| port.0.is_some() && ports[..at].contains(port))
+}
+
 /// More replicas than these only take time.
 const REPLICAS: u32 = 8;
 /// So many plans are enough to come to an end, where no node does anything.
@@ -84,6 +90,7 @@ impl Subject for Rules {
             let Ok(spec) = serde_json::from_str::<WorkloadSpec>(&service.to_string()) else { continue };
             if spec.replicas > REPLICAS
                 || spec.gpus.as_ref().is_some_and(|gpus| gpus.count == GpuCount::Exactly(0))
+                || publishes_twice(&spec)
             {
                 continue;
             }
