@@ -58,11 +58,9 @@ fn reconcile_groups(planning: &mut Planning<'_>, stack: &StackKey, groups: &[Vec
     let before = (!planning.yielding.is_empty()).then(|| planning.mark());
     loop {
         for group in groups {
-            let mut home = home_of(planning, group);
-            if let Home::Full { .. } = home
-                && let Some(cleared) = clear(planning, group)
-            {
-                home = cleared;
+            let home = home_of(planning, group);
+            if matches!(home, Home::Full { .. }) && takes_cleared(planning, group) {
+                continue;
             }
             for workload in group {
                 reconcile_workload(planning, workload, &home);
@@ -77,6 +75,22 @@ fn reconcile_groups(planning: &mut Planning<'_>, stack: &StackKey, groups: &[Vec
         planning.go_back(before);
     }
     planning.yielding.clear();
+}
+
+/// Whether a group takes a place from which others were sent away. Where it takes none after all, they stay.
+fn takes_cleared(planning: &mut Planning<'_>, group: &[&Workload]) -> bool {
+    let mark = planning.mark();
+    let Some(home) = clear(planning, group) else { return false };
+    for workload in group {
+        reconcile_workload(planning, workload, &home);
+    }
+    let (base, cluster) = (planning.base, &planning.cluster);
+    let is_new = |row: &Row<Allocation>| !base.allocations().contains_key(&row.id);
+    let placed = group.iter().any(|workload| cluster.allocations_of(&workload.key).any(is_new));
+    if !placed {
+        planning.go_back(&mark);
+    }
+    placed
 }
 
 fn forget_lost(planning: &mut Planning<'_>, stack: &StackKey) {

@@ -344,6 +344,7 @@ fn service(spec: &mut WorkloadSpec, option: &str) {
         "port" => publish(rest.parse().unwrap())(spec),
         "volume" => mount(spec),
         "network" => network(spec),
+        "rendezvous" => spec.rendezvous = Some(lattice_model::spec::Rendezvous { port: 4000 }),
         "global" => spec.mode = Mode::Global,
         "job" => spec.restart = RestartPolicy::Never,
         "start-first" => spec.update.order = UpdateOrder::StartFirst,
