@@ -75,7 +75,8 @@ pub fn place_build(
             // Some node would hold it, and none of these builds.
             Ok(_) => Err((
                 format!(
-                    "no node of the pool {pools} that is free can build: its agent is too old, its owner does not allow it, or it builds already"
+                    "no node of {} that is free can build: its agent is too old, its owner does not allow it, or it builds already",
+                    pools.in_words()
                 ),
                 "wait and deploy again, update the agents, or ask the owners (consent.builds in rules.toml)"
                     .to_owned(),

@@ -371,10 +371,7 @@ pub(crate) fn no_fit(pools: &Pools, account: &Account) -> (String, &'static str)
     let mut within = account.refused.keys().filter(|refusal| !elsewhere(refusal)).peekable();
     let kind = |refusal: &Refusal| matches!(refusal, Refusal::Image(_) | Refusal::Platform(_));
     match within.peek().is_some() && within.all(kind) {
-        true => {
-            let of = if pools.names().len() > 1 { "pools" } else { "pool" };
-            (format!("no machine of the {of} {pools} runs it: {account}"), OTHER_MACHINE)
-        }
+        true => (format!("no machine of {} runs it: {account}", pools.in_words()), OTHER_MACHINE),
         false => (account.to_string(), NO_NODE),
     }
 }

@@ -403,13 +403,7 @@ proptest! {
                     let ids: Vec<_> = scene.cluster.allocations().keys().copied().collect();
                     if let Some(id) = ids.get(n) { scene.status(*id, AllocationState::Completed); }
                 }
-                Act::Obey => {
-                    let ended = |row: &Row<Allocation>| row.status.state == AllocationState::Completed
-                        && row.spec.restart == RestartPolicy::Never && row.intent == Intent::Run;
-                    let over: Vec<_> = scene.cluster.allocations().values().filter(|row| ended(row)).map(|row| row.id).collect();
-                    scene.obey();
-                    for id in over { scene.status(id, AllocationState::Completed); }
-                }
+                Act::Obey => scene.obey_and_leave_what_ended(),
             }
             for _ in 0..6 { plan_whole(&mut scene); }
             let (again, _) = scene.plan();

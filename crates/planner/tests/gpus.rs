@@ -351,14 +351,7 @@ proptest! {
                     gpu.lent = lent;
                     gpu.state = [GpuState::Proven, GpuState::Lost, GpuState::Configured, GpuState::Proven][usize::from(state)];
                 }),
-                Act::Obey => {
-                    // A job that has ended is not begun again.
-                    let ended = |row: &Row<Allocation>| row.status.state == AllocationState::Completed
-                        && row.spec.restart == RestartPolicy::Never && row.intent == Intent::Run;
-                    let over: Vec<_> = scene.cluster.allocations().values().filter(|row| ended(row)).map(|row| row.id).collect();
-                    scene.obey();
-                    for id in over { scene.status(id, AllocationState::Completed); }
-                }
+                Act::Obey => scene.obey_and_leave_what_ended(),
             }
             scene.plan();
             for _ in 0..4 { scene.plan(); }

@@ -27,12 +27,7 @@ fn scene(tasks: u32, parallel: u32) -> Scene {
 }
 
 fn own(scene: &Scene) -> Vec<Row<Allocation>> {
-    let batch = key("batch");
-    let rows = scene.cluster.allocations_of(&batch);
-    let mut rows: Vec<_> =
-        rows.filter(|row| row.superseded.is_none() && row.intent == Intent::Run).cloned().collect();
-    rows.sort_by_key(|row| row.slot);
-    rows
+    scene.filling("batch")
 }
 
 fn runs(scene: &Scene) -> Vec<AllocationId> {

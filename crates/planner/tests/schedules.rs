@@ -40,12 +40,7 @@ fn schedule(spec: &mut WorkloadSpec) -> &mut Schedule {
 }
 
 fn own(scene: &Scene) -> Vec<Row<Allocation>> {
-    let job = key("job");
-    let rows = scene.cluster.allocations_of(&job);
-    let mut rows: Vec<_> =
-        rows.filter(|row| row.superseded.is_none() && row.intent == Intent::Run).cloned().collect();
-    rows.sort_by_key(|row| row.slot);
-    rows
+    scene.filling("job")
 }
 
 fn job(scene: &Scene) -> Arc<Workload> {

@@ -80,6 +80,12 @@ impl Pools {
         self.0.contains(pool) || self.0.is_empty() && *pool == PoolName::default_pool()
     }
 
+    /// `the pool eu`, or `the pools eu, us`.
+    pub fn in_words(&self) -> String {
+        let pools = if self.0.len() > 1 { "pools" } else { "pool" };
+        format!("the {pools} {self}")
+    }
+
     /// What agents are told, which have no use for it and in earlier versions know one name alone.
     #[must_use]
     pub fn for_agents(&self) -> Self {
@@ -141,7 +147,8 @@ mod tests {
             let pools: Pools = serde_json::from_str(written).unwrap();
             assert_eq!(serde_json::to_string(&pools).unwrap(), written);
             assert_eq!(pools.to_string(), shown);
-            assert_eq!(pools.to_string().parse(), Ok(pools));
+            assert_eq!(pools.to_string().parse(), Ok(pools.clone()));
+            assert!(matches!(pools.in_words().as_str(), "the pool eu" | "the pools eu, us"));
         }
         assert_eq!(serde_json::from_str::<Pools>(r#"["eu"]"#).unwrap(), "eu".parse().unwrap());
     }

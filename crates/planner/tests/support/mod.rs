@@ -10,7 +10,7 @@ use lattice_model::{
         Allocation, Approval, Capacity, Eligibility, Intent, Node, NodeFacts, Presence, PresenceState, Stack,
         Volume, Workload, WorkloadRevision,
     },
-    spec::{ContainerPort, MountSpec, PortSpec, WorkloadSpec},
+    spec::{ContainerPort, MountSpec, PortSpec, RestartPolicy, WorkloadSpec},
 };
 use lattice_planner::{Cluster, ManyNodes, Plan, PlanReport, Policy, Row, invariants, plan};
 use std::{collections::BTreeSet, sync::Arc};
@@ -249,6 +249,31 @@ impl Scene {
             }
         }
         panic!("it never settles");
+    }
+
+    /// The same, and jobs that have ended have ended: they are not begun again.
+    pub fn obey_and_leave_what_ended(&mut self) {
+        let ended = |row: &Row<Allocation>| {
+            row.status.state == AllocationState::Completed
+                && row.spec.restart == RestartPolicy::Never
+                && row.intent == Intent::Run
+        };
+        let rows = self.cluster.allocations().values().filter(|row| ended(row));
+        let over: Vec<AllocationId> = rows.map(|row| row.id).collect();
+        self.obey();
+        for id in over {
+            self.status(id, AllocationState::Completed);
+        }
+    }
+
+    /// The replicas that fill a workload's slots, in their order.
+    pub fn filling(&self, name: &str) -> Vec<Row<Allocation>> {
+        let key = key(name);
+        let rows = self.cluster.allocations_of(&key);
+        let mut rows: Vec<_> =
+            rows.filter(|row| row.superseded.is_none() && row.intent == Intent::Run).cloned().collect();
+        rows.sort_by_key(|row| row.slot);
+        rows
     }
 
     pub fn active(&self, name: &str) -> Vec<&Row<Allocation>> {

@@ -587,7 +587,7 @@ fn pool_problem(
     let private = !workload.mounts.is_empty() || !workload.secrets.is_empty();
     if private && !row.trusted {
         let hint = format!(
-            "owners of its nodes could read them: name another pool, or say that this one is trusted (`lattice pool set {pool} --trusted`)"
+            "owners of its nodes could read them: name another pool, or say that this one is trusted (`lattice pool set {pool} --trusted yes`)"
         );
         return problem(format!("the pool {pool} is not trusted with volumes and secrets"), hint);
     }
@@ -624,7 +624,8 @@ fn impossible(snapshot: &Snapshot, key: &StackKey, spec: &StackSpec) -> Vec<Prob
                 ..Problem::at(
                     format!("workloads.{name}.resources"),
                     format!(
-                        "it asks for {asks} of {what}, and the largest node of the pool {pools} has {most}"
+                        "it asks for {asks} of {what}, and the largest node of {} has {most}",
+                        pools.in_words()
                     ),
                 )
             });

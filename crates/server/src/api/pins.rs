@@ -96,7 +96,8 @@ pub(crate) async fn pinned(core: &Core, key: &StackKey, spec: &StackSpec) -> (St
         let unasked = match counted.get(&(image.clone(), pools.clone())) {
             Some(true) => None,
             Some(false) => Some(format!(
-                "no node of the pool {pools} that can ask for it is connected; deploy again when one is"
+                "no node of {} that can ask for it is connected; deploy again when one is",
+                pools.in_words()
             )),
             None => Some(format!("no more than {MOST} services are looked after at a time")),
         };

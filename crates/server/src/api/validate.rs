@@ -101,7 +101,7 @@ impl Service<'_> {
             restart_timing: _,
             restart_on_secret: _,
             mode,
-            placement: _,
+            placement,
             update,
             rollback,
         } = workload;
@@ -174,6 +174,13 @@ impl Service<'_> {
         }
         if rendezvous.is_some() && *mode == Mode::Global {
             self.say("rendezvous", "not for what runs once on each node: replicas that meet are on one");
+        }
+        let fewer = |most: u32| most < *replicas;
+        if rendezvous.is_some() && placement.max_per_node.is_some_and(fewer) {
+            self.say(
+                "placement.max_per_node",
+                "replicas that meet are on one node: allow it all of them, or fewer replicas",
+            );
         }
         for (at, policy) in [("update", Some(update)), ("rollback", rollback.as_ref())] {
             let bad = |p: &&UpdatePolicy| {
@@ -630,6 +637,13 @@ mod tests {
                 "reserved",
             ),
             (with(&|s| s.replicas = 1001), "at most 1000"),
+            (
+                with(&|s| {
+                    (s.replicas, s.placement.max_per_node) = (2, Some(1));
+                    s.rendezvous = Some(lattice_model::spec::Rendezvous { port: 4000 });
+                }),
+                "replicas that meet are on one node",
+            ),
             (
                 with(&|s| {
                     s.replicas = 2;
