@@ -7,6 +7,7 @@
 //! declared documents of [`spec`].
 
 pub mod access;
+pub mod alert;
 pub mod container;
 pub mod goal;
 pub mod health;

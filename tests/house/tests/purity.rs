@@ -9,7 +9,7 @@
 use lattice_house::root;
 use std::{fs, process::Command};
 
-const PURE: [&str; 11] = [
+const PURE: [&str; 12] = [
     "model",
     "compose",
     "scheduler",
@@ -20,6 +20,7 @@ const PURE: [&str; 11] = [
     "converge",
     "api",
     "rules",
+    "alert",
     "lan",
 ];
 
