@@ -1,6 +1,6 @@
 # All that a person types. The work is in scripts/*.sh; each says in its header what it does.
 # YES=1 (or CI=true) answers yes to every question about installing something.
-.PHONY: help up testbed test test-full lint bench dist clean deps images
+.PHONY: help up testbed console test test-full lint bench dist clean deps images
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -11,6 +11,9 @@ up: ## installs what is missing, builds, starts server and agent on this machine
 
 testbed: ## builds, starts a server and N=3 nodes on this machine, each with a network and an engine of its own
 	@scripts/testbed.sh $(if $(N),--nodes $(N)) $(ARGS)
+
+console: ## builds, starts a server and nodes with something to see, for work on the web console
+	@scripts/console.sh cluster
 
 test: ## what CI checks: format, lints, licences, all tests on a real Docker
 	@scripts/test.sh

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Says what this machine lacks, then installs it: deps.sh [build] [run] [test] [testbed]   (the first three without
-# arguments)
+# Says what this machine lacks, then installs it: deps.sh [build] [run] [test] [testbed] [console]   (the first three
+# without arguments)
 #
 # build  a C compiler (the bundled SQLite and ring), Rust by rustup
 # run    Docker's engine and command, and the right of this user to use it; nft and ip, to close the network to containers
 # test   cargo-nextest, cargo-deny, rustfmt, clippy, what a testbed needs, PostgreSQL (its programs alone: the tests
 #        start instances of their own), OpenCL on the processor (pocl)
 # testbed  mmdebstrap (for the test images); ip, nft, unshare, mkfs.ext4 (for machines in namespaces)
+# console  Node.js with npm, for the web console; Chromium and a font, for its tests. Where the system's Node.js is too
+#          old, as Debian 12's is, a newer one is put beside it, into the cache (lib.sh finds it there)
 #
 # A person is asked first; with CI=true or YES=1 nobody is. Where nobody is there to ask, it prints what to run and
 # fails. Debian and Ubuntu are installed on; elsewhere what is missing is named.
@@ -15,7 +17,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 if [ $# -eq 0 ]; then set -- build run test; fi
 for purpose in "$@"; do
-  case "$purpose" in build | run | test | testbed) ;; *) die "usage: deps.sh [build] [run] [test] [testbed], not '$purpose'" ;; esac
+  case "$purpose" in build | run | test | testbed | console) ;; *) die "usage: deps.sh [build] [run] [test] [testbed] [console], not '$purpose'" ;; esac
 done
 wants() { case " $PURPOSES " in *" $1 "*) return 0 ;; esac; return 1; }
 PURPOSES="$*"
@@ -23,12 +25,15 @@ PURPOSES="$*"
 RUST_NEEDED="$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$LATTICE_ROOT/Cargo.toml")"
 # at_least HAVE WANT, as versions.
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
+NODE_NEEDED=20.19.0
+NODE_FETCHED=22.23.3
+node_is_new_enough() { have node && at_least "$(node --version | tr -d v)" "$NODE_NEEDED"; }
 rust_is_new_enough() {
   have cargo && have rustc && at_least "$(rustc --version | cut -d' ' -f2)" "$RUST_NEEDED"
 }
 
 # 1. What is missing, each with its reason.
-packages=() reasons=() rust="" components=() crates=() group=""
+packages=() reasons=() rust="" components=() crates=() group="" node=""
 package() {
   packages+=("$1")
   reasons+=("$1: $2")
@@ -86,6 +91,17 @@ if wants test; then
   have cargo-nextest || { crates+=(cargo-nextest) && reasons+=("cargo-nextest: runs the tests (built from source, minutes)"); }
   have cargo-deny || { crates+=(cargo-deny) && reasons+=("cargo-deny: checks licences and sources (built from source, minutes)"); }
 fi
+if wants console; then
+  if ! node_is_new_enough; then
+    node=1
+    reasons+=("Node.js $NODE_NEEDED or newer: version $NODE_FETCHED of npm's package 'node', into $NODE_FOLDER")
+  fi
+  # Debian's npm brings a Node.js, which fetches the newer one.
+  have npm || package npm "fetches the libraries of the web console, and builds it"
+  have chromium || package chromium "the tests of the web console drive it"
+  compgen -G '/usr/share/fonts/truetype/dejavu/*' >/dev/null ||
+    package fonts-dejavu-core "a font, so that pages of the tests have letters"
+fi
 
 if [ ${#reasons[@]} -eq 0 ]; then
   say "    nothing is missing to ${PURPOSES// /, }"
@@ -106,6 +122,7 @@ if [ -n "$rust" ]; then
 fi
 if [ ${#components[@]} -gt 0 ]; then commands+=("rustup component add ${components[*]}"); fi
 for name in "${crates[@]}"; do commands+=("cargo install --locked $name"); done
+if [ -n "$node" ]; then commands+=("npm install --prefix $NODE_FOLDER --no-save node@$NODE_FETCHED"); fi
 if [ -n "$group" ]; then commands+=("usermod -aG docker $(id -un)"); fi
 
 if [ ${#packages[@]} -gt 0 ] && ! have apt-get; then
@@ -163,6 +180,18 @@ for name in "${crates[@]}"; do
   env -u CARGO_TARGET_DIR cargo install --locked "$name" >&2 ||
     die "$name could not be installed: is crates.io reachable? 'make test' needs it; building and running do not"
 done
+if [ -n "$node" ]; then
+  say "--> Node.js $NODE_FETCHED, by npm"
+  mkdir -p "$NODE_FOLDER"
+  # npm would rather be in a folder with a package.json of its own than look for one above.
+  echo '{"private":true}' >"$NODE_FOLDER/package.json"
+  npm install --prefix "$NODE_FOLDER" --no-save --no-audit --no-fund "node@$NODE_FETCHED" >&2 ||
+    die "Node.js $NODE_FETCHED could not be installed: is npm's registry reachable?"
+  # lib.sh looked for it before it was there.
+  PATH="$NODE_FOLDER/node_modules/node/bin:$PATH"
+  hash -r
+  node_is_new_enough || die "Node.js $NODE_NEEDED or newer is needed; 'node --version' says: $(node --version 2>&1)"
+fi
 if [ -n "$group" ]; then
   say "--> usermod -aG docker $(id -un)"
   as_root usermod -aG docker "$(id -un)"

@@ -11,6 +11,9 @@ export LATTICE_ROOT LATTICE_CACHE LATTICE_STATE
 case ":$PATH:" in *":${CARGO_HOME:-$HOME/.cargo}/bin:"*) ;; *) PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin" ;; esac
 # An ordinary user's PATH on Debian has no sbin, where dockerd is.
 case ":$PATH:" in *":/usr/sbin:"*) ;; *) PATH="$PATH:/usr/sbin:/sbin" ;; esac
+# A Node.js for the web console, where deps.sh had to fetch one: the system's is older.
+NODE_FOLDER="$LATTICE_CACHE/node"
+if [ -x "$NODE_FOLDER/node_modules/node/bin/node" ]; then PATH="$NODE_FOLDER/node_modules/node/bin:$PATH"; fi
 export PATH
 
 say() { printf '%s\n' "$*" >&2; }

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The web console: console.sh cluster|check
+#
+# cluster  starts a server, two nodes, one that asks to join, people and stacks for the console to show; prints the
+#          address and how to sign in as JSON, and ends them at Ctrl+C
+# check    tests that cluster: what it promises to the console's tests, and that it leaves nothing
+#
+# The programs are those in LATTICE_BIN_DIR; where that is not set, debug ones are built.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$LATTICE_ROOT"
+
+mode="${1:-}"
+case "$mode" in cluster | check) ;; *) die "usage: console.sh cluster|check" ;; esac
+
+if [ -z "${LATTICE_BIN_DIR:-}" ]; then
+  section "what this machine needs"
+  scripts/deps.sh build run test console
+  hash -r
+  in_docker_group "$LATTICE_ROOT/scripts/console.sh" "$@"
+  section "Docker and test images"
+  scripts/engine.sh start
+  scripts/images.sh
+  section "programs"
+  cargo build --locked -p lattice -p lattice-agent
+  LATTICE_BIN_DIR="$(target_dir)/debug"
+  export LATTICE_BIN_DIR
+  section_end
+fi
+# deps.sh may just have fetched a Node.js, which lib.sh finds where it is sourced anew.
+source "$LATTICE_ROOT/scripts/lib.sh"
+
+case "$mode" in
+  cluster) exec node apps/console/e2e/cluster.mjs ;;
+  check) node --test apps/console/e2e/cluster.test.mjs >&2 ;;
+esac
