@@ -1,0 +1,27 @@
+// Numbers and instants for people.
+export function bytes(n: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  const step = n <= 0 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(n) / 10));
+  const value = n / 1024 ** step;
+  return `${value >= 100 || step === 0 ? Math.round(value) : value.toFixed(1)} ${units[step]}`;
+}
+
+/** Thousandths of a core, as the API counts them. */
+export function cores(milli: number): string {
+  return `${(milli / 1000).toFixed(milli % 1000 === 0 ? 0 : 1)} cores`;
+}
+
+export function ago(at: number, now: number): string {
+  const seconds = Math.round((now - at) / 1000);
+  const ahead = seconds < 0;
+  const n = Math.abs(seconds);
+  const text =
+    n < 60
+      ? `${n} s`
+      : n < 3600
+        ? `${Math.floor(n / 60)} min`
+        : n < 86400
+          ? `${Math.floor(n / 3600)} h`
+          : `${Math.floor(n / 86400)} d`;
+  return ahead ? `in ${text}` : n < 5 ? 'just now' : `${text} ago`;
+}

@@ -1,0 +1,106 @@
+// The cluster at a glance: every node as a tile that shows state and load, what there is and what is used, what changes.
+import { Link } from '@tanstack/react-router';
+import { memo, type CSSProperties } from 'react';
+import { type NodeView } from '~/api/client';
+import { useList } from '~/api/lists';
+import { ErrorState, Loading, Page, Time } from '~/kit/basics';
+import { bytes, cores } from '~/kit/format';
+import { cpuShare, nodeState } from '~/kit/node-state';
+
+const Tile = memo(function Tile({ node }: { node: NodeView }) {
+  const { word, tone } = nodeState(node);
+  const load = cpuShare(node);
+  const text = `${node.name}: ${word}${load === undefined ? '' : `, ${Math.round(load * 100)} % of its processors in use`}`;
+  return (
+    <Link
+      className="tile"
+      data-tone={tone}
+      to="/nodes/$node"
+      params={{ node: node.name }}
+      aria-label={text}
+      title={text}
+      preload={false}
+    >
+      <i style={{ transform: `scaleY(${load ?? 0})` }} />
+    </Link>
+  );
+});
+
+function Figure({ name, value, of }: { name: string; value: string; of?: string }) {
+  return (
+    <div className="figure">
+      <span className="dim">{name}</span>
+      <b>{value}</b>
+      <span className="dim">{of ?? '\u00a0'}</span>
+    </div>
+  );
+}
+
+export default function Overview() {
+  // What a node is loaded with is no change of the store, so the watch does not tell it.
+  const nodes = useList('node', 15_000);
+  const allocations = useList('allocation');
+  const events = useList('event');
+  if (nodes.isPending) return <Loading />;
+  if (nodes.isError && nodes.data === undefined)
+    return <ErrorState error={nodes.error} retry={() => void nodes.refetch()} />;
+  const items = nodes.data?.items ?? [];
+  const ready = items.filter((node) => node.approval === 'approved' && node.presence.state === 'connected');
+  const sum = (of: (node: NodeView) => number) => ready.reduce((total, node) => total + of(node), 0);
+  const running = allocations.data?.items.filter(
+    (allocation) => allocation.status.state === 'running',
+  ).length;
+  const size = items.length > 300 ? 24 : items.length > 60 ? 36 : 56;
+  return (
+    <Page title="Overview">
+      <div className="figures">
+        <Figure name="Nodes connected" value={String(ready.length)} of={`of ${items.length}`} />
+        <Figure
+          name="Processors in use"
+          value={cores(sum((node) => node.load?.cpu ?? 0))}
+          of={`of ${cores(sum((node) => node.capacity.cpu))}`}
+        />
+        <Figure
+          name="Memory in use"
+          value={bytes(sum((node) => node.load?.memory ?? 0))}
+          of={`of ${bytes(sum((node) => node.capacity.memory))}`}
+        />
+        <Figure
+          name="Allocations running"
+          value={running === undefined ? '…' : String(running)}
+          of={`of ${allocations.data?.items.length ?? '…'}`}
+        />
+      </div>
+      <section className="panel" aria-labelledby="map">
+        <h2 id="map">Nodes</h2>
+        {items.length === 0 ? (
+          <p>
+            No computer has joined yet. <code>lattice token create</code> makes a join token;{' '}
+            <code>lattice-agent join</code> on the other computer asks for it.
+          </p>
+        ) : (
+          <div className="tiles" style={{ '--tile': `${size}px`, maxWidth: size * 40 } as CSSProperties}>
+            {items.map((node) => (
+              <Tile key={node.id} node={node} />
+            ))}
+          </div>
+        )}
+      </section>
+      <section className="panel" aria-labelledby="changes">
+        <h2 id="changes">What changed last</h2>
+        {events.isError && <ErrorState error={events.error} />}
+        <ul className="changes">
+          {[...(events.data?.items ?? [])]
+            .sort((a, b) => b.id - a.id)
+            .slice(0, 12)
+            .map((event) => (
+              <li key={event.id}>
+                <Time at={event.at} />
+                <span>{event.message}</span>
+              </li>
+            ))}
+        </ul>
+      </section>
+    </Page>
+  );
+}
