@@ -4,7 +4,9 @@ import globals from 'globals';
 import ts from 'typescript-eslint';
 
 export default ts.config(
-  { ignores: ['dist', 'node_modules', 'src/api/generated', 'test-results', 'playwright-report'] },
+  {
+    ignores: ['dist', 'node_modules', 'src/api/generated', 'test-results', 'playwright-report', 'e2e/*.mjs'],
+  },
   js.configs.recommended,
   ...ts.configs.strict,
   { files: ['src/**/*.{ts,tsx}'], ...hooks.configs.flat['recommended-latest'] },

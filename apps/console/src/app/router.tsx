@@ -1,7 +1,10 @@
 // Every view has a line here: its address, and the file that is loaded when somebody goes there.
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent } from '@tanstack/react-router';
 import { ErrorState, Loading, Page } from '~/kit/basics';
+import { type Schemas } from '~/api/client';
 import { Shell } from './shell';
+
+type RankClass = Schemas['RankClass'];
 
 const root = createRootRoute({
   component: Shell,
@@ -24,6 +27,23 @@ const routes = [
     getParentRoute: () => root,
     path: '/nodes/$node',
     component: lazyRouteComponent(() => import('~/views/nodes/node')),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/add-node',
+    component: lazyRouteComponent(() => import('~/views/nodes/add')),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/pools',
+    component: lazyRouteComponent(() => import('~/views/pools/index')),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/ranking',
+    validateSearch: ({ of }: Record<string, unknown>): { of?: RankClass } =>
+      of === 'laptop' || of === 'desktop' || of === 'server' || of === 'gpu' ? { of } : {},
+    component: lazyRouteComponent(() => import('~/views/ranking/index')),
   }),
 ] as const;
 

@@ -30,6 +30,9 @@ export function Shell() {
           Overview
         </Link>
         <Link to="/nodes">Nodes</Link>
+        <Link to="/add-node">Add a node</Link>
+        <Link to="/pools">Pools</Link>
+        <Link to="/ranking">Ranking</Link>
         <div className="end">
           <span className="dim">{who?.name}</span>
           <Button

@@ -129,7 +129,8 @@ export function Approval({ node }: { node: NodeView }) {
     <section className="panel" aria-labelledby="approval">
       <h2 id="approval">This computer asks to join</h2>
       <p>
-        Compare the fingerprint with what <code>lattice-agent status</code> says on the computer itself.
+        Compare the fingerprint with the one that <code>lattice-agent join</code> shows on the computer
+        itself.
       </p>
       <dl className="facts">
         <dt>Fingerprint</dt>

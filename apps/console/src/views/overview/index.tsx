@@ -3,11 +3,11 @@ import { Link } from '@tanstack/react-router';
 import { memo, type CSSProperties } from 'react';
 import { type NodeView } from '~/api/client';
 import { useList } from '~/api/lists';
-import { ErrorState, Loading, Page, Time } from '~/kit/basics';
+import { ErrorState, Loading, Page, State, Time } from '~/kit/basics';
 import { bytes, cores } from '~/kit/format';
-import { cpuShare, nodeState } from '~/kit/node-state';
+import { cpuShare, nodeState, type Tone } from '~/kit/node-state';
 
-const Tile = memo(function Tile({ node }: { node: NodeView }) {
+const Tile = memo(function Tile({ node, named }: { node: NodeView; named: boolean }) {
   const { word, tone } = nodeState(node);
   const load = cpuShare(node);
   const text = `${node.name}: ${word}${load === undefined ? '' : `, ${Math.round(load * 100)} % of its processors in use`}`;
@@ -21,6 +21,7 @@ const Tile = memo(function Tile({ node }: { node: NodeView }) {
       title={text}
       preload={false}
     >
+      {named && <span>{node.name}</span>}
       <i style={{ transform: `scaleY(${load ?? 0})` }} />
     </Link>
   );
@@ -50,7 +51,13 @@ export default function Overview() {
   const running = allocations.data?.items.filter(
     (allocation) => allocation.status.state === 'running',
   ).length;
-  const size = items.length > 300 ? 24 : items.length > 60 ? 36 : 56;
+  const size = items.length > 300 ? 24 : items.length > 60 ? 36 : 72;
+  const counts = new Map<string, { tone: Tone; count: number }>();
+  for (const node of items) {
+    const { word, tone } = nodeState(node);
+    counts.set(word, { tone, count: (counts.get(word)?.count ?? 0) + 1 });
+  }
+  const states = [...counts].sort(([, a], [, b]) => b.count - a.count);
   return (
     <Page title="Overview">
       <div className="figures">
@@ -73,15 +80,23 @@ export default function Overview() {
       </div>
       <section className="panel" aria-labelledby="map">
         <h2 id="map">Nodes</h2>
+        <ul className="legend">
+          {states.map(([word, { tone, count }]) => (
+            <li key={word}>
+              <Link to="/nodes" search={{ q: word }}>
+                <State word={`${count} ${word}`} tone={tone} />
+              </Link>
+            </li>
+          ))}
+        </ul>
         {items.length === 0 ? (
           <p>
-            No computer has joined yet. <code>lattice token create</code> makes a join token;{' '}
-            <code>lattice-agent join</code> on the other computer asks for it.
+            No computer has joined yet. <Link to="/add-node">Add a node</Link>
           </p>
         ) : (
           <div className="tiles" style={{ '--tile': `${size}px`, maxWidth: size * 40 } as CSSProperties}>
             {items.map((node) => (
-              <Tile key={node.id} node={node} />
+              <Tile key={node.id} node={node} named={size >= 72} />
             ))}
           </div>
         )}
@@ -96,7 +111,9 @@ export default function Overview() {
             .map((event) => (
               <li key={event.id}>
                 <Time at={event.at} />
-                <span>{event.message}</span>
+                <span>
+                  <b>{event.subject}</b> {event.message}
+                </span>
               </li>
             ))}
         </ul>
