@@ -126,6 +126,12 @@ fn key(rule: &str, subject: &Subject) -> Key {
 }
 
 impl Board {
+    /// A board on which these alerts are open, as somebody kept them.
+    pub fn of(open: impl IntoIterator<Item = Alert>) -> Self {
+        let open = open.into_iter().map(|alert| (key(&alert.rule, &alert.subject), alert));
+        Self { open: open.collect(), past: BTreeMap::new() }
+    }
+
     /// Every open alert, by rule and thing.
     pub fn open(&self) -> impl Iterator<Item = &Alert> {
         self.open.values()

@@ -1,6 +1,7 @@
 //! When something deserves a person's attention.
 //!
 //! - [`rule`]: what is asked of a thing, for how long, and how bad it is; the rules that are there from the start;
+//! - [`node`]: what is read of a node for them;
 //! - [`board`]: the alerts that are open: (board, rules, readings, now) -> transitions. Enter at [`Board::step`].
 //!
 //! An alert is *pending* while what its rule asks for is so and not yet for long enough, then *firing*, then *resolved*
@@ -14,6 +15,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod board;
+pub mod node;
 pub mod rule;
 
 pub use board::{Alert, Board, Reading, Transition, Value};

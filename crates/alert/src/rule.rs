@@ -139,9 +139,17 @@ pub fn builtin() -> Vec<Rule> {
             "node_disk",
             "disk space is short",
             Critical,
-            Some(Mark::below(10.0, 15.0)),
+            None,
             minutes(5),
             "remove images and volumes that nothing uses, or lend more space",
+        )),
+        hushed(of_nodes(
+            "node_temperature",
+            "a node is too hot",
+            Warning,
+            None,
+            minutes(5),
+            "clean its fans, give it air, or lend less of its processors",
         )),
         hushed(of_nodes(
             "node_clock",
@@ -171,6 +179,14 @@ mod tests {
                 assert!(ids.contains(other.as_str()) && *other != rule.id, "{}: {other}", rule.id);
             }
         }
+    }
+
+    #[test]
+    fn every_builtin_rule_has_its_section_in_the_documentation() {
+        let text = include_str!("../../../docs/alerts.md");
+        let sections: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        let rules = builtin();
+        assert_eq!(sections, rules.iter().map(|rule| rule.id.as_str()).collect());
     }
 
     #[test]

@@ -153,13 +153,13 @@ proptest! {
     #[test]
     fn a_restart_changes_nothing(values in prop::collection::vec(any_value(), 0..200), cut: prop::sample::Index) {
         let (mut whole, mut at) = (Board::default(), 0);
-        let expected = run(&mut whole, "node_disk", &mut at, &values);
+        let expected = run(&mut whole, "node_cpu", &mut at, &values);
         let (first, rest) = values.split_at(cut.index(values.len() + 1));
         let (mut board, mut at) = (Board::default(), 0);
-        let mut said = run(&mut board, "node_disk", &mut at, first);
+        let mut said = run(&mut board, "node_cpu", &mut at, first);
         let text = serde_json::to_string(&board).unwrap();
         let mut board: Board = serde_json::from_str(&text).unwrap();
-        said.extend(run(&mut board, "node_disk", &mut at, rest));
+        said.extend(run(&mut board, "node_cpu", &mut at, rest));
         prop_assert_eq!(states(&said), states(&expected));
         prop_assert_eq!(board.open().count(), whole.open().count());
     }

@@ -6,6 +6,7 @@
 //! - [`cluster`]: status, tokens, events, audit, watch;
 //! - [`node`]: computers, from the request to join to their removal;
 //! - [`stack`]: stacks, workloads, volumes, secrets, and what a deployment answers;
+//! - [`alert`]: what deserves a person's attention;
 //! - [`backup`]: backups of the control plane;
 //! - [`job`]: runs of jobs;
 //! - [`rank`]: how good nodes are;
@@ -23,6 +24,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod alert;
 pub mod allocation;
 pub mod backup;
 mod build;
@@ -43,6 +45,7 @@ pub mod user;
 mod volume;
 mod workload;
 
+pub use alert::*;
 pub use allocation::*;
 pub use backup::*;
 pub use build::{BuildRecord, BuildStart};

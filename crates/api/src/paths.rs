@@ -173,6 +173,8 @@ routes! {
     BUILDS, builds(project) = "/v1/projects/{project}/builds";
     /// `GET` ?[`EventQuery`](crate::EventQuery): list of [`EventView`](crate::EventView), oldest first.
     EVENTS, events() = "/v1/events";
+    /// `GET`: list of [`AlertView`](crate::AlertView), the worst first.
+    ALERTS, alerts() = "/v1/alerts";
     /// `GET` ?[`AuditQuery`](crate::AuditQuery): list of [`AuditView`](crate::AuditView), oldest first.
     AUDIT, audit() = "/v1/audit";
     /// `GET`: [`BackupStatus`](crate::BackupStatus). `POST` without a body: makes one now; [`BackupStatus`](crate::BackupStatus).

@@ -17,14 +17,14 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use lattice_api::{
-    AllocationQuery, AllocationView, ApiTokenCreate, ApiTokenView, ApproveNode, AuditQuery, AuditView,
-    BackupDump, BackupStatus, DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest, DeployResult,
-    DrainNode, DrainResult, EventQuery, EventView, ExecStart, ExplainView, JobRunQuery, JobRunView,
-    JoinTokenCreate, JoinTokenView, KeyRotation, List, LogQuery, MissedRunsView, NodeChange, NodePreview,
-    NodeReason, NodeView, PoolChange, PoolCreate, PoolPreview, PoolView, RankedNode, RankingQuery,
-    RolloutQuery, RolloutView, RunRequest, Scale, SecretRollback, SecretVersionView, SecretView, StackDetail,
-    StackQuery, StackView, Status, TokenCreated, TreeView, UndoQuery, VolumeQuery, VolumeView, WatchQuery,
-    Whoami, WorkloadQuery, WorkloadView, paths,
+    AlertView, AllocationQuery, AllocationView, ApiTokenCreate, ApiTokenView, ApproveNode, AuditQuery,
+    AuditView, BackupDump, BackupStatus, DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest,
+    DeployResult, DrainNode, DrainResult, EventQuery, EventView, ExecStart, ExplainView, JobRunQuery,
+    JobRunView, JoinTokenCreate, JoinTokenView, KeyRotation, List, LogQuery, MissedRunsView, NodeChange,
+    NodePreview, NodeReason, NodeView, PoolChange, PoolCreate, PoolPreview, PoolView, RankedNode,
+    RankingQuery, RolloutQuery, RolloutView, RunRequest, Scale, SecretRollback, SecretVersionView,
+    SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated, TreeView, UndoQuery, VolumeQuery,
+    VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
 };
 use lattice_model::{PoolName, ProjectName, SecretName, StackKey, TokenId, WorkloadKey, spec::TreeDigest};
 use serde::{Serialize, de::DeserializeOwned};
@@ -326,6 +326,11 @@ impl Client {
     pub async fn scale(&self, key: &WorkloadKey, request: &Scale) -> Result<WorkloadView, ClientError> {
         self.json(Method::POST, &paths::workload_scale(&key.project, &key.stack, &key.workload), request)
             .await
+    }
+
+    /// Alerts that fire, the worst first.
+    pub async fn alerts(&self) -> Result<List<AlertView>, ClientError> {
+        self.get(&paths::alerts(), &[("", ""); 0]).await
     }
 
     /// What jobs did.

@@ -107,6 +107,7 @@ stored! {
     Settings, "settings", |_row| "cluster";
     BackupRow, "backup", |_row| "last";
     MovedRow, "moved", |_row| "store";
+    AlertRow, "alert", |row| alert_id(&row.0);
 }
 
 /// What was seen of a node's comings and goings.
@@ -458,6 +459,16 @@ pub(crate) struct MovedRow {
     /// Where to, without credentials.
     pub(crate) to: String,
     pub(crate) at: Timestamp,
+}
+
+/// An alert that fires.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct AlertRow(pub(crate) lattice_alert::Alert);
+
+/// The id of an alert, and of its row.
+pub(crate) fn alert_id(alert: &lattice_alert::Alert) -> String {
+    format!("{}/{}/{}", alert.rule, alert.subject.kind, alert.subject.id)
 }
 
 /// Something that happened.

@@ -95,6 +95,7 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("stop_workload", Forbidden, Nothing),
     ("restart_workload", Forbidden, Nothing),
     ("scale_workload", Forbidden, Nothing),
+    ("list_alerts", In, In),
     ("list_job_runs", In, In),
     ("list_missed_runs", In, In),
     ("pause_schedule", Forbidden, Nothing),

@@ -127,6 +127,9 @@ pub(crate) enum Command {
     /// Pools: groups of nodes.
     #[command(subcommand)]
     Pool(PoolCommand),
+    /// Alerts: what deserves your attention now, and what to do about it.
+    #[command(subcommand)]
+    Alert(AlertCommand),
     /// How an update fares, and the way back to a former version.
     #[command(subcommand)]
     Rollout(RolloutCommand),

@@ -328,3 +328,9 @@ pub(crate) struct ReasonArgs {
     #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) reason: String,
 }
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertCommand {
+    /// List the alerts that fire, the worst first.
+    Ls,
+}

@@ -1,5 +1,6 @@
 //! What each command does, a file per subject.
 
+mod alert;
 mod backup;
 mod config;
 mod copy;
@@ -61,6 +62,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         | Command::Completion { .. }
         | Command::Man(_)
         | Command::Config(_) => {}
+        Command::Alert(command) => alert::run(&ctx, command).await?,
         Command::Backup(command) => backup::run(&ctx, command).await?,
         Command::Migrate(args) => backup::migrate(&ctx, args).await?,
         Command::Login(args) => return login::login(&ctx, args).await,

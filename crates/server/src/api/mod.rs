@@ -7,8 +7,9 @@
 //! - [`extract`], [`error`]: bodies, queries and names in; refusals out, always as `ErrorBody`;
 //! - one file for each subject: [`cluster`], [`tokens`], [`users`], [`login`] with [`pages`], [`projects`],
 //!   [`nodes`], [`ranking`], [`stacks`] with [`deploy`], [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`],
-//!   [`secrets`], [`watch`], [`backups`], [`builds`].
+//!   [`secrets`], [`watch`], [`alerts`], [`backups`], [`builds`].
 
+mod alerts;
 pub(crate) mod allocations;
 pub(crate) mod backups;
 pub(crate) mod builds;

@@ -19,7 +19,7 @@
 //! a viewer, and as the developer of another project: a new route needs its line there.
 
 use super::{
-    allocations, backups, builds, cluster,
+    alerts, allocations, backups, builds, cluster,
     error::ApiError,
     guard::{self, Access},
     images, jobs, login, nodes, pages, pools, projects, ranking, rollout, schedules, secrets, stacks,
@@ -199,6 +199,7 @@ pub(crate) fn table() -> Vec<Route> {
         change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_RESTART, "restart_workload", "Restarts the containers of a service.", post(workloads::restart)).gives::<api::WorkloadView>(),
         look(on(P::StackLook, guard::project), paths::EXPLAIN, "explain_workload", "Why the replicas of a service are where they are, and where one more would go.", get(workloads::explain)).gives::<api::ExplainView>(),
         change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_SCALE, "scale_workload", "Changes how many replicas run.", post(workloads::scale)).takes::<api::Scale>().gives::<api::WorkloadView>(),
+        look(list(P::NodeLook), paths::ALERTS, "list_alerts", "Alerts that fire, the worst first.", get(alerts::list)).lists::<api::AlertView>(),
         look(list(P::StackLook), paths::JOB_RUNS, "list_job_runs", "What jobs did: each run with its exit code, oldest first.", get(jobs::runs)).query::<api::JobRunQuery>().lists::<api::JobRunView>(),
         look(list(P::StackLook), paths::MISSED_RUNS, "list_missed_runs", "When jobs were due by their schedules and did not run, oldest first.", get(schedules::missed)).query::<api::JobRunQuery>().lists::<api::MissedRunsView>(),
         change(on(P::StackChange, guard::project), post_.clone(), paths::SCHEDULE_PAUSE, "pause_schedule", "Holds the schedule of a job; a run that goes on goes on.", post(schedules::pause)).gives::<api::WorkloadView>(),

@@ -2,7 +2,7 @@
 
 use crate::{
     authority, clock,
-    controllers::{availability, images, people, pools, presence, ranking, trees},
+    controllers::{alerting, availability, images, people, pools, presence, ranking, trees},
     keys,
     rows::{self, Audit, Event, JobRun},
     state::Core,
@@ -40,6 +40,7 @@ pub(crate) async fn run(core: Arc<Core>) {
     let (mut round, mut failures) = (0u64, 0);
     let mut watcher = availability::Watcher::default();
     let mut ranks = ranking::Watcher::default();
+    let mut alerts = alerting::Watcher::default();
     let mut keeper = pools::Keeper::default();
     loop {
         tokio::select! {
@@ -51,6 +52,7 @@ pub(crate) async fn run(core: Arc<Core>) {
                 failures = (failures + 1) % FAILURES_EVERY;
                 watcher.look(&core).await;
                 keeper.look(&core).await;
+                alerts.look(&core).await;
                 if failures == 0 {
                     people::failed_logins(&core).await;
                     ranks.look(&core).await;

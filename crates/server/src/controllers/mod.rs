@@ -4,6 +4,7 @@
 //! - [`planning`]: plans what changed, and carries the plan out;
 //! - [`goals`]: what a node is told;
 //! - [`presence`]: what is known about nodes after a start;
+//! - [`alerting`]: what deserves a person's attention;
 //! - [`availability`]: who stays, learned from who came and went;
 //! - [`ranking`]: how good nodes are, by what was seen and measured;
 //! - [`measuring`]: measures them;
@@ -17,6 +18,7 @@
 //! Each is a loop that is woken by changes and by time, and can be stopped anywhere: what it does
 //! next follows from the store alone.
 
+pub(crate) mod alerting;
 pub(crate) mod availability;
 pub(crate) mod goals;
 pub(crate) mod housekeeping;
