@@ -13,6 +13,7 @@ pub mod goal;
 pub mod health;
 pub mod id;
 pub mod machine;
+pub mod metric;
 pub mod name;
 pub mod pool;
 pub mod quota;
