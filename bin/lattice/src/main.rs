@@ -19,6 +19,7 @@ mod service;
 mod show;
 mod table;
 mod terminal;
+mod top;
 mod up;
 
 use args::{Cli, Command};

@@ -45,6 +45,16 @@ impl Cell {
     pub(crate) fn new(text: impl Into<String>, style: Style) -> Self {
         Self { text: clean(&text.into()), style }
     }
+
+    /// What is shown.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What its colour means.
+    pub(crate) const fn style(&self) -> Style {
+        self.style
+    }
 }
 
 impl<T: Into<String>> From<T> for Cell {

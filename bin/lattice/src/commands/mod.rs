@@ -103,7 +103,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// Ends when somebody presses Ctrl-C, also for every wait that begins after that: a loop that
 /// waits anew with each line must not miss the press that comes between two waits. Listening
 /// begins with the first call; before it, and where it cannot, the system ends us itself.
-fn interrupted() -> impl Future<Output = ()> {
+pub(crate) fn interrupted() -> impl Future<Output = ()> {
     static PRESSED: OnceLock<CancellationToken> = OnceLock::new();
     let pressed = PRESSED.get_or_init(|| {
         let pressed = CancellationToken::new();

@@ -1,13 +1,12 @@
-//! `top`, in a first form: nodes with what they use, and what runs, drawn again and again.
+//! `top`: live on a terminal ([`crate::top`]); `--once` and JSON write one look.
 
 use crate::{
     args::TopArgs,
-    commands::interrupted,
     context::Context,
-    error::{CliError, INTERRUPTED},
+    error::CliError,
     resolve, show,
     table::{Cell, Style, Table},
-    terminal,
+    terminal, top,
 };
 use lattice_api::{AllocationQuery, AllocationView, NodeView};
 use lattice_model::{Timestamp, resource::Approval};
@@ -19,8 +18,6 @@ use std::{
 
 /// Characters of a bar.
 const BAR: usize = 10;
-/// Rows where the terminal does not say how many it has.
-const ROWS: usize = 24;
 
 #[derive(Serialize)]
 struct Look {
@@ -36,55 +33,15 @@ pub(crate) async fn top(ctx: &Context, args: TopArgs) -> anyhow::Result<ExitCode
         if ctx.is_json() {
             ctx.json(&look)?;
         } else {
-            terminal::data(draw(&look, ctx.now(), ctx.colour, usize::MAX).as_bytes())?;
+            terminal::data(draw(&look, ctx.now(), ctx.colour).as_bytes())?;
         }
         return Ok(ExitCode::SUCCESS);
     }
-    if !io::stdout().is_terminal() {
-        let text = "standard output is no terminal; `lattice top --once` writes one look";
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        let text = "this is no terminal; `lattice top --once` writes one look";
         return Err(CliError::Usage(text.into()).into());
     }
-    let screen = Screen::open()?;
-    let watched = async {
-        loop {
-            let rows = terminal::size().map_or(ROWS, |size| usize::from(size.rows));
-            let text = match look(ctx).await {
-                Ok(look) => draw(&look, ctx.now(), ctx.colour, rows),
-                // It may come back: what was seen last would pretend that all is well.
-                Err(error) => format!("{error}\n"),
-            };
-            screen.show(&text)?;
-            tokio::time::sleep(args.every.as_std().max(std::time::Duration::from_millis(200))).await;
-        }
-    };
-    let ended: anyhow::Result<()> = tokio::select! {
-        ended = watched => ended,
-        () = interrupted() => Ok(()),
-    };
-    drop(screen);
-    ended.map(|()| ExitCode::from(INTERRUPTED))
-}
-
-/// The terminal's second screen; the first comes back when this goes.
-struct Screen;
-
-impl Screen {
-    fn open() -> anyhow::Result<Self> {
-        terminal::data(b"\x1b[?1049h\x1b[?25l")?;
-        Ok(Self)
-    }
-
-    /// Each line ends with what clears the rest of it, so that nothing flickers.
-    fn show(&self, text: &str) -> anyhow::Result<()> {
-        let lines = text.replace('\n', "\x1b[K\n");
-        terminal::data(format!("\x1b[H{}\x1b[J", lines.trim_end_matches('\n')).as_bytes())
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        let _ = terminal::data(b"\x1b[?25h\x1b[?1049l");
-    }
+    top::run(ctx, args.every.as_std()).await
 }
 
 async fn look(ctx: &Context) -> anyhow::Result<Look> {
@@ -98,7 +55,7 @@ async fn look(ctx: &Context) -> anyhow::Result<Look> {
     Ok(Look { nodes, allocations })
 }
 
-fn draw(look: &Look, now: Timestamp, colour: bool, rows: usize) -> String {
+fn draw(look: &Look, now: Timestamp, colour: bool) -> String {
     let Look { nodes, allocations } = look;
     let serving = allocations.iter().filter(|a| a.is_serving()).count();
     let mut text =
@@ -109,9 +66,8 @@ fn draw(look: &Look, now: Timestamp, colour: bool, rows: usize) -> String {
     }
     text.push_str(&table.render(colour));
     text.push('\n');
-    let room = rows.saturating_sub(text.lines().count() + 2);
     let mut table = Table::new(&["REPLICA", "NODE", "STATE", "RESTARTS", "FOR"]);
-    for allocation in allocations.iter().take(room) {
+    for allocation in allocations {
         let since = allocation.status.started_at.unwrap_or(allocation.placed_at);
         table.row([
             resolve::allocation_name(allocation).into(),
@@ -123,9 +79,6 @@ fn draw(look: &Look, now: Timestamp, colour: bool, rows: usize) -> String {
     }
     if !table.is_empty() {
         text.push_str(&table.render(colour));
-    }
-    if allocations.len() > room {
-        text.push_str(&format!("and {} more\n", allocations.len() - room));
     }
     text
 }
