@@ -45,6 +45,11 @@ const routes = [
       of === 'laptop' || of === 'desktop' || of === 'server' || of === 'gpu' ? { of } : {},
     component: lazyRouteComponent(() => import('~/views/ranking/index')),
   }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/settings',
+    component: lazyRouteComponent(() => import('~/views/settings/index')),
+  }),
 ] as const;
 
 export const router = createRouter({

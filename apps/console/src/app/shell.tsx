@@ -6,6 +6,8 @@ import { Suspense, useSyncExternalStore } from 'react';
 import { client, unwrap, type Whoami } from '~/api/client';
 import { live } from '~/api/live';
 import { Loading } from '~/kit/basics';
+import { Palette } from './palette';
+import { VIEWS } from './views';
 
 export function Shell() {
   const state = useSyncExternalStore(live.subscribe, live.get);
@@ -19,6 +21,7 @@ export function Shell() {
   };
   return (
     <div className="shell">
+      <Palette />
       <a className="skip" href="#content">
         Skip to the content
       </a>
@@ -26,13 +29,11 @@ export function Shell() {
         <span className="brand">
           <img src="/icon.svg" alt="" width={24} height={24} /> Lattice
         </span>
-        <Link to="/" activeOptions={{ exact: true }}>
-          Overview
-        </Link>
-        <Link to="/nodes">Nodes</Link>
-        <Link to="/add-node">Add a node</Link>
-        <Link to="/pools">Pools</Link>
-        <Link to="/ranking">Ranking</Link>
+        {VIEWS.map(({ to, label }) => (
+          <Link key={to} to={to} activeOptions={{ exact: to === '/' }}>
+            {label}
+          </Link>
+        ))}
         <div className="end">
           <span className="dim">{who?.name}</span>
           <Button

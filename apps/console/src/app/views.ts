@@ -1,0 +1,9 @@
+/** What the navigation and the palette show, in this order. */
+export const VIEWS = [
+  { to: '/', label: 'Overview' },
+  { to: '/nodes', label: 'Nodes' },
+  { to: '/add-node', label: 'Add a node' },
+  { to: '/pools', label: 'Pools' },
+  { to: '/ranking', label: 'Ranking' },
+  { to: '/settings', label: 'Settings' },
+] as const;
