@@ -1,5 +1,6 @@
 //! The cluster as a whole: status, who is asking, tokens, events, audit and watch.
 
+use crate::Hidden;
 use lattice_model::{
     Binding, ClusterId, NodeName, OwnerName, PoolName, StackKey, Timestamp, TokenId, UserName,
 };
@@ -106,6 +107,9 @@ pub struct Whoami {
     /// When the credential ends by itself; `None` is never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// What each change sends as [`CSRF_HEADER`](crate::CSRF_HEADER), where a cookie was the credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csrf: Option<Hidden>,
 }
 
 /// How somebody proved who they are.
@@ -116,7 +120,7 @@ pub enum Credential {
     LocalSocket,
     /// An API token as bearer token.
     ApiToken,
-    /// A session's token as bearer token.
+    /// A session's token, as bearer token or in the console's cookie.
     Session,
 }
 

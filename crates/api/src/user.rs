@@ -117,6 +117,10 @@ pub struct InviteAccept {
     /// What one signs in with, for people: the computer's name.
     #[serde(default)]
     pub client: String,
+    /// For a browser: the session is kept in a cookie that no script reads, and the answer has
+    /// [`SessionCreated::csrf`] instead of the token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cookie: bool,
 }
 
 /// Signs in by password.
@@ -130,15 +134,26 @@ pub struct Login {
     /// What one signs in with, for people: the computer's name.
     #[serde(default)]
     pub client: String,
+    /// For a browser: the session is kept in a cookie that no script reads, and the answer has
+    /// [`SessionCreated::csrf`] instead of the token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cookie: bool,
 }
+
+/// The header by which a page of this server shows that a request with the cookie is its own.
+pub const CSRF_HEADER: &str = "x-lattice-csrf";
 
 /// A session that began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SessionCreated {
     /// Its id.
     pub id: TokenId,
-    /// The bearer token: a secret.
-    pub token: Hidden,
+    /// The bearer token: a secret. Absent where a cookie has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Hidden>,
+    /// What each change by cookie sends as [`CSRF_HEADER`]; absent where there is no cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csrf: Option<Hidden>,
     /// Who signed in.
     pub user: UserName,
     /// When it ends at the latest; without a request it ends earlier.
@@ -207,7 +222,12 @@ mod tests {
 
     #[test]
     fn secrets_do_not_show_in_debug() {
-        let login = Login { user: "ada".into(), password: Hidden("hunter2".into()), client: String::new() };
+        let login = Login {
+            user: "ada".into(),
+            password: Hidden("hunter2".into()),
+            client: String::new(),
+            cookie: false,
+        };
         assert!(!format!("{login:?}").contains("hunter2"));
         let json = serde_json::to_value(&login).unwrap();
         assert_eq!(json, serde_json::json!({ "user": "ada", "password": "hunter2", "client": "" }));

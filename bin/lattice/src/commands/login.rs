@@ -67,10 +67,10 @@ pub(crate) async fn login(ctx: &Context, args: LoginArgs) -> anyhow::Result<Exit
             );
         }
         let password = new_password("yours")?;
-        client.accept_invite(&InviteAccept { code, password, client: computer() }).await?
+        client.accept_invite(&InviteAccept { code, password, client: computer(), cookie: false }).await?
     } else if let Some(user) = args.user {
         let password = secret(&format!("Password of {user} (not shown): "))?;
-        client.login(&Login { user, password, client: computer() }).await?
+        client.login(&Login { user, password, client: computer(), cookie: false }).await?
     } else {
         let by_code = by_code(&client);
         tokio::select! {
@@ -104,7 +104,11 @@ async fn by_code(client: &Client) -> anyhow::Result<SessionCreated> {
 }
 
 fn remember(server: &NamedServer, session: SessionCreated) -> anyhow::Result<()> {
-    let SessionCreated { id: _, token, user, expires_at } = session;
+    let SessionCreated { id: _, token, csrf: _, user, expires_at } = session;
+    let Some(token) = token else {
+        let text = "the server kept the session's token to itself; it may be of another version";
+        return Err(CliError::Failed(text.into()).into());
+    };
     let mut servers = Servers::load()?;
     let remembered = Remembered { user: user.to_string(), token: token.0, expires_at, ca: server.ca.clone() };
     servers.servers.insert(server.url.clone(), remembered);

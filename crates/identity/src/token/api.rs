@@ -9,6 +9,7 @@ use super::{
     envelope::{self, Reader},
 };
 use lattice_model::{Binding, Place, ProjectName, Role, Timestamp, TokenId, UserName};
+use ring::hmac;
 use serde::{Deserialize, Serialize};
 use std::{fmt, marker::PhantomData};
 use zeroize::Zeroizing;
@@ -105,6 +106,26 @@ impl<K: TokenKind> KeyedToken<K> {
     /// Whether a stored hash is this secret's, in constant time.
     pub fn is(&self, hash: &TokenSecretHash) -> bool {
         self.secret.hash(self.id) == *hash
+    }
+}
+
+/// What the keyed hash of a session's secret is for.
+const CSRF: &[u8] = b"lattice csrf v1";
+
+impl SessionToken {
+    fn csrf_key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, self.secret.expose())
+    }
+
+    /// What a page shows beside the cookie, to prove that a request is its own: of the session alone, so that
+    /// nothing more is stored, and no way back to the secret.
+    pub fn csrf(&self) -> String {
+        hex::encode(hmac::sign(&self.csrf_key(), CSRF))
+    }
+
+    /// Whether a text is that, in constant time.
+    pub fn is_csrf(&self, shown: &str) -> bool {
+        hex::decode(shown).is_ok_and(|tag| hmac::verify(&self.csrf_key(), CSRF, &tag).is_ok())
     }
 }
 

@@ -1,8 +1,8 @@
 //! The cluster as a whole: status, who asks, events, audit, the document.
 
 use super::{
-    error::ApiError, extract::Query, guard::object_of_node, nodes::find_seen, openapi::DOCUMENT,
-    principal::Principal,
+    cookie::Csrf, error::ApiError, extract::Query, guard::object_of_node, nodes::find_seen,
+    openapi::DOCUMENT, principal::Principal,
 };
 use crate::{
     backups::schedule,
@@ -136,10 +136,21 @@ pub(crate) fn present(core: &Core) -> Status {
     }
 }
 
-pub(crate) async fn whoami(Extension(who): Extension<Principal>) -> Json<Whoami> {
+pub(crate) async fn whoami(
+    Extension(who): Extension<Principal>,
+    Extension(Csrf(csrf)): Extension<Csrf>,
+) -> Json<Whoami> {
     let (credential, token_id) = who.credential();
     let roles = who.roles.to_vec();
-    Json(Whoami { name: who.name, credential, user: who.user, roles, token_id, expires_at: who.expires })
+    Json(Whoami {
+        name: who.name,
+        credential,
+        user: who.user,
+        roles,
+        token_id,
+        expires_at: who.expires,
+        csrf,
+    })
 }
 
 pub(crate) async fn openapi() -> impl IntoResponse {

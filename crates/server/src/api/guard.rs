@@ -1,13 +1,16 @@
 //! Who may come in. The gates of a request, in order:
 //! 1. on TCP, `Host` is one of this server's names and `Origin`, where there is one, is one of its
 //!    own pages: so no page of the web reaches a server on loopback, by DNS rebinding or otherwise;
-//! 2. who asks: on the socket the user of the other process, on TCP a bearer token;
+//! 2. who asks: on the socket the user of the other process, on TCP a bearer token, or else the cookie of a
+//!    page of this server ([`cookie`]);
 //! 3. whether they may: the route states the permission, and how its object is found ([`Access`]).
 //!
 //! The socket admits the server's own user and root, and nobody else: other users of the machine
-//! are not admins. There are no cookies, so there is nothing that a browser adds by itself.
+//! are not admins. A cookie is added by the browser itself, so it counts only with what a foreign page cannot
+//! send: the page's own origin, and the session's proof with each change.
 
 use super::{
+    cookie,
     error::{ApiError, not_seen},
     extract::Names,
     principal::Principal,
@@ -23,9 +26,9 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use lattice_api::{AuditOutcome, ErrorBody, ErrorCode};
+use lattice_api::{AuditOutcome, ErrorBody, ErrorCode, Hidden};
 use lattice_identity::{ApiToken, Object, Permission, SessionToken};
-use lattice_model::TokenId;
+use lattice_model::{Timestamp, TokenId};
 use lattice_planner::Row;
 use lattice_store::Transaction;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -137,13 +140,17 @@ pub(crate) async fn enter(
     {
         return ApiError(body).into_response();
     }
-    let asker = authenticate(&core, peer, &request);
+    let (asker, csrf) = match authenticate(&core, peer, &request) {
+        Ok((who, csrf)) => (Ok(who), csrf),
+        Err(body) => (Err(body), cookie::Csrf(None)),
+    };
     if asker.is_ok()
         && let Err(body) = fresh_enough(&core, &mut request).await
     {
         return ApiError(body).into_response();
     }
     request.extensions_mut().insert(Asker(asker));
+    request.extensions_mut().insert(csrf);
     // An upload is slow where the network is; what falls silent is ended by its handler.
     let path = request.uri().path();
     let uploads = request.method() == Method::PUT && (path.contains("/trees/") || path.contains("/layers/"));
@@ -280,9 +287,13 @@ fn split(authority: &str) -> (String, Option<u16>) {
     }
 }
 
-fn authenticate(core: &Core, peer: PeerInfo, request: &Request) -> Result<Principal, ErrorBody> {
+fn authenticate(
+    core: &Core,
+    peer: PeerInfo,
+    request: &Request,
+) -> Result<(Principal, cookie::Csrf), ErrorBody> {
     let address = match peer {
-        PeerInfo::Unix(uid) => return local(uid),
+        PeerInfo::Unix(uid) => return local(uid).map(|who| (who, cookie::Csrf(None))),
         PeerInfo::Tcp(address) => address,
     };
     let unauthenticated = |text: &str| {
@@ -290,16 +301,29 @@ fn authenticate(core: &Core, peer: PeerInfo, request: &Request) -> Result<Princi
                     `lattice api-token create` made; on the server's machine, `lattice` needs neither";
         Err(ErrorBody::new(ErrorCode::Unauthenticated, text, hint))
     };
+    let now = clock::now();
+    let from = address.ip().to_canonical().to_string();
     let Some(value) = request.headers().get(header::AUTHORIZATION) else {
-        return unauthenticated("no credential was sent");
+        let Some(text) = cookie::read(core, request.headers()) else {
+            return unauthenticated("no credential was sent");
+        };
+        let Ok(token) = SessionToken::parse(text) else {
+            return unauthenticated("the cookie is not this server's");
+        };
+        // Before it is asked whether the session lives: a foreign page learns nothing about it.
+        cookie::own_page(&token, request)?;
+        let who = match Principal::of_session(core, &core.snapshot(), &token, from, now) {
+            Ok(who) => who,
+            Err(text) => return unauthenticated(text),
+        };
+        used(core, token.id(), now);
+        return Ok((who, cookie::Csrf(Some(Hidden(token.csrf())))));
     };
     let bearer = value.to_str().ok().and_then(|text| {
         let (scheme, token) = text.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token)
     });
     let Some(bearer) = bearer else { return unauthenticated("the credential is not a bearer token") };
-    let now = clock::now();
-    let from = address.ip().to_canonical().to_string();
     let known = if SessionToken::looks_like(bearer) {
         SessionToken::parse(bearer).map(|token| {
             let known = Principal::of_session(core, &core.snapshot(), &token, from, now);
@@ -317,12 +341,16 @@ fn authenticate(core: &Core, peer: PeerInfo, request: &Request) -> Result<Princi
     };
     match known {
         Ok((id, who)) => {
-            let minute = lattice_model::Timestamp(now.0 / 60_000 * 60_000);
-            core.live.token_use.lock().insert(id, minute);
-            Ok(who)
+            used(core, id, now);
+            Ok((who, cookie::Csrf(None)))
         }
         Err(text) => unauthenticated(text),
     }
+}
+
+/// Remembers when a credential was used, to the minute.
+fn used(core: &Core, id: TokenId, now: Timestamp) {
+    core.live.token_use.lock().insert(id, Timestamp(now.0 / 60_000 * 60_000));
 }
 
 fn local(uid: Option<u32>) -> Result<Principal, ErrorBody> {

@@ -4,6 +4,7 @@
 //! ([`Gate`](crate::state::gate::Gate)), and says no more than "wrong".
 
 use super::{
+    cookie,
     error::{ApiError, conflict, invalid, refuse},
     extract::Body,
     guard::PeerInfo,
@@ -18,6 +19,7 @@ use axum::{
     Json,
     extract::{ConnectInfo, Extension, State},
     http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
 };
 use lattice_api::{
     DeviceDecided, DeviceDecision, DevicePoll, DeviceStart, DeviceStarted, ErrorBody, ErrorCode, Hidden,
@@ -122,8 +124,13 @@ fn begin(
     let expires_at = record.expires;
     ops.push(rows::create(&SessionRow(record)));
     let token = SessionToken::new(id, secret.clone());
-    let created =
-        SessionCreated { id, token: Hidden(token.reveal().to_string()), user: user.clone(), expires_at };
+    let created = SessionCreated {
+        id,
+        token: Some(Hidden(token.reveal().to_string())),
+        csrf: None,
+        user: user.clone(),
+        expires_at,
+    };
     Ok((ops, created))
 }
 
@@ -135,8 +142,8 @@ fn signed_in(user: &UserName, how: &str, from: &str, client: &str) -> Op {
 pub(crate) async fn login(
     State(core): State<Arc<Core>>,
     ConnectInfo(peer): ConnectInfo<PeerInfo>,
-    Body(Login { user, password, client }): Body<Login>,
-) -> Answer<SessionCreated> {
+    Body(Login { user, password, client, cookie }): Body<Login>,
+) -> Result<Response, ApiError> {
     let user = prove(&core, peer, &user, &password).await?;
     let made = (TokenId::from_random(clock::random_bits()), secret()?);
     let done = core
@@ -146,13 +153,13 @@ pub(crate) async fn login(
             Ok((ops, created))
         })
         .await?;
-    Ok(Json(done.value))
+    Ok(cookie::answer(&core, done.value, cookie))
 }
 
 pub(crate) async fn logout(
     State(core): State<Arc<Core>>,
     Extension(who): Extension<Principal>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<Response, ApiError> {
     let Proof::Session(id) = who.proof else {
         let hint = "API tokens end by `lattice api-token rm`; the socket needs no login";
         return Err(conflict("this is no session", hint).into());
@@ -165,7 +172,7 @@ pub(crate) async fn logout(
         Ok((vec![rows::delete::<SessionRow>(id, None), rows::create(&audit)], ()))
     })
     .await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie::gone(&core))]).into_response())
 }
 
 /// Refuses a password that is too weak.
@@ -191,7 +198,7 @@ fn spent() -> ErrorBody {
 pub(crate) async fn take_invite(
     core: &Core,
     peer: PeerInfo,
-    InviteAccept { code, password, client }: &InviteAccept,
+    InviteAccept { code, password, client, cookie: _ }: &InviteAccept,
 ) -> Result<SessionCreated, ErrorBody> {
     core.live.gate.attempt(peer, None)?;
     let token = InviteToken::parse(&code.0).map_err(|_| spent())?;
@@ -231,8 +238,9 @@ pub(crate) async fn accept_invite(
     State(core): State<Arc<Core>>,
     ConnectInfo(peer): ConnectInfo<PeerInfo>,
     Body(request): Body<InviteAccept>,
-) -> Answer<SessionCreated> {
-    Ok(Json(take_invite(&core, peer, &request).await?))
+) -> Result<Response, ApiError> {
+    let created = take_invite(&core, peer, &request).await?;
+    Ok(cookie::answer(&core, created, request.cookie))
 }
 
 /// The address of this server's pages, as whoever asks knows it: `Host` was checked by the guard.

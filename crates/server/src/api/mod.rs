@@ -3,6 +3,7 @@
 //! - [`table`]: every route once: method, path, what it needs, what it takes and gives. Router,
 //!   OpenAPI document and the test that no route is without a check all read it;
 //! - [`guard`]: Host and Origin, who asks, whether they may; [`principal`]: who that is;
+//!   [`cookie`]: the session of a browser;
 //! - [`serve`]: the listeners;
 //! - [`extract`], [`error`]: bodies, queries and names in; refusals out, always as `ErrorBody`;
 //! - one file for each subject: [`cluster`], [`tokens`], [`users`], [`login`] with [`pages`], [`projects`],
@@ -14,6 +15,7 @@ pub(crate) mod allocations;
 pub(crate) mod backups;
 pub(crate) mod builds;
 pub(crate) mod cluster;
+pub(crate) mod cookie;
 pub(crate) mod deploy;
 pub(crate) mod diff;
 pub(crate) mod error;

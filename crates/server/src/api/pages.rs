@@ -168,8 +168,12 @@ pub(crate) async fn invite_post(
         let (status, text) = refused(&differ);
         return invite_form(status, &text, &code);
     }
-    let request =
-        InviteAccept { code: Hidden(code.clone()), password: Hidden(password), client: "the page".into() };
+    let request = InviteAccept {
+        code: Hidden(code.clone()),
+        password: Hidden(password),
+        client: "the page".into(),
+        cookie: false,
+    };
     match take_invite(&core, peer, &request).await {
         Ok(session) => {
             // The browser keeps no session until there is a console: this one ends at once.
