@@ -85,6 +85,9 @@ if wants test; then
   # One of any maker would do, but for a processor: the work for GPUs is tried on this one.
   compgen -G '/etc/OpenCL/vendors/pocl*.icd' >/dev/null ||
     package pocl-opencl-icd "OpenCL on the processor: the work by which GPUs are measured is tested on it"
+  # The driver does not bring what programs load to reach it.
+  [[ "$(ldconfig -p 2>/dev/null)" == *libOpenCL.so.1* ]] ||
+    package ocl-icd-libopencl1 "the library by which programs find OpenCL's drivers"
   if have cargo && ! cargo fmt --version >/dev/null 2>&1; then components+=(rustfmt); fi
   if have cargo && ! cargo clippy --version >/dev/null 2>&1; then components+=(clippy); fi
   for name in "${components[@]}"; do reasons+=("$name: a component of the Rust toolchain"); done
