@@ -1,17 +1,30 @@
 #!/usr/bin/env bash
-# The web console: console.sh cluster|check
+# The web console: console.sh test|cluster|check
 #
+# test     lints it, runs its unit tests and builds it; needs no server
 # cluster  starts a server, two nodes, one that asks to join, people and stacks for the console to show; prints the
 #          address and how to sign in as JSON, and ends them at Ctrl+C
 # check    tests that cluster: what it promises to the console's tests, and that it leaves nothing
 #
-# The programs are those in LATTICE_BIN_DIR; where that is not set, debug ones are built.
+# The programs of cluster and check are those in LATTICE_BIN_DIR; where that is not set, debug ones are built.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$LATTICE_ROOT"
 
 mode="${1:-}"
-case "$mode" in cluster | check) ;; *) die "usage: console.sh cluster|check" ;; esac
+case "$mode" in test | cluster | check) ;; *) die "usage: console.sh test|cluster|check" ;; esac
+
+if [ "$mode" = test ]; then
+  scripts/deps.sh console
+  # deps.sh may just have fetched a Node.js, which lib.sh finds where it is sourced anew.
+  source "$LATTICE_ROOT/scripts/lib.sh"
+  cd apps/console
+  npm ci --no-audit --no-fund
+  npm run lint
+  npm test
+  npm run build
+  exit 0
+fi
 
 if [ -z "${LATTICE_BIN_DIR:-}" ]; then
   section "what this machine needs"

@@ -30,6 +30,11 @@ if have shellcheck; then shellcheck -x -P SCRIPTDIR scripts/*.sh tests/images/*/
 section "lints"
 cargo clippy --workspace --all-targets --locked -- -D warnings
 
+if [ "$mode" != lint ]; then
+  section "web console: lints, unit tests, build"
+  scripts/console.sh test
+fi
+
 section "licences, bans, sources"
 cargo deny --log-level error check bans licenses sources
 # Known vulnerabilities are looked up in a database on the Internet; a machine that cannot reach it says so.

@@ -125,7 +125,7 @@ pub fn builtin() -> Vec<Rule> {
             Warning,
             Some(Mark::above(95.0, 85.0)),
             minutes(15),
-            "`lattice top` shows by what; move work away (`lattice node drain`) or set limits",
+            "Enter on the node in `lattice top` shows what runs there; move work away (`lattice node drain`) or set limits",
         )),
         hushed(of_nodes(
             "node_memory",
@@ -133,7 +133,7 @@ pub fn builtin() -> Vec<Rule> {
             Warning,
             Some(Mark::above(92.0, 87.0)),
             minutes(5),
-            "`lattice top` shows by what; lower limits or move work away",
+            "Enter on the node in `lattice top` shows what runs there; lower limits or move work away",
         )),
         hushed(of_nodes(
             "node_disk",

@@ -114,21 +114,11 @@ impl Recent {
                 of.tag = block::clip(tag, block::MAX_TAG).into();
             }
             let label = if metric.spec().label.is_some() { block::clip(label, MAX_LABEL) } else { "" };
-            let found =
-                of.series.iter().position(|series| series.metric == metric && &*series.label == label);
-            let series = match found {
+            let series = match of.find(metric, label) {
                 Some(found) => &mut of.series[found],
                 None if self.count < most && of.series.len() < MAX_SERIES => {
                     self.count += 1;
-                    of.series.push(Series {
-                        metric,
-                        label: label.into(),
-                        at: i64::MIN,
-                        raw: 0.0,
-                        value: f64::NAN,
-                        ring: Box::new([GAP; RING]),
-                    });
-                    let last = of.series.len() - 1;
+                    let last = of.add(metric, label);
                     &mut of.series[last]
                 }
                 None => {
@@ -173,19 +163,9 @@ impl Recent {
         codes: &[Option<i32>],
     ) {
         let of = self.entities.entry(entity).or_insert_with(|| Of { tag: tag.into(), series: Vec::new() });
-        let found = of.series.iter().position(|series| series.metric == metric && &*series.label == label);
-        let at = found.unwrap_or_else(|| {
+        let at = of.find(metric, label).unwrap_or_else(|| {
             self.count += 1;
-            let ring = Box::new([GAP; RING]);
-            of.series.push(Series {
-                metric,
-                label: label.into(),
-                at: i64::MIN,
-                raw: 0.0,
-                value: f64::NAN,
-                ring,
-            });
-            of.series.len() - 1
+            of.add(metric, label)
         });
         let first = start.div_euclid(Tier::Fine.step());
         for (slot, code) in (first..).zip(codes) {
@@ -202,6 +182,18 @@ impl Recent {
 }
 
 impl Of {
+    /// Where a series stands.
+    fn find(&self, metric: Metric, label: &str) -> Option<usize> {
+        self.series.iter().position(|series| series.metric == metric && &*series.label == label)
+    }
+
+    /// Adds a series without values; where it stands.
+    fn add(&mut self, metric: Metric, label: &str) -> usize {
+        let (at, raw, value, ring) = (i64::MIN, 0.0, f64::NAN, Box::new([GAP; RING]));
+        self.series.push(Series { metric, label: label.into(), at, raw, value, ring });
+        self.series.len() - 1
+    }
+
     pub(crate) fn latest(&self) -> impl Iterator<Item = Latest<'_>> {
         self.series.iter().filter(|series| series.at > i64::MIN).map(|series| Latest {
             metric: series.metric,

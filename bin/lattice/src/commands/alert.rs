@@ -18,7 +18,7 @@ pub(crate) async fn run(ctx: &Context, command: AlertCommand) -> anyhow::Result<
 
 async fn list(ctx: &Context) -> anyhow::Result<()> {
     if ctx.is_json() {
-        return ctx.list_json(&paths::alerts(), &[("", ""); 0]).await;
+        return ctx.list_json(&paths::alerts(), &()).await;
     }
     let alerts = ctx.client.alerts().await?.items;
     let mut table = Table::new(&["SEVERITY", "RULE", "ABOUT", "SINCE", "WHAT", "WHAT TO DO"]);

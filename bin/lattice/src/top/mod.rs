@@ -141,13 +141,20 @@ fn key(event: &Event) -> Option<Key> {
 async fn look(client: &Client, project: Option<String>) -> Result<Look, lattice_client::ClientError> {
     let workloads = WorkloadQuery { project, ..WorkloadQuery::default() };
     let events = EventQuery { limit: Some(EVENTS), ..EventQuery::default() };
-    let (status, nodes, workloads, events) = tokio::try_join!(
+    let (status, nodes, workloads, alerts, events) = tokio::try_join!(
         client.status(),
         client.nodes(),
         client.workloads(&workloads),
+        client.alerts(),
         client.events(&events)
     )?;
-    Ok(Look { status, nodes: nodes.items, workloads: workloads.items, events: events.items })
+    Ok(Look {
+        status,
+        nodes: nodes.items,
+        workloads: workloads.items,
+        alerts: alerts.items,
+        events: events.items,
+    })
 }
 
 /// Looks again when something changed, and every so often in any case: a node's load is in no watch.

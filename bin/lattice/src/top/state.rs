@@ -1,10 +1,11 @@
 //! What the screen of `top` shows and what a key does to it: no terminal, no network, no clock.
 
 use crate::resolve;
-use lattice_api::{AllocationView, EventView, NodeView, Status, WorkloadState, WorkloadView};
+use lattice_api::{AlertView, AllocationView, EventView, NodeView, Status, WorkloadState, WorkloadView};
 use lattice_model::{
     AllocationId, NodeId, WorkloadKey,
-    health::Level,
+    alert::Severity,
+    health::{ConditionKind, Level},
     resource::{Approval, PresenceState},
 };
 use std::collections::{BTreeMap, VecDeque};
@@ -22,6 +23,8 @@ pub(crate) struct Look {
     pub(crate) status: Status,
     pub(crate) nodes: Vec<NodeView>,
     pub(crate) workloads: Vec<WorkloadView>,
+    /// What fires.
+    pub(crate) alerts: Vec<AlertView>,
     /// The newest last.
     pub(crate) events: Vec<EventView>,
 }
@@ -400,10 +403,33 @@ const fn is_wrong(state: WorkloadState) -> bool {
     )
 }
 
+/// The built-in rule that tells of a condition.
+const fn rule_of(kind: ConditionKind) -> Option<&'static str> {
+    match kind {
+        ConditionKind::Docker => Some("node_engine"),
+        ConditionKind::Cpu => Some("node_cpu"),
+        ConditionKind::Memory => Some("node_memory"),
+        ConditionKind::Disk => Some("node_disk"),
+        ConditionKind::Temperature => Some("node_temperature"),
+        ConditionKind::Clock => Some("node_clock"),
+        ConditionKind::DiskErrors | ConditionKind::Network | ConditionKind::Gpu => None,
+    }
+}
+
 fn notices(look: &Look) -> Vec<Notice> {
     let notice = |bad, subject: &str, text: String| Notice { bad, subject: subject.to_owned(), text };
-    let mut notices: Vec<_> =
-        look.status.warnings.iter().map(|text| notice(false, "server", text.clone())).collect();
+    let alerts = look.alerts.iter().filter(|alert| alert.hushed_by.is_none());
+    let mut notices: Vec<_> = alerts
+        .map(|a| {
+            notice(a.severity == Severity::Critical, &a.subject.name, format!("{}: {}", a.summary, a.hint))
+        })
+        .collect();
+    // An alert comes after a while and says what to do; until then what is so is told here.
+    let told = |node: &NodeView, rules: &[&str]| {
+        let id = node.id.to_string();
+        look.alerts.iter().any(|alert| alert.subject.id == id && rules.contains(&alert.rule.as_str()))
+    };
+    notices.extend(look.status.warnings.iter().map(|text| notice(false, "server", text.clone())));
     notices.extend(look.status.planner.warnings.iter().map(|text| notice(false, "planner", text.clone())));
     if let Some(error) = &look.status.backup.error {
         notices.push(notice(true, "backup", format!("the last one failed: {error}")));
@@ -421,16 +447,19 @@ fn notices(look: &Look) -> Vec<Notice> {
                 name,
                 node.clone_warning.clone().unwrap_or_else(|| "set apart: two machines use its key".into()),
             )),
-            (Approval::Approved, PresenceState::Lost) => {
+            (Approval::Approved, PresenceState::Lost) if !told(node, &["node_lost"]) => {
                 notices.push(notice(true, name, "lost: its work was placed elsewhere".into()));
             }
-            (Approval::Approved, PresenceState::Disconnected) => {
+            (Approval::Approved, PresenceState::Disconnected)
+                if !told(node, &["node_lost", "node_disconnected"]) =>
+            {
                 notices.push(notice(true, name, "the link is down".into()));
             }
             _ => {}
         }
         if node.presence.state == PresenceState::Connected {
-            let ill = node.conditions.iter().filter(|condition| condition.level >= Level::Warning);
+            let ill = node.conditions.iter().filter(|c| c.level >= Level::Warning);
+            let ill = ill.filter(|c| !rule_of(c.kind).is_some_and(|rule| told(node, &[rule])));
             notices.extend(
                 ill.map(|c| notice(c.level == Level::Bad, name, format!("{}: {}", c.kind, c.message))),
             );

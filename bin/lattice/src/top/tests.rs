@@ -5,7 +5,7 @@ use super::{
     state::{Ask, HISTORY, Key, LINES, Line, Look, Order, Tab, Top},
 };
 use crate::resolve::tests::allocation;
-use lattice_api::{EventView, NodeView, Status, WorkloadView};
+use lattice_api::{AlertView, EventView, NodeView, Status, WorkloadView};
 use lattice_model::{Timestamp, report::AllocationState, resource::Intent};
 use ratatui::{Terminal, backend::TestBackend};
 use serde_json::json;
@@ -66,8 +66,18 @@ fn look() -> Look {
         message: "tower is away".into(),
         cause: Some("the link was cut".into()),
     };
+    let alert: AlertView = serde_json::from_value(json!({
+        "id": "node_cpu/node/1", "rule": "node_cpu", "title": "processors are busy for long",
+        "hint": "move work away", "doc": "docs/alerts.md#node_cpu",
+        "subject": { "kind": "node", "id": node(1, "laptop", "connected", 0).id, "name": "laptop" },
+        "severity": "warning", "state": "firing", "since": 1_700_000_000_000_u64, "summary": "98 % are in use"
+    }))
+    .unwrap();
+    // Said already by the one that the node is away.
+    let hushed = AlertView { hushed_by: Some("node_disconnected".into()), ..alert.clone() };
     Look {
         status,
+        alerts: vec![alert, hushed],
         nodes: vec![node(1, "laptop", "connected", 2000), node(2, "tower", "disconnected", 7800)],
         workloads: vec![service("web", "running"), service("worker", "failed")],
         events: vec![event],
@@ -145,7 +155,23 @@ fn trouble_stands_first_and_orders_change() {
     press(&mut top, "s");
     assert_eq!((top.order, names(&top)), (Order::Load, vec!["tower".into(), "laptop".into()]));
     let notices = top.notices();
-    assert!(notices[0].bad && notices[1].bad && !notices[2].bad, "{notices:?}");
+    let bad: Vec<bool> = notices.iter().map(|notice| notice.bad).collect();
+    assert_eq!(bad, [true, true, false, false], "{notices:?}");
+}
+
+/// What an alert says is not said twice.
+#[test]
+fn an_alert_stands_for_what_it_tells() {
+    let mut look = look();
+    let lost = look.nodes[1].id.to_string();
+    let away = look.alerts[0].clone();
+    look.alerts = vec![AlertView { rule: "node_disconnected".into(), ..away }];
+    look.alerts[0].subject.id = lost;
+    look.alerts[0].subject.name = "tower".into();
+    let mut top = Top::default();
+    top.see(look);
+    let told: Vec<_> = top.notices().into_iter().filter(|n| n.subject == "tower").map(|n| n.text).collect();
+    assert_eq!(told, ["98 % are in use: move work away"]);
 }
 
 #[test]

@@ -136,7 +136,13 @@ function Backup() {
             {overdue && (
               <>
                 <dt>Overdue</dt>
-                <dd>yes{error == null ? '' : `: ${error}`}</dd>
+                <dd>yes</dd>
+              </>
+            )}
+            {error != null && (
+              <>
+                <dt>Failed</dt>
+                <dd>{error}</dd>
               </>
             )}
           </dl>
