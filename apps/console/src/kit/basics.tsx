@@ -45,7 +45,7 @@ export function Time({ at }: { at: number }) {
   const date = new Date(at);
   return (
     <time dateTime={date.toISOString()} title={date.toLocaleString()}>
-      {ago(at, Math.max(now, at))}
+      {ago(at, now)}
     </time>
   );
 }

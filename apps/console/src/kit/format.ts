@@ -11,8 +11,11 @@ export function cores(milli: number): string {
   return `${(milli / 1000).toFixed(milli % 1000 === 0 ? 0 : 1)} cores`;
 }
 
+// A server's clock is not this one's, and `now` is some seconds old where it is drawn.
+const CLOCKS_DIFFER_MS = 30_000;
+
 export function ago(at: number, now: number): string {
-  const seconds = Math.round((now - at) / 1000);
+  const seconds = at > now && at - now < CLOCKS_DIFFER_MS ? 0 : Math.round((now - at) / 1000);
   const ahead = seconds < 0;
   const n = Math.abs(seconds);
   const text =
