@@ -2,13 +2,13 @@
 # Says what this machine lacks, then installs it: deps.sh [build] [run] [test] [testbed] [console]   (the first three
 # without arguments)
 #
-# build  a C compiler (the bundled SQLite and ring), Rust by rustup
+# build  a C compiler (the bundled SQLite and ring), Rust by rustup; Node.js with npm, for the web console. Where the
+#        system's Node.js is too old, as Debian 12's is, a newer one is put beside it, into the cache (lib.sh finds it)
 # run    Docker's engine and command, and the right of this user to use it; nft and ip, to close the network to containers
 # test   cargo-nextest, cargo-deny, rustfmt, clippy, what a testbed needs, PostgreSQL (its programs alone: the tests
 #        start instances of their own), OpenCL on the processor (pocl)
 # testbed  mmdebstrap (for the test images); ip, nft, unshare, mkfs.ext4 (for machines in namespaces)
-# console  Node.js with npm, for the web console; Chromium and a font, for its tests. Where the system's Node.js is too
-#          old, as Debian 12's is, a newer one is put beside it, into the cache (lib.sh finds it there)
+# console  Chromium and a font, for the tests of the web console
 #
 # A person is asked first; with CI=true or YES=1 nobody is. Where nobody is there to ask, it prints what to run and
 # fails. Debian and Ubuntu are installed on; elsewhere what is missing is named.
@@ -50,6 +50,12 @@ if wants build; then
     [ -e /etc/ssl/certs/ca-certificates.crt ] || package ca-certificates "to trust what is fetched"
     reasons+=("Rust $RUST_NEEDED or newer: by rustup, into ${CARGO_HOME:-$HOME/.cargo}")
   fi
+  if ! node_is_new_enough; then
+    node=1
+    reasons+=("Node.js $NODE_NEEDED or newer: version $NODE_FETCHED of npm's package 'node', into $NODE_FOLDER")
+  fi
+  # Debian's npm brings a Node.js, which fetches the newer one.
+  have npm || package npm "fetches the libraries of the web console, and builds it"
 fi
 if wants run && ! engine_answers; then
   if ! have dockerd; then
@@ -95,12 +101,6 @@ if wants test; then
   have cargo-deny || { crates+=(cargo-deny) && reasons+=("cargo-deny: checks licences and sources (built from source, minutes)"); }
 fi
 if wants console; then
-  if ! node_is_new_enough; then
-    node=1
-    reasons+=("Node.js $NODE_NEEDED or newer: version $NODE_FETCHED of npm's package 'node', into $NODE_FOLDER")
-  fi
-  # Debian's npm brings a Node.js, which fetches the newer one.
-  have npm || package npm "fetches the libraries of the web console, and builds it"
   have chromium || package chromium "the tests of the web console drive it"
   compgen -G '/usr/share/fonts/truetype/dejavu/*' >/dev/null ||
     package fonts-dejavu-core "a font, so that pages of the tests have letters"

@@ -8,6 +8,8 @@ cd "$LATTICE_ROOT"
 section "what this machine needs"
 scripts/deps.sh build
 hash -r
+section "web console"
+scripts/console.sh build
 section "release build (some minutes the first time)"
 release_programs "$@"
 section "archive"

@@ -13,6 +13,7 @@ section "Docker and test images"
 scripts/engine.sh start
 scripts/images.sh
 section "programs"
+scripts/console.sh build
 cargo build --locked -p lattice -p lattice-agent -p lattice-testbed
 section "testbed"
 # The password is asked for here, where somebody can answer; later nobody asks.

@@ -10,6 +10,10 @@ section "what this machine needs"
 hash -r
 in_docker_group "$LATTICE_ROOT/scripts/up.sh" "$@"
 
+section "web console"
+"$LATTICE_ROOT/scripts/console.sh" build ||
+  warn "the web console could not be built: its messages above say why. The server goes up without it, and the next 'make up' tries again"
+
 section "release build (some minutes the first time)"
 cd "$LATTICE_ROOT"
 cargo build --release --locked -p lattice -p lattice-agent

@@ -4,7 +4,7 @@
 //!   OpenAPI document and the test that no route is without a check all read it;
 //! - [`guard`]: Host and Origin, who asks, whether they may; [`principal`]: who that is;
 //!   [`cookie`]: the session of a browser;
-//! - [`serve`]: the listeners;
+//! - [`serve`]: the listeners; [`console`]: the files of the web console;
 //! - [`extract`], [`error`]: bodies, queries and names in; refusals out, always as `ErrorBody`;
 //! - one file for each subject: [`cluster`], [`tokens`], [`users`], [`login`] with [`pages`], [`projects`],
 //!   [`nodes`], [`ranking`], [`stacks`] with [`deploy`], [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`],
@@ -15,6 +15,7 @@ pub(crate) mod allocations;
 pub(crate) mod backups;
 pub(crate) mod builds;
 pub(crate) mod cluster;
+mod console;
 pub(crate) mod cookie;
 pub(crate) mod deploy;
 pub(crate) mod diff;

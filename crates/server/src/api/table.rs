@@ -19,7 +19,7 @@
 //! a viewer, and as the developer of another project: a new route needs its line there.
 
 use super::{
-    alerts, allocations, backups, builds, cluster,
+    alerts, allocations, backups, builds, cluster, console,
     error::ApiError,
     guard::{self, Access},
     images, jobs, login, nodes, pages, pools, projects, ranking, rollout, schedules, secrets, stacks,
@@ -245,6 +245,9 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
     }
     router
         .fallback(async |request: Request| {
+            if let Some(response) = console::answer(&request) {
+                return response;
+            }
             let hint = "the paths are in /v1/openapi.json";
             stranger(request, ErrorBody::new(ErrorCode::NotFound, "the API has no such path", hint))
         })
