@@ -119,6 +119,8 @@ routes! {
     STACKS, stacks() = "/v1/stacks";
     /// `GET`: [`StackDetail`](crate::StackDetail). `PUT` ?[`DeployQuery`](crate::DeployQuery) [`DeployRequest`](crate::DeployRequest): [`DeployResult`](crate::DeployResult). `DELETE` ?[`DeleteStackQuery`](crate::DeleteStackQuery): [`StackView`](crate::StackView).
     STACK, stack(project, stack) = "/v1/projects/{project}/stacks/{stack}";
+    /// `POST` [`ComposeRead`](crate::ComposeRead): [`ComposeView`](crate::ComposeView); nothing is changed.
+    COMPOSE, compose(project) = "/v1/projects/{project}/compose";
     /// `GET` ?[`WorkloadQuery`](crate::WorkloadQuery): list of [`WorkloadView`](crate::WorkloadView).
     WORKLOADS, workloads() = "/v1/workloads";
     /// `GET`: [`WorkloadView`](crate::WorkloadView).

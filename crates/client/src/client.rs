@@ -18,13 +18,13 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use lattice_api::{
     AlertView, AllocationQuery, AllocationView, ApiTokenCreate, ApiTokenView, ApproveNode, AuditQuery,
-    AuditView, BackupDump, BackupStatus, DeleteNodeQuery, DeleteStackQuery, DeployQuery, DeployRequest,
-    DeployResult, DrainNode, DrainResult, EventQuery, EventView, ExecStart, ExplainView, JobRunQuery,
-    JobRunView, JoinTokenCreate, JoinTokenView, KeyRotation, List, LogQuery, MissedRunsView, NodeChange,
-    NodePreview, NodeReason, NodeView, PoolChange, PoolCreate, PoolPreview, PoolView, RankedNode,
-    RankingQuery, RolloutQuery, RolloutView, RunRequest, Scale, SecretRollback, SecretVersionView,
-    SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated, TreeView, UndoQuery, VolumeQuery,
-    VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
+    AuditView, BackupDump, BackupStatus, ComposeRead, ComposeView, DeleteNodeQuery, DeleteStackQuery,
+    DeployQuery, DeployRequest, DeployResult, DrainNode, DrainResult, EventQuery, EventView, ExecStart,
+    ExplainView, JobRunQuery, JobRunView, JoinTokenCreate, JoinTokenView, KeyRotation, List, LogQuery,
+    MissedRunsView, NodeChange, NodePreview, NodeReason, NodeView, PoolChange, PoolCreate, PoolPreview,
+    PoolView, RankedNode, RankingQuery, RolloutQuery, RolloutView, RunRequest, Scale, SecretRollback,
+    SecretVersionView, SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated, TreeView,
+    UndoQuery, VolumeQuery, VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
 };
 use lattice_model::{PoolName, ProjectName, SecretName, StackKey, TokenId, WorkloadKey, spec::TreeDigest};
 use serde::{Serialize, de::DeserializeOwned};
@@ -276,6 +276,15 @@ impl Client {
         request: &DeployRequest,
     ) -> Result<DeployResult, ClientError> {
         self.json(Method::PUT, &with_query(&paths::stack(&key.project, &key.stack), query)?, request).await
+    }
+
+    /// What a Compose file says, or its problems; nothing is deployed.
+    pub async fn read_compose(
+        &self,
+        project: &ProjectName,
+        request: &ComposeRead,
+    ) -> Result<ComposeView, ClientError> {
+        self.json(Method::POST, &paths::compose(project), request).await
     }
 
     /// Removes a stack; its volumes only when the query says so.

@@ -12,7 +12,7 @@ use crate::{
     load::{Options, Source, utf8},
     merge::{self, TooLarge},
     problem::{Code, Problems, show},
-    read::{FileInfo, Reader},
+    read::{DEPLOY_THERE, FileInfo, Reader, not_here},
     scalar::nearest,
     yaml::{self, Budget, Entry, MAX_BYTES, MAX_NODES, Mapping, Mark, Node, Span, Value},
 };
@@ -90,6 +90,12 @@ impl<'a> Gather<'a> {
         if self.files.len() >= MAX_FILES {
             let message = format!("the project has more than {MAX_FILES} files");
             self.problems.error(Code::Limit, at, keys, message, "Put some of them together");
+            return None;
+        }
+        if !self.options.local {
+            let message = not_here(&format!("the file {} is", show(&files::shown(path))));
+            let hint = format!("Write what it says into this file, {DEPLOY_THERE}");
+            self.problems.error(Code::NotSupported, at, keys, message, hint);
             return None;
         }
         match self.disk.read(path, MAX_BYTES) {

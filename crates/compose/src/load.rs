@@ -39,12 +39,23 @@ pub struct Options<'a> {
     pub folder: Option<&'a str>,
     /// Whether services with a `build` are built; otherwise their `image` is taken.
     pub build: bool,
+    /// Whether this is the computer that the file stands on. Elsewhere there are no other files, nothing is built
+    /// or packed and no secret is set: what needs that is refused, with its place.
+    pub local: bool,
 }
 
 impl<'a> Options<'a> {
-    /// No name, no profile, no folder; services with a `build` are built.
+    /// No name, no profile, no folder; services with a `build` are built, on the computer that has the file.
     pub fn new(variables: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { name: None, fallback_name: None, variables, profiles: &[], folder: None, build: true }
+        Self {
+            name: None,
+            fallback_name: None,
+            variables,
+            profiles: &[],
+            folder: None,
+            build: true,
+            local: true,
+        }
     }
 }
 
@@ -219,7 +230,7 @@ pub fn load(files: &[Source<'_>], options: &Options<'_>, disk: &dyn Files) -> Re
             .or_else(|| stack.clone().filter(|_| key == "COMPOSE_PROJECT_NAME"))
     };
     let mut reader = gather.reader(&variables);
-    reader.build = options.build;
+    (reader.build, reader.local) = (options.build && options.local, options.local);
     let parts = reader.stack(&tree, name.as_ref(), &off);
     match (reader.problems.finish(), name) {
         (Ok(warnings), Some(name)) => Ok(Loaded {

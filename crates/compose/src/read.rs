@@ -75,6 +75,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) folder: Option<&'a str>,
     /// Whether services with a `build` are built.
     pub(crate) build: bool,
+    /// Whether this is the computer that the file stands on.
+    pub(crate) local: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -85,7 +87,7 @@ impl<'a> Reader<'a> {
         disk: &'a dyn Files,
         folder: Option<&'a str>,
     ) -> Self {
-        Self { problems, files, variables, disk, folder, build: true }
+        Self { problems, files, variables, disk, folder, build: true, local: true }
     }
 
     /// The value of a variable, as the file at this place sees it.
@@ -106,6 +108,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// What to do with a file that needs more than its text.
+pub(crate) const DEPLOY_THERE: &str = "or deploy the project from its folder with `lattice deploy`";
+
+/// That something is on the computer of whoever wrote the file.
+pub(crate) fn not_here(what: &str) -> String {
+    format!("not supported here: {what} on the computer that has the file, and here is its text alone")
+}
+
 impl Reader<'_> {
     pub(crate) fn error(
         &mut self,
@@ -116,6 +126,14 @@ impl Reader<'_> {
         hint: impl Into<String>,
     ) {
         self.problems.error(code, span, path, message, hint);
+    }
+
+    /// Whether something needs the computer that the file stands on, and this is another: then it is refused.
+    pub(crate) fn elsewhere(&mut self, span: Span, path: impl fmt::Display, what: &str, hint: &str) -> bool {
+        if !self.local {
+            self.error(Code::NotSupported, span, path, not_here(what), hint);
+        }
+        !self.local
     }
 
     /// "must be X, and is Y"; yields nothing, for the end of a reader.

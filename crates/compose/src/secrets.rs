@@ -6,7 +6,7 @@ use crate::{
     keys::Table,
     load::{SecretSource, TreeContent, TreeSource},
     problem::{Code, show},
-    read::{Path, Reader},
+    read::{DEPLOY_THERE, Path, Reader},
     scalar,
     service::{Draft, Placed},
     yaml::{Entry, Mapping, Node, Span},
@@ -203,6 +203,8 @@ impl Reader<'_> {
                 Origin::Broken
             }
             "content" => Origin::Content(text.into_bytes()),
+            // Refused when a service asks for it, whatever its value is.
+            _ if !self.local => Origin::Variable(text, Vec::new()),
             _ => match self.variable(said.value.span, &text) {
                 Some(value) => Origin::Variable(text, value.into_bytes()),
                 None => {
@@ -275,6 +277,14 @@ impl Reader<'_> {
         holding: &Holding,
         path: &Path<'_>,
     ) -> Option<SecretSource> {
+        if matches!(holding.origin, Origin::File(_) | Origin::Variable(..)) {
+            let hint = format!(
+                "Set it (`lattice secret set {name}`), and write `external: true` and `name: {name}` here"
+            );
+            if self.elsewhere(holding.span, path, "the value of the secret is", &hint) {
+                return None;
+            }
+        }
         let (from, value) = match &holding.origin {
             Origin::File(file) => {
                 self.say_outside(file, holding.span, path);
@@ -335,6 +345,10 @@ impl Reader<'_> {
                 let Some(holding) = self.held(holdings, &at, "config") else { continue };
                 let Grant { source, target, mode, uid, gid } = &at.value;
                 let path = Path::Root.key("configs");
+                let hint = format!("Put it into the image, {DEPLOY_THERE}");
+                if self.elsewhere(holding.span, path.key(source), "a config is packed", &hint) {
+                    continue;
+                }
                 if [uid, gid].into_iter().any(|id| id.is_some_and(|id| id > 0))
                     || mode.is_some_and(|m| m & 0o444 != 0o444)
                 {

@@ -6,7 +6,7 @@ use crate::{
     keys,
     mounts::Bind,
     problem::{Code, show},
-    read::{Path, Reader},
+    read::{DEPLOY_THERE, Path, Reader},
     scalar,
     secrets::Grant,
     yaml::{Entry, Mapping, Node, Span, Value},
@@ -205,6 +205,10 @@ impl Reader<'_> {
         let policy = Self::said(entries, "pull_policy");
         match build {
             Some(entry) if self.build => draft.build = self.build(&entry.value, &path.key("build")),
+            Some(entry) if image.is_none() && !self.local => {
+                let hint = format!("Write `image: NAME:TAG`, {DEPLOY_THERE}");
+                self.elsewhere(entry.key, path.key("build"), "what the image is built from is", &hint);
+            }
             Some(entry) if image.is_none() => {
                 let message = "the service has no `image`, and nothing is built now";
                 let hint = "Deploy without --no-build, or write `image: NAME:TAG`";

@@ -10,7 +10,7 @@ use crate::{
     load::{TreeContent, TreeSource},
     mounts::Bind,
     problem::{Code, show},
-    read::Reader,
+    read::{DEPLOY_THERE, Reader},
     service::{Draft, Placed},
 };
 use lattice_model::{
@@ -121,6 +121,20 @@ impl Reader<'_> {
                 self.problems.warn(Code::Differs, at.span, &at.path, message, hint);
                 spec.volumes.insert(volume.clone(), VolumeSpec::default());
                 draft.spec.mounts.push(MountSpec { volume, target: at.value, read_only: false });
+            }
+        }
+        for draft in drafts.iter_mut() {
+            if self.local {
+                break;
+            }
+            for at in std::mem::take(&mut draft.binds) {
+                let what = format!("{} is", show(&shown(&at.value.source)));
+                let hint = format!(
+                    "For data use a named volume (`- data:{}`), {}",
+                    show(&at.value.target),
+                    DEPLOY_THERE
+                );
+                self.elsewhere(at.span, &at.path, &what, &hint);
             }
         }
         // Where one service writes into a folder, the others see what it wrote.

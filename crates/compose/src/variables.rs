@@ -136,6 +136,11 @@ impl Reader<'_> {
         before: &IndexMap<String, String>,
     ) -> IndexMap<String, String> {
         let path = self.resolve(wanted.span, &wanted.path);
+        let what = format!("the file {} is", show(&crate::files::shown(&path)));
+        // One that may be missing is not left out either: where the file stands it may be there.
+        if self.elsewhere(wanted.span, at, &what, "Write what it says under `environment` or `labels`") {
+            return IndexMap::new();
+        }
         if !wanted.required && self.disk.look(&path) == Found::Missing {
             return IndexMap::new();
         }

@@ -473,3 +473,54 @@ fn what_multiplies_is_refused_at_once() {
         assert!(start.elapsed().as_secs() < 20, "{what} took {:?}", start.elapsed());
     }
 }
+
+/// What a file wants of the computer that it stands on, each with its place, is refused elsewhere.
+#[test]
+fn a_text_alone_is_refused_what_is_on_another_computer() {
+    let text = "\
+include: [other.yaml]
+services:
+  web:
+    image: nginx:1
+    env_file: [{path: web.env, required: false}]
+    volumes: [\"./site:/site\", \"data:/data\"]
+    configs: [conf]
+    secrets: [token, given, kept]
+  made: {build: ./app}
+  both: {image: \"b:1\", build: ./app}
+  more: {extends: {file: base.yaml, service: x}}
+volumes: {data: }
+configs: {conf: {content: hello}}
+secrets: {token: {file: ./token}, given: {environment: TOKEN}, kept: {external: true}}
+";
+    let errors = try_with(&[text], &disk(), |options| options.local = false).expect_err("refused");
+    let mut found = String::new();
+    for problem in &errors.0 {
+        writeln!(found, "{problem}").unwrap();
+    }
+    for start in
+        ["f0.yaml:1:", "f0.yaml:5:", "f0.yaml:6:", "f0.yaml:9:", "f0.yaml:11:", "f0.yaml:13:", "f0.yaml:14:"]
+    {
+        let line =
+            found.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}\n{found}"));
+        assert!(line.contains("not supported here: "), "{line}");
+    }
+    assert!(!found.contains("secrets.kept") && !found.contains("f0.yaml:10:"), "{found}");
+}
+
+#[test]
+fn a_text_alone_is_read_as_far_as_it_goes() {
+    let text = "\
+name: shop
+services:
+  web: {image: \"nginx:$TAG\", build: ./app, volumes: [\"data:/data\"], secrets: [kept]}
+volumes: {data: }
+secrets: {kept: {external: true}}
+";
+    let tag = |name: &str| (name == "TAG").then(|| "1".to_owned());
+    let options = Options { local: false, ..Options::new(&tag) };
+    let file = Source { name: "compose.yaml", text: text.as_bytes() };
+    let loaded = load(&[file], &options, &lattice_compose::NoFiles).unwrap();
+    let web = &loaded.spec.workloads["web"];
+    assert_eq!((web.image.as_str(), web.secrets.len(), loaded.builds.len()), ("nginx:1", 1, 0));
+}

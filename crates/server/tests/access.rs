@@ -93,6 +93,7 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("explain_workload", In, Nothing),
     ("start_workload", Forbidden, Nothing),
     ("stop_workload", Forbidden, Nothing),
+    ("read_compose", Forbidden, Nothing),
     ("restart_workload", Forbidden, Nothing),
     ("scale_workload", Forbidden, Nothing),
     ("list_alerts", In, In),

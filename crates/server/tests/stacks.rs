@@ -489,3 +489,43 @@ async fn a_stack_is_held_until_it_is_started() {
     let again = world.ask("PUT", &format!("{SHOP}?hold=true"), Some(web("nginx:1"))).await;
     assert!(again.0 == 409 && again.1.to_string().contains("exists already, and its data"), "{again:?}");
 }
+
+#[tokio::test]
+async fn a_compose_file_is_read_and_what_it_says_is_deployed() {
+    let world = World::new().await;
+    let path = "/v1/projects/default/compose";
+    let source = "services:\n  web: {image: \"nginx:$TAG\"}\n";
+    let good = json!({ "source": source, "name": "shop", "env": { "TAG": "1" } });
+    let read = world.ok("POST", path, Some(good)).await;
+    assert_eq!(
+        (&read["name"], &read["spec"]["workloads"]["web"]["image"], &read["problems"]),
+        (&json!("shop"), &json!("nginx:1"), &json!([])),
+        "{read:#}"
+    );
+    assert_eq!(world.get("/v1/stacks").await["items"], json!([]), "reading deploys nothing");
+    let request = json!({ "spec": read["spec"], "source": source });
+    world.ok("PUT", SHOP, Some(request)).await;
+    assert_eq!(world.get("/v1/stacks").await["items"][0]["name"], "shop");
+
+    // Every problem has its place; what this server's machine has is not looked at.
+    let bad =
+        "services:\n  web:\n    image: a\n    imge: b\n    env_file: /etc/hostname\n    command: $HOME\n";
+    let read = world.ok("POST", path, Some(json!({ "source": bad, "name": "shop" }))).await;
+    assert!(read["spec"].is_null() && read["name"].is_null(), "{read:#}");
+    let problems = read["problems"].as_array().unwrap();
+    let at = |line: u32| problems.iter().find(|problem| problem["line"] == line).cloned().unwrap_or_default();
+    assert_eq!(
+        (&at(4)["code"], &at(4)["severity"], &at(4)["path"]),
+        (&json!("unknown_key"), &json!("error"), &json!("services.web.imge"))
+    );
+    assert_eq!((&at(5)["code"], &at(6)["code"]), (&json!("not_supported"), &json!("variable")), "{read:#}");
+    let (status, answer) = world.ask("POST", path, Some(json!({ "source": "", "files": {} }))).await;
+    assert_eq!(status, 400, "{answer}");
+    let many: serde_json::Map<String, serde_json::Value> =
+        (0..1001).map(|n| (format!("A{n}"), json!(""))).collect();
+    let (status, answer) = world.ask("POST", path, Some(json!({ "source": source, "env": many }))).await;
+    assert_eq!(status, 400, "{answer}");
+    let missing = json!({ "source": source, "name": "shop" });
+    let (status, answer) = world.ask("POST", "/v1/projects/nowhere/compose", Some(missing)).await;
+    assert_eq!(status, 404, "{answer}");
+}

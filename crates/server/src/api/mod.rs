@@ -7,7 +7,7 @@
 //! - [`serve`]: the listeners; [`console`]: the files of the web console;
 //! - [`extract`], [`error`]: bodies, queries and names in; refusals out, always as `ErrorBody`;
 //! - one file for each subject: [`cluster`], [`tokens`], [`users`], [`login`] with [`pages`], [`projects`],
-//!   [`nodes`], [`ranking`], [`stacks`] with [`deploy`], [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`],
+//!   [`nodes`], [`ranking`], [`compose`], [`stacks`] with [`deploy`], [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`],
 //!   [`secrets`], [`watch`], [`alerts`], [`backups`], [`builds`].
 
 mod alerts;
@@ -15,6 +15,7 @@ pub(crate) mod allocations;
 pub(crate) mod backups;
 pub(crate) mod builds;
 pub(crate) mod cluster;
+mod compose;
 mod console;
 pub(crate) mod cookie;
 pub(crate) mod deploy;

@@ -19,7 +19,7 @@
 //! a viewer, and as the developer of another project: a new route needs its line there.
 
 use super::{
-    alerts, allocations, backups, builds, cluster, console,
+    alerts, allocations, backups, builds, cluster, compose, console,
     error::ApiError,
     guard::{self, Access},
     images, jobs, login, nodes, pages, pools, projects, ranking, rollout, schedules, secrets, stacks,
@@ -192,6 +192,7 @@ pub(crate) fn table() -> Vec<Route> {
         look(on(P::StackLook, guard::project), paths::STACK, "get_stack", "A stack with all that belongs to it.", get(stacks::show)).gives::<api::StackDetail>(),
         change(on(P::StackChange, guard::project), put_.clone(), paths::STACK, "deploy_stack", "Deploys a stack, or says what that would change.", put(stacks::deploy)).query::<api::DeployQuery>().takes::<api::DeployRequest>().gives::<api::DeployResult>().limit(api::MAX_DEPLOY_BYTES),
         change(on(P::StackChange, guard::project), delete_.clone(), paths::STACK, "delete_stack", "Removes a stack; its volumes stay unless asked otherwise.", delete(stacks::remove)).query::<api::DeleteStackQuery>().gives::<api::StackView>(),
+        change(on(P::StackChange, guard::project), post_.clone(), paths::COMPOSE, "read_compose", "What a Compose file says, or every problem of it with its place; nothing is changed.", post(compose::read)).takes::<api::ComposeRead>().gives::<api::ComposeView>().limit(api::MAX_COMPOSE_BYTES),
         look(list(P::StackLook), paths::WORKLOADS, "list_workloads", "Services of all stacks.", get(workloads::list)).query::<api::WorkloadQuery>().lists::<api::WorkloadView>(),
         look(on(P::StackLook, guard::project), paths::WORKLOAD, "get_workload", "One service.", get(workloads::show)).gives::<api::WorkloadView>(),
         change(on(P::StackChange, guard::project), post_.clone(), paths::WORKLOAD_START, "start_workload", "Starts a stopped service.", post(workloads::start)).gives::<api::WorkloadView>(),

@@ -2,7 +2,7 @@
 //! accepted is in order.
 
 use crate::{Blob, Draw, Subject, corpus::COMPOSE, disk::Disk, text};
-use lattice_compose::{MAX_PROBLEMS, Options, Problem, Source, load, parse_env};
+use lattice_compose::{Loaded, MAX_PROBLEMS, NoFiles, Options, Problem, Source, load, parse_env};
 use lattice_model::spec::StackSpec;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, time::Duration};
@@ -73,6 +73,7 @@ impl Subject for Compose {
         for (name, text) in files.iter().filter(|(name, _)| name.ends_with(".env")) {
             let _ = parse_env(Source { name, text: &text.0 }, &variables);
         }
+        self.read_elsewhere(&sources, &options)?;
         match load(&sources, &options, &disk) {
             Ok(loaded) => {
                 loaded.warnings.iter().try_for_each(|problem| self.sound(problem))?;
@@ -91,6 +92,20 @@ impl Subject for Compose {
 }
 
 impl Compose {
+    /// Where the text is alone, nothing is left to be built, packed or set.
+    fn read_elsewhere(&self, sources: &[Source<'_>], options: &Options<'_>) -> Result<(), String> {
+        let options = Options { local: false, ..*options };
+        match load(sources, &options, &NoFiles) {
+            Ok(Loaded { builds, trees, secrets, .. }) => {
+                (builds.is_empty() && trees.is_empty() && secrets.is_empty())
+                    .then_some(())
+                    .ok_or_else(|| "what needs the computer with the file was accepted elsewhere".to_owned())
+            }
+            Err(errors) if errors.0.is_empty() => Err("it is refused elsewhere without a reason".to_owned()),
+            Err(errors) => errors.0.iter().try_for_each(|problem| self.sound(problem)),
+        }
+    }
+
     /// A message is one line, and names a place that there is.
     fn sound(&self, problem: &Problem) -> Result<(), String> {
         let text = self.files.get(&problem.file).map(|text| text.0.as_slice()).unwrap_or_default();
