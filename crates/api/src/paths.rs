@@ -49,6 +49,10 @@ routes! {
     DEVICE_DECISION, device_decision() = "/v1/device-codes/decision";
     /// `GET`, and `POST` of its form: the page on which a person approves a login by code.
     DEVICE_PAGE, device_page() = "/device";
+    /// `POST` without a body: [`ConsoleLink`](crate::ConsoleLink).
+    CONSOLE_LINKS, console_links() = "/v1/console-links";
+    /// `POST` [`ConsoleLinkUse`](crate::ConsoleLinkUse): [`SessionCreated`](crate::SessionCreated).
+    CONSOLE_LINK_USE, console_link_use() = "/v1/console-links/use";
     /// `POST` [`InviteCreate`](crate::InviteCreate): [`InviteCreated`](crate::InviteCreated).
     INVITES, invites() = "/v1/invites";
     /// `POST` [`InviteAccept`](crate::InviteAccept): [`SessionCreated`](crate::SessionCreated).

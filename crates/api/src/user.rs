@@ -154,10 +154,31 @@ pub struct SessionCreated {
     /// What each change by cookie sends as [`CSRF_HEADER`]; absent where there is no cookie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csrf: Option<Hidden>,
-    /// Who signed in.
-    pub user: UserName,
+    /// Who signed in; absent for whoever runs the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserName>,
     /// When it ends at the latest; without a request it ends earlier.
     pub expires_at: Timestamp,
+}
+
+/// A link by which a browser is signed in as whoever asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConsoleLink {
+    /// Where to go: a secret, good once. It is behind the `#`, which browsers keep to themselves.
+    pub url: Hidden,
+    /// The first instant at which it is of no use.
+    pub expires_at: Timestamp,
+}
+
+/// Opens a link to the console: the session is kept in a cookie that no script reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsoleLinkUse {
+    /// What stands behind the `#`.
+    pub code: Hidden,
+    /// What one signs in with, for people: the browser.
+    #[serde(default)]
+    pub client: String,
 }
 
 /// Begins a login by code.

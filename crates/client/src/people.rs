@@ -3,9 +3,9 @@
 use crate::{Client, client::NO_QUERY, error::ClientError};
 use hyper::Method;
 use lattice_api::{
-    DeviceDecided, DeviceDecision, DevicePoll, DeviceStart, DeviceStarted, InviteAccept, InviteCreate,
-    InviteCreated, List, Login, PasswordChange, ProjectCreate, ProjectView, QuotaChange, RolesChange,
-    SessionCreated, UserCreate, UserView, paths,
+    ConsoleLink, DeviceDecided, DeviceDecision, DevicePoll, DeviceStart, DeviceStarted, InviteAccept,
+    InviteCreate, InviteCreated, List, Login, PasswordChange, ProjectCreate, ProjectView, QuotaChange,
+    RolesChange, SessionCreated, UserCreate, UserView, paths,
 };
 use lattice_model::{ProjectName, UserName};
 
@@ -36,6 +36,11 @@ impl Client {
     /// Lets a login by code in, or turns it away.
     pub async fn decide_device_login(&self, request: &DeviceDecision) -> Result<DeviceDecided, ClientError> {
         self.json(Method::POST, &paths::device_decision(), request).await
+    }
+
+    /// Makes a link that signs a browser in as whoever this client is.
+    pub async fn create_console_link(&self) -> Result<ConsoleLink, ClientError> {
+        self.bare(Method::POST, &paths::console_links()).await
     }
 
     /// Makes an invitation.

@@ -52,10 +52,12 @@ pub use pki::{CLOCK_SKEW, PeerIdentity, peer_node};
 pub use ratchet::{AgentRatchet, RatchetValue, ServerRatchet, StaleSession, Verdict};
 pub use ring::{Envelope, KeyRing, same_secret};
 pub use seal::{KeyId, MasterKey};
-pub use session::{DeviceAnswer, DeviceRecord, InviteRecord, SessionPolicy, SessionRecord, UserCode};
+pub use session::{
+    DeviceAnswer, DeviceRecord, InviteRecord, LinkRecord, SessionPolicy, SessionRecord, UserCode,
+};
 pub use tls::{CertSlot, Clock, Explanation, TlsError, explain};
 pub use token::{
-    ApiToken, ApiTokenRecord, AutoApprove, Cidr, DeviceToken, InviteToken, JoinToken, Presented,
+    ApiToken, ApiTokenRecord, AutoApprove, Cidr, DeviceToken, InviteToken, JoinToken, LinkToken, Presented,
     ServerAddress, SessionToken, TokenKind, TokenParseError, TokenPolicy, TokenRecord, TokenRefused,
     TokenSecret, TokenSecretHash,
 };

@@ -1,7 +1,10 @@
 //! Sessions of people, invitations, and logins by code (RFC 8628), as they are stored; and when each is
 //! good. The secrets are [`crate::token::api`]'s.
 
-use crate::{TokenSecretHash, token::api::KeyedToken};
+use crate::{
+    TokenSecretHash,
+    token::api::{KeyedToken, LinkToken},
+};
 use lattice_model::{Duration, Timestamp, TokenId, UserName};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -22,8 +25,9 @@ pub struct SessionRecord {
     pub id: TokenId,
     /// Of its secret.
     pub hash: TokenSecretHash,
-    /// Whose.
-    pub user: UserName,
+    /// Whose; none: of whoever runs the server, which is said and never what is left out.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub user: Option<UserName>,
     /// What they signed in with, for people: the name of a computer.
     pub client: String,
     /// When they signed in.
@@ -62,6 +66,27 @@ pub struct InviteRecord {
 impl InviteRecord {
     /// Whether a token is this one's, and in time.
     pub fn admits<K: crate::TokenKind>(&self, token: &KeyedToken<K>, now: Timestamp) -> bool {
+        token.id() == self.id && token.is(&self.hash) && now < self.expires
+    }
+}
+
+/// A link to the console as stored: whoever opens it in time is signed in, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkRecord {
+    /// Its id, which the token carries.
+    pub id: TokenId,
+    /// Of its secret.
+    pub hash: TokenSecretHash,
+    /// As whom; none: as whoever runs the server.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub user: Option<UserName>,
+    /// The first instant at which it is of no use.
+    pub expires: Timestamp,
+}
+
+impl LinkRecord {
+    /// Whether a token is this one's, and in time.
+    pub fn admits(&self, token: &LinkToken, now: Timestamp) -> bool {
         token.id() == self.id && token.is(&self.hash) && now < self.expires
     }
 }
@@ -168,7 +193,7 @@ mod tests {
         let session = SessionRecord {
             id,
             hash: TokenSecret::from_bytes([1; 32]).hash(id),
-            user: "ada".parse().unwrap(),
+            user: Some("ada".parse().unwrap()),
             client: "laptop".into(),
             created: Timestamp(0),
             used: Timestamp(0),
@@ -178,6 +203,9 @@ mod tests {
         assert!(good(None, 99) && !good(None, 100));
         assert!(good(Some(950), 999) && !good(Some(999), 1000));
         assert!(good(Some(-5), 99), "memory that was lost takes nothing away");
+        let mut row = serde_json::to_value(&session).unwrap();
+        row.as_object_mut().unwrap().remove("user");
+        assert!(serde_json::from_value::<SessionRecord>(row).is_err(), "nobody in particular is no admin");
     }
 
     #[test]
@@ -194,6 +222,15 @@ mod tests {
         let token = InviteToken::new(id, secret);
         assert!(invite.admits(&token, Timestamp(9)) && !invite.admits(&token, Timestamp(10)));
         assert!(!invite.admits(&InviteToken::new(id, TokenSecret::from_bytes([2; 32])), Timestamp(0)));
+    }
+
+    #[test]
+    fn a_link_is_for_its_token_and_its_time() {
+        let (id, secret) = (TokenId::from_random(1), TokenSecret::from_bytes([1; 32]));
+        let link = LinkRecord { id, hash: secret.hash(id), user: None, expires: Timestamp(10) };
+        let token = LinkToken::new(id, secret);
+        assert!(link.admits(&token, Timestamp(9)) && !link.admits(&token, Timestamp(10)));
+        assert!(!link.admits(&LinkToken::new(id, TokenSecret::from_bytes([2; 32])), Timestamp(0)));
     }
 
     proptest! {

@@ -10,7 +10,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use lattice_api::{AuditOutcome, AuditView, EventView, JobRunView};
 use lattice_availability::{Population, Track};
 use lattice_identity::{
-    ApiTokenRecord, DeviceRecord, ExportedAuthority, InviteRecord, PasswordHash, ServerRatchet,
+    ApiTokenRecord, DeviceRecord, ExportedAuthority, InviteRecord, LinkRecord, PasswordHash, ServerRatchet,
     SessionRecord, TokenRecord,
 };
 use lattice_link::Dedup;
@@ -92,6 +92,7 @@ stored! {
     UserRow, "user", |row| row.name;
     SessionRow, "session", |row| row.0.id;
     InviteRow, "invite", |row| row.0.id;
+    LinkRow, "console_link", |row| row.0.id;
     DeviceRow, "device_code", |row| row.0.id;
     FormerSecret, "former_secret", |row| former_secret_id(&row.0.project, &row.0.name, row.0.version), project row.0.project;
     ProjectRow, "project", |row| row.name, project row.name;
@@ -329,6 +330,11 @@ pub(crate) struct SessionRow(pub(crate) SessionRecord);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct InviteRow(pub(crate) InviteRecord);
+
+/// A link to the console that nobody has opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct LinkRow(pub(crate) LinkRecord);
 
 /// A login by code that waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

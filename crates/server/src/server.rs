@@ -72,6 +72,11 @@ impl std::fmt::Debug for RunningServer {
 }
 
 impl Server {
+    /// Whether the web console is part of this program.
+    pub fn has_console() -> bool {
+        lattice_console::is_built()
+    }
+
     /// Starts a server; it serves when this returns, until `shutdown`.
     ///
     /// # Errors

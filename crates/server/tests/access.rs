@@ -42,6 +42,8 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("decide_device_login", Forbidden, Forbidden),
     ("device_page", Open, Open),
     ("device_form", Open, Open),
+    ("create_console_link", Forbidden, Forbidden),
+    ("use_console_link", Open, Open),
     ("create_invite", Forbidden, Forbidden),
     ("accept_invite", Open, Open),
     ("invite_page", Open, Open),

@@ -23,6 +23,12 @@ async fn raw(world: &World, method: &str, path: &str, headers: &[(&str, &str)], 
     answer
 }
 
+/// In milliseconds since 1970.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_millis()).unwrap()
+}
+
 struct Browser {
     cookie: String,
     csrf: String,
@@ -91,6 +97,80 @@ async fn a_cookie_signs_in_and_changes_need_its_proof() {
     let headers = [good, ("origin", own.as_str()), ("sec-fetch-site", "same-origin")];
     let (status, answer) = browser.ask(&world, "POST", "/v1/projects", &headers, &project).await;
     assert_eq!(status, 200, "{answer}");
+}
+
+/// The secret of a link that somebody on the server's machine made.
+async fn link(world: &World) -> String {
+    let link = world.ok("POST", "/v1/console-links", None).await;
+    let own = format!("http://127.0.0.1:{}/#", world.server().api_addr().port());
+    let url = link["url"].as_str().unwrap();
+    assert!(url.starts_with(&own), "the secret is behind the #, which browsers do not send: {url}");
+    url[own.len()..].to_owned()
+}
+
+#[tokio::test]
+async fn a_link_signs_in_once_as_whoever_made_it() {
+    let world = World::new().await;
+    let code = link(&world).await;
+    let body = json!({ "code": code, "client": "browser" }).to_string();
+    let foreign = [("origin", "http://evil.example")];
+    assert_eq!(world.tcp_body("POST", "/v1/console-links/use", &foreign, body.clone()).await.0, 403);
+    let answer = raw(&world, "POST", "/v1/console-links/use", &[], &body).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("cache-control: no-store") && answer.contains("; HttpOnly"), "{answer}");
+    let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    let cookie = cookie.split(';').next().unwrap();
+    let (status, who) = world.tcp("GET", "/v1/whoami", &[("cookie", cookie)]).await;
+    assert_eq!(
+        (status, &who["name"], &who["credential"]),
+        (200, &json!("local"), &json!("session")),
+        "{who}"
+    );
+    let csrf = who["csrf"].as_str().unwrap();
+    let project = json!({ "name": "shop" }).to_string();
+    let headers = [("cookie", cookie), ("x-lattice-csrf", csrf)];
+    assert_eq!(world.tcp_body("POST", "/v1/projects", &headers, project).await.0, 200, "{who}");
+    let lasts = who["expires_at"].as_i64().unwrap() - now();
+    assert!(
+        (0..=12 * 3_600_000).contains(&lasts),
+        "half a day at the most, and not a person's month: {lasts}"
+    );
+
+    let (status, answer) = world.tcp_body("POST", "/v1/console-links/use", &[], body).await;
+    assert_eq!((status, &answer["code"]), (401, &json!("unauthenticated")), "it was used: {answer}");
+    assert!(answer["hint"].as_str().unwrap().contains("lattice console"), "{answer}");
+    for bad in ["", "lac1_", "lac1_AAAA", &code.replace("lac1_", "las1_"), &format!("{code}A")] {
+        let body = json!({ "code": bad }).to_string();
+        assert_eq!(world.tcp_body("POST", "/v1/console-links/use", &[], body).await.0, 401, "{bad}");
+    }
+    let audit = world.get("/v1/audit").await.to_string();
+    assert!(audit.contains("console_link.create") && audit.contains("by link"), "{audit}");
+    assert!(!audit.contains("lac1_"), "no secret is written down");
+}
+
+#[tokio::test]
+async fn a_link_is_its_makers_and_no_program_makes_one() {
+    let world = World::new().await;
+    let ada = world.session("ada", "viewer").await;
+    let (status, made) = world.as_bearer(&ada, "POST", "/v1/console-links", None).await;
+    assert_eq!(status, 200, "{made}");
+    let code = made["url"].as_str().unwrap().split_once('#').unwrap().1.to_owned();
+    let program = world.api_token("admin").await;
+    let (status, refused) = world.as_bearer(&program, "POST", "/v1/console-links", None).await;
+    assert_eq!((status, &refused["code"]), (403, &json!("forbidden")), "{refused}");
+    // Two at the same time: one of them is in.
+    let body = json!({ "code": code }).to_string();
+    let (one, other) = tokio::join!(
+        raw(&world, "POST", "/v1/console-links/use", &[], &body),
+        raw(&world, "POST", "/v1/console-links/use", &[], &body)
+    );
+    let good = [&one, &other].into_iter().filter(|answer| answer.starts_with("HTTP/1.1 200")).count();
+    assert_eq!(good, 1, "{one}\n{other}");
+    let (_, late) = world.as_bearer(&ada, "POST", "/v1/console-links", None).await;
+    let code = late["url"].as_str().unwrap().split_once('#').unwrap().1.to_owned();
+    world.ok("POST", "/v1/users/ada/disable", None).await;
+    let body = json!({ "code": code }).to_string();
+    assert_eq!(world.tcp_body("POST", "/v1/console-links/use", &[], body).await.0, 401);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ import { lazy, Suspense, useEffect } from 'react';
 import { ApiError, client, setCsrf, unwrap, type Whoami } from '~/api/client';
 import { watch } from '~/api/live';
 import { ErrorState, Loading } from '~/kit/basics';
+import { LinkOffer, useLink } from './link';
 import { router } from './router';
 
 const SignIn = lazy(() => import('~/views/sign-in'));
@@ -40,14 +41,16 @@ function Gate() {
       return answer;
     },
   });
+  const nobody = who.error instanceof ApiError && who.error.status === 401;
+  const link = useLink(nobody, () => void queries.resetQueries());
   const signedIn = who.data !== undefined && !who.isError;
   useEffect(() => {
     if (!signedIn) return;
     return watch(queries, () => void queries.invalidateQueries({ queryKey: ['whoami'] }));
   }, [signedIn, queries]);
-  if (who.isPending) return <Loading />;
-  if (who.error instanceof ApiError && who.error.status === 401)
-    return <SignIn done={() => void queries.resetQueries()} />;
+  if (who.isPending || link.opening) return <Loading />;
+  if (link.offered && who.data !== undefined) return <LinkOffer name={who.data.name} link={link} />;
+  if (nobody) return <SignIn refused={link.error} done={() => void queries.resetQueries()} />;
   if (who.data === undefined)
     return (
       <div className="center">

@@ -105,6 +105,8 @@ pub(crate) enum Command {
     Login(LoginArgs),
     /// Sign out of a server.
     Logout(LogoutArgs),
+    /// Print a link that signs your browser in to the web console, once, within five minutes.
+    Console,
     /// Show who the server takes you for, and what you may do.
     Whoami,
     /// People: who may sign in, and what they may do.

@@ -110,7 +110,8 @@ fn remember(server: &NamedServer, session: SessionCreated) -> anyhow::Result<()>
         return Err(CliError::Failed(text.into()).into());
     };
     let mut servers = Servers::load()?;
-    let remembered = Remembered { user: user.to_string(), token: token.0, expires_at, ca: server.ca.clone() };
+    let user = user.map_or_else(|| "local".to_owned(), |user| user.to_string());
+    let remembered = Remembered { user: user.clone(), token: token.0, expires_at, ca: server.ca.clone() };
     servers.servers.insert(server.url.clone(), remembered);
     servers.current = Some(server.url.clone());
     servers.save()?;
@@ -123,6 +124,17 @@ async fn approve(ctx: &Context, args: ApproveLoginArgs) -> anyhow::Result<()> {
     let decided = ctx.client.decide_device_login(&decision).await?;
     let what = if decided.approved { "is let in" } else { "is turned away" };
     note(&format!("{} at {} {what}", clean(&decided.client), clean(&decided.address)));
+    Ok(())
+}
+
+/// `lattice console`: the link is data, so that it can be given to a program that opens it.
+pub(crate) async fn console(ctx: &Context) -> anyhow::Result<()> {
+    let link = ctx.client.create_console_link().await?;
+    if ctx.is_json() {
+        return ctx.json(&link);
+    }
+    ctx.line(&clean(&link.url.0))?;
+    note("good once, for five minutes: whoever opens it is signed in as you");
     Ok(())
 }
 

@@ -67,6 +67,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate(args) => backup::migrate(&ctx, args).await?,
         Command::Login(args) => return login::login(&ctx, args).await,
         Command::Logout(args) => login::logout(&ctx, args).await?,
+        Command::Console => login::console(&ctx).await?,
         Command::Whoami => login::whoami(&ctx).await?,
         Command::User(command) => user::user(&ctx, command).await?,
         Command::Project(command) => user::project(&ctx, command).await?,

@@ -126,6 +126,8 @@ pub(crate) async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
     config.agent_listen = agent_listen;
     config.accept_older_store = accept_older_store;
     let server = start(config, &told).await?;
+    let client = Client::new(Endpoint::Unix(server.socket().to_owned()), None);
+    announce_console(&client).await;
     if no_node {
         told.cancelled().await;
         return stop(server, None, &told).await;
@@ -138,7 +140,6 @@ pub(crate) async fn up(args: UpArgs) -> anyhow::Result<ExitCode> {
             return Err(error);
         }
     };
-    let client = Client::new(Endpoint::Unix(server.socket().to_owned()), None);
     let announced = async {
         announce_node(&client, &home).await;
         std::future::pending::<()>().await;
@@ -238,6 +239,21 @@ async fn start_agent(home: &Path, server: &RunningServer) -> anyhow::Result<Agen
         }
     };
     Agent::start(home, server.agent_addr_from_here(), token.as_deref())
+}
+
+/// Prints a link that signs the person at this terminal in to the console.
+async fn announce_console(client: &Client) {
+    if !Server::has_console() {
+        note("  console  not part of this program: it was built without (scripts/console.sh build)");
+        return;
+    }
+    match client.create_console_link().await {
+        Ok(link) => {
+            note(&format!("  console  {}", link.url.0));
+            note("           opens it signed in, once, within five minutes; then: lattice console");
+        }
+        Err(error) => note(&format!("  console  no link could be made: {error}; try: lattice console")),
+    }
 }
 
 /// Says when this machine's node is ready, or what it waits for.

@@ -2,7 +2,7 @@
 //!
 //! Payload: `token id (16) | secret (32)`, with a prefix for each kind: API tokens (`lap1_`) are made for
 //! programs, session tokens (`las1_`) come from a login, invitations (`lai1_`) set a first password, device
-//! secrets (`lad1_`) wait for a login elsewhere. All are stored hashed, like join tokens.
+//! secrets (`lad1_`) wait for a login elsewhere, links (`lac1_`) sign a browser in. All are stored hashed, like join tokens.
 
 use super::{
     TokenParseError, TokenRefused, TokenSecret, TokenSecretHash,
@@ -47,6 +47,8 @@ kinds! {
     InviteKind, InviteToken = "lai1_", "an invitation";
     /// Asks whether a login by code was approved.
     DeviceKind, DeviceToken = "lad1_", "a device secret";
+    /// Signs a browser in, once.
+    LinkKind, LinkToken = "lac1_", "a link to the console";
 }
 
 /// An id with a secret. `Debug` leaves the secret out; [`KeyedToken::reveal`] is the token itself.

@@ -12,7 +12,9 @@ pub mod join;
 pub mod record;
 mod secret;
 
-pub use api::{ApiToken, ApiTokenRecord, DeviceToken, InviteToken, KeyedToken, SessionToken, TokenKind};
+pub use api::{
+    ApiToken, ApiTokenRecord, DeviceToken, InviteToken, KeyedToken, LinkToken, SessionToken, TokenKind,
+};
 pub use envelope::{MAX_TOKEN, TokenParseError};
 pub use join::{JoinToken, MAX_SERVERS, ServerAddress};
 pub use record::{AutoApprove, Cidr, Presented, TokenPolicy, TokenRecord, TokenRefused};

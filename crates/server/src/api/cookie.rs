@@ -85,18 +85,22 @@ pub(crate) fn gone(core: &Core) -> HeaderValue {
     header_of(core, "", 0)
 }
 
+/// What gives a session that began to the browser, and to nobody else: its token is in the answer no more.
+pub(crate) fn given(core: &Core, created: &mut SessionCreated) -> Option<HeaderValue> {
+    let Hidden(token) = created.token.take()?;
+    created.csrf = SessionToken::parse(&token).ok().map(|token| Hidden(token.csrf()));
+    let seconds = (created.expires_at.0 - clock::now().0) / 1000;
+    Some(header_of(core, &token, seconds.max(0)))
+}
+
 /// A session that began, with its token in the answer or in a cookie.
 pub(crate) fn answer(core: &Core, mut created: SessionCreated, cookie: bool) -> Response {
     if !cookie {
         return Json(created).into_response();
     }
-    let Some(Hidden(token)) = created.token.take() else { return Json(created).into_response() };
-    created.csrf = SessionToken::parse(&token).ok().map(|token| Hidden(token.csrf()));
-    let seconds = (created.expires_at.0 - clock::now().0) / 1000;
-    let headers = [
-        (header::SET_COOKIE, header_of(core, &token, seconds.max(0))),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
+    let Some(cookie) = given(core, &mut created) else { return Json(created).into_response() };
+    let headers =
+        [(header::SET_COOKIE, cookie), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     (headers, Json(created)).into_response()
 }
 

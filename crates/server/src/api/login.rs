@@ -44,6 +44,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const MAX_DEVICES: usize = 1000;
 /// How many sessions a user has; a login beyond ends the one that was used least lately.
 const MAX_SESSIONS: usize = 50;
+/// How long a session of whoever runs the server lasts at the most: they make another one with a command.
+const LOCAL_SESSION: Duration = Duration::from_secs(12 * 3600);
 
 /// A secret from the system's randomness.
 pub(crate) fn secret() -> Result<TokenSecret, ErrorBody> {
@@ -60,7 +62,7 @@ pub(crate) fn origin(peer: PeerInfo) -> String {
 }
 
 /// What a client says of itself, fit to be shown.
-fn client_name(text: &str) -> String {
+pub(super) fn client_name(text: &str) -> String {
     rows::plain(text.chars().take(64).collect())
 }
 
@@ -97,30 +99,37 @@ pub(crate) async fn prove(
 }
 
 /// What begins a session, and the session. The caller adds its own changes and the audit entry.
-fn begin(
+pub(super) fn begin(
     core: &Core,
     snapshot: &Snapshot,
-    user: &UserName,
+    user: Option<&UserName>,
     client: &str,
     (id, secret): (TokenId, &TokenSecret),
 ) -> Result<(Vec<Op>, SessionCreated), ErrorBody> {
-    let row = snapshot.users.get(user).filter(|row| !row.disabled).ok_or_else(wrong)?;
+    let row = match user {
+        Some(user) => Some(snapshot.users.get(user).filter(|row| !row.disabled).ok_or_else(wrong)?),
+        None => None,
+    };
     let now = clock::now();
+    let lasts = match user {
+        Some(_) => core.config.sessions.absolute,
+        None => core.config.sessions.absolute.min(LOCAL_SESSION),
+    };
     let record = SessionRecord {
         id,
         hash: secret.hash(id),
-        user: user.clone(),
+        user: user.cloned(),
         client: client_name(client),
         created: now,
         used: now,
-        expires: now + core.config.sessions.absolute,
+        expires: now + lasts,
     };
-    let mut own: Vec<_> = snapshot.logins.values().filter(|row| row.0.user == *user).collect();
+    let mut own: Vec<_> = snapshot.logins.values().filter(|row| row.0.user.as_ref() == user).collect();
     own.sort_by_key(|row| std::cmp::Reverse(row.0.used));
     let old = own.iter().skip(MAX_SESSIONS - 1);
     let mut ops: Vec<Op> = old.map(|row| rows::delete::<SessionRow>(row.0.id, None)).collect();
     // Whoever disables them meanwhile is met.
-    ops.push(rows::check::<UserRow>(user, Some(row.revision)));
+    ops.extend(row.map(|row| rows::check::<UserRow>(&row.name, Some(row.revision))));
     let expires_at = record.expires;
     ops.push(rows::create(&SessionRow(record)));
     let token = SessionToken::new(id, secret.clone());
@@ -128,7 +137,7 @@ fn begin(
         id,
         token: Some(Hidden(token.reveal().to_string())),
         csrf: None,
-        user: user.clone(),
+        user: user.cloned(),
         expires_at,
     };
     Ok((ops, created))
@@ -148,7 +157,7 @@ pub(crate) async fn login(
     let made = (TokenId::from_random(clock::random_bits()), secret()?);
     let done = core
         .commit(|snapshot| {
-            let (mut ops, created) = begin(&core, snapshot, &user, &client, (made.0, &made.1))?;
+            let (mut ops, created) = begin(&core, snapshot, Some(&user), &client, (made.0, &made.1))?;
             ops.push(signed_in(&user, "by password", &origin(peer), &client));
             Ok((ops, created))
         })
@@ -213,14 +222,14 @@ pub(crate) async fn take_invite(
             // Used once, however many open it at the same time.
             let invite = found(snapshot).ok_or_else(spent)?;
             let row = snapshot.users.get(&user).ok_or_else(spent)?;
-            let (ops, created) = begin(core, snapshot, &user, client, (made.0, &made.1))?;
+            let (ops, created) = begin(core, snapshot, Some(&user), client, (made.0, &made.1))?;
             let changed = UserRow { password: Some(hash.clone()), ..(*row.value).clone() };
             // The row is written here, which checks its revision too.
             let mut ops: Vec<Op> = ops.into_iter().filter(|op| !matches!(op, Op::Check { .. })).collect();
             ops.push(rows::update(&changed, row.revision));
             ops.push(rows::delete::<InviteRow>(invite.0.id, Some(invite.revision)));
             // Whoever knew the old password is out.
-            let others = snapshot.logins.values().filter(|row| row.0.user == user);
+            let others = snapshot.logins.values().filter(|row| row.0.user.as_ref() == Some(&user));
             for row in others {
                 let delete = rows::delete::<SessionRow>(row.0.id, None);
                 if !ops.contains(&delete) {
@@ -322,7 +331,8 @@ pub(crate) async fn device_token(
                 }
                 DeviceAnswer::Denied => Ok((vec![forget], None)),
                 DeviceAnswer::Approved(user) => {
-                    let (mut ops, created) = begin(&core, snapshot, user, &row.0.client, (made.0, &made.1))?;
+                    let (mut ops, created) =
+                        begin(&core, snapshot, Some(user), &row.0.client, (made.0, &made.1))?;
                     ops.push(forget);
                     ops.push(signed_in(user, "by code", &row.0.address, &row.0.client));
                     Ok((ops, Some(created)))

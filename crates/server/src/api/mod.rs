@@ -6,7 +6,7 @@
 //!   [`cookie`]: the session of a browser;
 //! - [`serve`]: the listeners; [`console`]: the files of the web console;
 //! - [`extract`], [`error`]: bodies, queries and names in; refusals out, always as `ErrorBody`;
-//! - one file for each subject: [`cluster`], [`tokens`], [`users`], [`login`] with [`pages`], [`projects`],
+//! - one file for each subject: [`cluster`], [`tokens`], [`users`], [`login`] with [`pages`] and [`link`], [`projects`],
 //!   [`nodes`], [`ranking`], [`compose`], [`stacks`] with [`deploy`], [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`],
 //!   [`secrets`], [`watch`], [`alerts`], [`backups`], [`builds`].
 
@@ -25,6 +25,7 @@ pub(crate) mod extract;
 pub(crate) mod guard;
 pub(crate) mod images;
 mod jobs;
+mod link;
 pub(crate) mod login;
 pub(crate) mod nodes;
 pub mod openapi;

@@ -175,19 +175,17 @@ pub(crate) async fn invite_post(
         cookie: false,
     };
     match take_invite(&core, peer, &request).await {
-        Ok(session) => {
-            // The browser keeps no session until there is a console: this one ends at once.
-            let id = session.id;
-            let ended =
-                core.commit(|_| Ok((vec![crate::rows::delete::<crate::rows::SessionRow>(id, None)], ())));
-            if let Err(error) = ended.await {
-                tracing::warn!(?error, "the session of an invitation's page was not ended");
-            }
+        Ok(mut session) => {
+            let name = escape(session.user.as_ref().map_or("local", |user| user.as_str()));
             let body = format!(
-                "<p>The password of {} is set. Sign in with <code>lattice login</code>.</p>",
-                escape(session.user.as_str())
+                "<p>The password of {name} is set, and you are signed in here.</p><p><a href=\"/\">Open the console</a>, \
+                 or sign in elsewhere with <code>lattice login</code>.</p>"
             );
-            page(StatusCode::OK, "Welcome", &body)
+            let mut page = page(StatusCode::OK, "Welcome", &body);
+            if let Some(cookie) = super::cookie::given(&core, &mut session) {
+                page.headers_mut().insert(header::SET_COOKIE, cookie);
+            }
+            page
         }
         Err(error) => {
             let (status, text) = refused(&error);

@@ -117,7 +117,17 @@ impl Principal {
 
     fn session(snapshot: &Snapshot, id: TokenId, from: String, now: Timestamp) -> Option<Self> {
         let record = &snapshot.logins.get(&id)?.0;
-        let user = known(snapshot, &record.user).filter(|_| now < record.expires)?;
+        if now >= record.expires {
+            return None;
+        }
+        let Some(user) = &record.user else {
+            return Some(Self {
+                proof: Proof::Session(id),
+                expires: Some(record.expires),
+                ..Self::local(from)
+            });
+        };
+        let user = known(snapshot, user)?;
         Some(Self {
             name: user.name.to_string(),
             proof: Proof::Session(id),

@@ -22,7 +22,7 @@ use super::{
     alerts, allocations, backups, builds, cluster, compose, console,
     error::ApiError,
     guard::{self, Access},
-    images, jobs, login, nodes, pages, pools, projects, ranking, rollout, schedules, secrets, stacks,
+    images, jobs, link, login, nodes, pages, pools, projects, ranking, rollout, schedules, secrets, stacks,
     streams, tokens, trees, users, watch, workloads,
 };
 use crate::state::Core;
@@ -146,6 +146,8 @@ pub(crate) fn table() -> Vec<Route> {
         change(known, post_.clone(), paths::DEVICE_DECISION, "decide_device_login", "Lets a login by code in as oneself, or turns it away; only in a session.", post(login::device_decision)).takes::<api::DeviceDecision>().gives::<api::DeviceDecided>().limit(SMALL),
         Route { gives: html, ..look(Access::Open, paths::DEVICE_PAGE, "device_page", "The page on which a login by code is approved.", get(pages::device)) },
         Route { gives: html, takes: form, ..change(Access::Open, post_.clone(), paths::DEVICE_PAGE, "device_form", "Its form.", post(pages::device_post)).limit(SMALL) },
+        change(known, post_.clone(), paths::CONSOLE_LINKS, "create_console_link", "Makes a link that signs a browser in as oneself, once; not with an API token.", post(link::create)).gives::<api::ConsoleLink>(),
+        change(Access::Open, post_.clone(), paths::CONSOLE_LINK_USE, "use_console_link", "Signs a browser in by a link.", post(link::open)).takes::<api::ConsoleLinkUse>().gives::<api::SessionCreated>().limit(SMALL),
         change(on(P::UserChange, guard::cluster), post_.clone(), paths::INVITES, "create_invite", "Makes an invitation, and the user where there is none; it is shown this once.", post(users::invite)).takes::<api::InviteCreate>().gives::<api::InviteCreated>(),
         change(Access::Open, post_.clone(), paths::INVITE_ACCEPT, "accept_invite", "Takes an invitation: sets the password and signs in.", post(login::accept_invite)).takes::<api::InviteAccept>().gives::<api::SessionCreated>().limit(SMALL),
         Route { gives: html, ..look(Access::Open, paths::INVITE_PAGE, "invite_page", "The page on which an invitation is taken.", get(pages::invite)) },

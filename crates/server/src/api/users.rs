@@ -48,7 +48,7 @@ fn none(name: &UserName) -> ErrorBody {
 fn view(core: &Core, snapshot: &Snapshot, row: &UserRow) -> UserView {
     let UserRow { name, password, disabled, roles, created_at, created_by } = row.clone();
     let used = core.live.token_use.lock();
-    let own: Vec<_> = snapshot.logins.values().filter(|row| row.0.user == name).collect();
+    let own: Vec<_> = snapshot.logins.values().filter(|row| row.0.user.as_ref() == Some(&name)).collect();
     let seen = own.iter().map(|row| row.0.used.max(used.get(&row.0.id).copied().unwrap_or_default()));
     UserView {
         last_seen_at: seen.max(),
@@ -208,7 +208,8 @@ async fn change(
 
 /// What ends every session of a user, but one.
 fn end_sessions(snapshot: &Snapshot, name: &UserName, but: Option<TokenId>) -> Vec<Op> {
-    let own = snapshot.logins.values().filter(|row| row.0.user == *name && Some(row.0.id) != but);
+    let own =
+        snapshot.logins.values().filter(|row| row.0.user.as_ref() == Some(name) && Some(row.0.id) != but);
     own.map(|row| rows::delete::<SessionRow>(row.0.id, None)).collect()
 }
 

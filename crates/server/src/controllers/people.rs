@@ -3,7 +3,7 @@
 
 use crate::{
     clock,
-    rows::{self, Audit, DeviceRow, InviteRow, SessionRow},
+    rows::{self, Audit, DeviceRow, InviteRow, LinkRow, SessionRow},
     state::Core,
 };
 use lattice_api::AuditOutcome;
@@ -34,6 +34,8 @@ pub(crate) async fn tidy(core: &Core) {
     }
     let invites = snapshot.invites.values().filter(|row| row.0.expires <= now);
     ops.extend(invites.map(|row| rows::delete::<InviteRow>(row.0.id, Some(row.revision))));
+    let links = snapshot.links.values().filter(|row| row.0.expires <= now);
+    ops.extend(links.map(|row| rows::delete::<LinkRow>(row.0.id, Some(row.revision))));
     let devices = snapshot.devices.values().filter(|row| row.0.expires <= now);
     ops.extend(devices.map(|row| rows::delete::<DeviceRow>(row.0.id, Some(row.revision))));
     // Where somebody changed one of them meanwhile, the next round does it.

@@ -6,8 +6,8 @@ use crate::{
     error::ServerError,
     rows::{
         self, ApiTokenRow, AvailabilityRow, DeviceRow, Event, ImageRow, InviteRow, JoinTokenRow, LayerRow,
-        MeasuredRow, NodeIdentity, NodeOutbox, NodeSession, PopulationRow, ProjectRow, RankingRow, Secret,
-        SessionRow, Stored, TreeRow, UserRow,
+        LinkRow, MeasuredRow, NodeIdentity, NodeOutbox, NodeSession, PopulationRow, ProjectRow, RankingRow,
+        Secret, SessionRow, Stored, TreeRow, UserRow,
     },
 };
 use imbl::OrdMap;
@@ -47,6 +47,7 @@ pub(crate) struct Snapshot {
     /// Sessions of people.
     pub(crate) logins: OrdMap<TokenId, Row<SessionRow>>,
     pub(crate) invites: OrdMap<TokenId, Row<InviteRow>>,
+    pub(crate) links: OrdMap<TokenId, Row<LinkRow>>,
     pub(crate) devices: OrdMap<TokenId, Row<DeviceRow>>,
     pub(crate) projects: OrdMap<ProjectName, Row<ProjectRow>>,
     /// By `project/name`.
@@ -130,6 +131,7 @@ impl Snapshot {
         const USER: Kind = UserRow::KIND;
         const LOGIN: Kind = SessionRow::KIND;
         const INVITE: Kind = InviteRow::KIND;
+        const LINK: Kind = LinkRow::KIND;
         const DEVICE: Kind = DeviceRow::KIND;
         const PROJECT: Kind = ProjectRow::KIND;
         const SECRET: Kind = Secret::KIND;
@@ -234,6 +236,10 @@ impl Snapshot {
             INVITE => {
                 let new: Row<InviteRow> = row(record)?;
                 self.invites.insert(new.0.id, new);
+            }
+            LINK => {
+                let new: Row<LinkRow> = row(record)?;
+                self.links.insert(new.0.id, new);
             }
             DEVICE => {
                 let new: Row<DeviceRow> = row(record)?;
@@ -382,6 +388,10 @@ impl Snapshot {
             kind if kind == InviteRow::KIND => {
                 let Ok(id) = id.parse::<TokenId>() else { return };
                 self.invites.remove(&id);
+            }
+            kind if kind == LinkRow::KIND => {
+                let Ok(id) = id.parse::<TokenId>() else { return };
+                self.links.remove(&id);
             }
             kind if kind == DeviceRow::KIND => {
                 let Ok(id) = id.parse::<TokenId>() else { return };

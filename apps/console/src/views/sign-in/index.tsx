@@ -5,7 +5,7 @@ import { useState } from 'react';
 import { client, unwrap } from '~/api/client';
 import { ErrorState } from '~/kit/basics';
 
-export default function SignIn({ done }: { done: () => void }) {
+export default function SignIn({ done, refused }: { done: () => void; refused: Error | null }) {
   const [user, setUser] = useState('');
   const [password, setPassword] = useState('');
   const signIn = useMutation({
@@ -14,6 +14,7 @@ export default function SignIn({ done }: { done: () => void }) {
       unwrap(client.POST('/v1/login', { body: { user, password, client: 'console', ...{ cookie: true } } })),
     onSuccess: done,
   });
+  const wrong = signIn.error ?? refused;
   return (
     <main className="center">
       <h1>Sign in to Lattice</h1>
@@ -25,7 +26,7 @@ export default function SignIn({ done }: { done: () => void }) {
         }}
       >
         <Stack>
-          {signIn.error && <ErrorState error={signIn.error} />}
+          {wrong !== null && <ErrorState error={wrong} />}
           <TextInput
             label="User"
             autoComplete="username"
@@ -40,6 +41,10 @@ export default function SignIn({ done }: { done: () => void }) {
             value={password}
             onChange={(event) => setPassword(event.currentTarget.value)}
           />
+          <p>
+            On the server&apos;s machine, <code>lattice console</code> prints a link that signs you in without
+            a password.
+          </p>
           <Button type="submit" loading={signIn.isPending}>
             Sign in
           </Button>
