@@ -10,6 +10,9 @@ const root = createRootRoute({
   component: Shell,
   notFoundComponent: () => <Page title="Not found">There is no view at this address.</Page>,
 });
+/** What somebody looks for in a list. */
+const found = ({ q }: Record<string, unknown>): { q?: string } =>
+  typeof q === 'string' && q !== '' ? { q } : {};
 const routes = [
   createRoute({
     getParentRoute: () => root,
@@ -19,8 +22,7 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: '/nodes',
-    validateSearch: (search: Record<string, unknown>): { q?: string } =>
-      typeof search.q === 'string' && search.q !== '' ? { q: search.q } : {},
+    validateSearch: found,
     component: lazyRouteComponent(() => import('~/views/nodes/index')),
   }),
   createRoute({
@@ -32,6 +34,39 @@ const routes = [
     getParentRoute: () => root,
     path: '/add-node',
     component: lazyRouteComponent(() => import('~/views/nodes/add')),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/stacks',
+    validateSearch: found,
+    component: lazyRouteComponent(() => import('~/views/stacks/index')),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/stacks/$project/$stack',
+    component: lazyRouteComponent(() => import('~/views/stacks/stack')),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/stacks/$project/$stack/$workload',
+    validateSearch: ({ replica }: Record<string, unknown>): { replica?: string } =>
+      typeof replica === 'string' ? { replica } : {},
+    component: lazyRouteComponent(() => import('~/views/stacks/workload')),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/deploy',
+    validateSearch: ({ project, stack }: Record<string, unknown>): { project?: string; stack?: string } => ({
+      ...(typeof project === 'string' ? { project } : {}),
+      ...(typeof stack === 'string' ? { stack } : {}),
+    }),
+    component: lazyRouteComponent(() => import('~/views/deploy/index')),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/volumes',
+    validateSearch: found,
+    component: lazyRouteComponent(() => import('~/views/volumes/index')),
   }),
   createRoute({
     getParentRoute: () => root,

@@ -3,6 +3,8 @@ export const VIEWS = [
   { to: '/', label: 'Overview' },
   { to: '/nodes', label: 'Nodes' },
   { to: '/add-node', label: 'Add a node' },
+  { to: '/stacks', label: 'Stacks' },
+  { to: '/volumes', label: 'Volumes' },
   { to: '/pools', label: 'Pools' },
   { to: '/ranking', label: 'Ranking' },
   { to: '/settings', label: 'Settings' },

@@ -1,30 +1,22 @@
 // What can be done with a node. What destroys asks for its name; what moves work is shown before it is done.
 import { Button, Group, Modal, Stack, TextInput } from '@mantine/core';
-import { useMutation, useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
+import { useChange } from '~/api/change';
 import { client, unwrap, type NodeView, type Schemas } from '~/api/client';
 import { Act, ErrorState } from '~/kit/basics';
 
-/** A change that, once made, is fetched: the watch tells it as well, but perhaps a moment later. */
-function useChange<T>(change: () => Promise<T>, done?: (answer: T) => void) {
-  const cache = useQueryClient();
-  return useMutation({
-    mutationFn: change,
-    onSuccess: async (answer) => {
-      done?.(answer);
-      await cache.invalidateQueries({ queryKey: ['list', 'node'] });
-    },
-  });
-}
+const NODES = [['list', 'node']];
 
 function Drain({ node, blocked }: { node: NodeView; blocked: string | undefined }) {
   const params = { path: { node: node.name } };
   const [plan, setPlan] = useState<Schemas['DrainResult']>();
   const preview = useChange(
+    NODES,
     () => unwrap(client.POST('/v1/nodes/{node}/drain', { params, body: { dry_run: true } })),
     setPlan,
   );
   const drain = useChange(
+    NODES,
     () => unwrap(client.POST('/v1/nodes/{node}/drain', { params, body: {} })),
     () => setPlan(undefined),
   );
@@ -64,6 +56,7 @@ function Revoke({ node, blocked }: { node: NodeView; blocked: string | undefined
   const [open, setOpen] = useState(false);
   const [name, setName] = useState('');
   const revoke = useChange(
+    NODES,
     () =>
       unwrap(
         client.POST('/v1/nodes/{node}/revoke', {
@@ -114,7 +107,7 @@ function Revoke({ node, blocked }: { node: NodeView; blocked: string | undefined
 export function Approval({ node }: { node: NodeView }) {
   const params = { path: { node: node.name } };
   // The fingerprint that was shown goes with the approval: should the key have changed meanwhile, it is refused.
-  const approve = useChange(() =>
+  const approve = useChange(NODES, () =>
     unwrap(
       client.POST('/v1/nodes/{node}/approve', {
         params,
@@ -122,7 +115,7 @@ export function Approval({ node }: { node: NodeView }) {
       }),
     ),
   );
-  const reject = useChange(() =>
+  const reject = useChange(NODES, () =>
     unwrap(client.POST('/v1/nodes/{node}/reject', { params, body: { reason: 'rejected in the console' } })),
   );
   return (
@@ -158,7 +151,7 @@ export function Approval({ node }: { node: NodeView }) {
 export function Actions({ node }: { node: NodeView }) {
   const params = { path: { node: node.name } };
   const free = node.eligibility === 'eligible';
-  const cordon = useChange(() =>
+  const cordon = useChange(NODES, () =>
     unwrap(
       free
         ? client.POST('/v1/nodes/{node}/cordon', { params })

@@ -1,22 +1,13 @@
 // One node: how it is, what it has, what runs there, and what can be done with it.
 import { useParams } from '@tanstack/react-router';
-import { type ReactNode } from 'react';
 import { useList } from '~/api/lists';
 import { ErrorState, Loading, Page, State, Time } from '~/kit/basics';
 import { bytes, cores } from '~/kit/format';
 import { nodeState } from '~/kit/node-state';
+import { Panel } from '~/kit/panel';
 import { Actions, Approval } from './actions';
 
 const LEVELS = { good: 'good', unknown: 'off', warning: 'warn', bad: 'bad' } as const;
-
-function Panel({ title, children }: { title: string; children: ReactNode }) {
-  return (
-    <section className="panel" aria-label={title}>
-      <h2>{title}</h2>
-      {children}
-    </section>
-  );
-}
 
 export default function Node() {
   const { node: name } = useParams({ from: '/nodes/$node' });
