@@ -3,7 +3,7 @@
 //! measurements in [`crate::measure`].
 
 use crate::{builds::Builds, event::Event, measure::Measurer, owner::Lent};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, stream::BoxStream};
 use lattice_link::{
     BulkReceiver, BulkSender, LinkError, Refusal,
@@ -31,6 +31,8 @@ use tracing::{debug, info, warn};
 const MAX_STREAMS: usize = 24;
 /// How long the other side may take to read the end of a stream.
 const LINGER: Duration = Duration::from_secs(30);
+/// Pieces of output that go together where they have come already.
+const TOGETHER: usize = 32;
 /// Parts of an archive that wait for the engine to take them.
 const ARCHIVE_PARTS: usize = 4;
 /// What waits to be told that there are too many.
@@ -422,21 +424,81 @@ async fn linger(mut recv: BulkReceiver) {
 
 /// Passes output on until it ends; `Some` when it ended badly.
 async fn pump(
-    mut output: BoxStream<'static, RuntimeResult<LogChunk>>,
+    output: BoxStream<'static, RuntimeResult<LogChunk>>,
     send: &BulkSender,
 ) -> Result<Option<BulkEnd>, LinkError> {
-    while let Some(chunk) = output.next().await {
-        match chunk {
-            Ok(LogChunk { stream, bytes }) => {
-                let channel = match stream {
-                    LogStream::Stdout => channel::STDOUT,
-                    LogStream::Stderr => channel::STDERR,
-                };
-                let bytes: Bytes = bytes;
-                send.data(channel, bytes).await?;
+    // What has come already goes together: a line each is a frame each.
+    let mut output = output.ready_chunks(TOGETHER);
+    while let Some(chunks) = output.next().await {
+        for chunk in joined(chunks) {
+            match chunk {
+                Ok(LogChunk { stream, bytes }) => {
+                    let channel = match stream {
+                        LogStream::Stdout => channel::STDOUT,
+                        LogStream::Stderr => channel::STDERR,
+                    };
+                    send.data(channel, bytes).await?;
+                }
+                Err(error) => return Ok(Some(refused(&error))),
             }
-            Err(error) => return Ok(Some(refused(&error))),
         }
     }
     Ok(None)
+}
+
+/// Pieces of one stream that follow each other as one.
+fn joined(chunks: Vec<RuntimeResult<LogChunk>>) -> Vec<RuntimeResult<LogChunk>> {
+    let mut all: Vec<RuntimeResult<LogChunk>> = Vec::new();
+    let mut run = BytesMut::new();
+    let mut chunks = chunks.into_iter().peekable();
+    while let Some(chunk) = chunks.next() {
+        let Ok(LogChunk { stream, bytes }) = chunk else {
+            all.push(chunk);
+            continue;
+        };
+        let goes_on = matches!(chunks.peek(), Some(Ok(next)) if next.stream == stream);
+        if run.is_empty() && !goes_on {
+            all.push(Ok(LogChunk { stream, bytes }));
+            continue;
+        }
+        run.extend_from_slice(&bytes);
+        if !goes_on {
+            all.push(Ok(LogChunk { stream, bytes: run.split().freeze() }));
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_that_follow_each_other_go_together_in_order() {
+        let piece =
+            |stream, text: &'static str| Ok(LogChunk { stream, bytes: Bytes::from_static(text.as_bytes()) });
+        let (out, err) = (LogStream::Stdout, LogStream::Stderr);
+        let broken = || {
+            let reason = "gone".to_owned();
+            RuntimeResult::Err(RuntimeError::Unreachable { socket: "/s".into(), reason, hint: "wait" })
+        };
+        let all = joined(vec![
+            piece(out, "a"),
+            piece(out, "b"),
+            piece(err, "c"),
+            piece(out, "d"),
+            broken(),
+            piece(out, "e"),
+            piece(out, ""),
+        ]);
+        let told: Vec<_> = all
+            .iter()
+            .map(|one| match one {
+                Ok(chunk) => format!("{:?} {}", chunk.stream, String::from_utf8_lossy(&chunk.bytes)),
+                Err(_) => "broken".into(),
+            })
+            .collect();
+        assert_eq!(told, ["Stdout ab", "Stderr c", "Stdout d", "broken", "Stdout e"]);
+        assert!(joined(Vec::new()).is_empty());
+    }
 }

@@ -1,7 +1,7 @@
 //! One stream of bytes between agent and server: logs or exec. The same type on both sides.
 //!
 //! At most [`QUEUE`] frames wait to be sent; behind them the HTTP/2 window holds a sender back
-//! until the other side reads. Dropping either half tells the other side.
+//! until the other side reads. Small frames are padded on the wire ([`crate::wire`]). Dropping either half tells the other side.
 
 use crate::{
     ended::Ended,

@@ -6,6 +6,7 @@
 
 mod support;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use lattice_link::{
     Backoff, CloseReason, LinkError,
@@ -300,6 +301,38 @@ async fn bulk_does_not_delay_the_session() {
     drop(refused);
     until("the bulk connection is closed", || server.connections.len() == 1).await;
     assert!(!bulk.is_connected());
+    server.end().await;
+}
+
+/// A log that trickles while nobody reads it: a browser in the background, a terminal that is held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_frames_that_nobody_reads_for_a_while_break_nothing() {
+    let ca = Ca::new();
+    let server = Running::start(&ca, limits()).await;
+    let bulk = BulkDialer::new(Arc::new(dialer(server.addr, ca.client(Some(&ca)))));
+    let (send, mut recv) = bulk.open(StreamId(1)).await.unwrap().split();
+    let line = "the kettle boils\n";
+    let count = 8000;
+    let sender = tokio::spawn(async move {
+        for _ in 0..count {
+            send.data(channel::STDIN, Bytes::from_static(line.as_bytes())).await?;
+            // One by one, so that they are not put together on the way.
+            tokio::task::yield_now().await;
+        }
+        send.end(channel::STDIN).await?;
+        Ok::<_, LinkError>(send)
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut back = 0;
+    loop {
+        match soon("the echo", recv.recv()).await.unwrap() {
+            Some(BulkFrame::Data { bytes, .. }) => back += bytes.len(),
+            Some(BulkFrame::Close(end)) => break assert_eq!(end, BulkEnd::Exit((count * line.len()) as i64)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(back, count * line.len());
+    drop(sender.await.unwrap().unwrap());
     server.end().await;
 }
 

@@ -7,9 +7,19 @@ use crate::{
 };
 use lattice_model::spec::{ImageDigest, TreeDigest};
 
+/// From this size on, in bytes, a frame costs a receiver nothing but its bytes. Smaller ones that wait unread count against
+/// a budget of half the connection's window (h2 0.4.16 and later, `DEFAULT_DATA_FRAME_OVERHEAD_THRESHOLD`), and beyond it
+/// the connection ends with ENHANCE_YOUR_CALM: a log that trickles while nobody reads would end every stream of a node.
+const LARGE: usize = 256;
+static PADDING: [u8; LARGE] = [0; LARGE];
+
 impl From<BulkFrame> for proto::BulkFrame {
     fn from(frame: BulkFrame) -> Self {
         use bulk_frame::Kind;
+        let carried = match &frame {
+            BulkFrame::Data { bytes, .. } => bytes.len(),
+            BulkFrame::Open(_) | BulkFrame::End(_) | BulkFrame::Close(_) => 0,
+        };
         let kind = match frame {
             BulkFrame::Open(StreamId(id)) => Kind::Open(id),
             BulkFrame::Data { channel, bytes } => {
@@ -25,7 +35,8 @@ impl From<BulkFrame> for proto::BulkFrame {
                 Kind::Close(proto::BulkClose { exit_code, error })
             }
         };
-        Self { kind: Some(kind) }
+        let padding = Bytes::from_static(&PADDING[carried.min(LARGE)..]);
+        Self { kind: Some(kind), padding }
     }
 }
 

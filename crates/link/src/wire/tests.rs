@@ -90,7 +90,7 @@ fn bounds_hold() {
         proto::AgentMessage { kind: Some(agent_message::Kind::Reports(proto::Reports { reports })) };
     assert!(AgentMessage::try_from(message).is_err(), "equal numbers");
     let long = proto::BulkData { channel: 1, bytes: vec![0; MAX_BULK + 1].into() };
-    let frame = proto::BulkFrame { kind: Some(bulk_frame::Kind::Data(long)) };
+    let frame = proto::BulkFrame { kind: Some(bulk_frame::Kind::Data(long)), padding: Bytes::new() };
     assert!(too_long(BulkFrame::try_from(frame).unwrap_err()));
     let refusal = proto::Refusal { code: "a b".into(), ..Default::default() };
     assert!(Refusal::try_from(refusal).is_err());

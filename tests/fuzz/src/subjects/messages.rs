@@ -176,7 +176,7 @@ static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     });
     let agent = |kind| proto::AgentMessage { kind: Some(kind) }.encode_to_vec();
     let from_server = |kind| proto::ServerMessage { kind: Some(kind) }.encode_to_vec();
-    let frame = |kind| proto::BulkFrame { kind: Some(kind) }.encode_to_vec();
+    let frame = |kind| proto::BulkFrame { kind: Some(kind), ..Default::default() }.encode_to_vec();
     let body = b"{\"allocations\":{},\"volumes\":{},\"networks\":{}}".to_vec();
     let part = |offset: usize, end: usize| proto::GoalPart {
         id: goal_id(),
