@@ -142,6 +142,9 @@ pub struct AllocationQuery {
     /// Only those of stacks with this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stack: Option<String>,
+    /// Only those of services with this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
     /// Only those on a node: a name, an id, or an id's first characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,

@@ -1,11 +1,11 @@
 //! The cluster as a whole: status, who is asking, tokens, events, audit and watch.
 
-use crate::Hidden;
+use crate::{CauseRef, EventLevel, Hidden, Rights};
 use lattice_model::{
-    Binding, ClusterId, NodeName, OwnerName, PoolName, StackKey, Timestamp, TokenId, UserName,
+    Binding, ClusterId, NodeId, NodeName, OwnerName, PoolName, StackKey, Timestamp, TokenId, UserName,
 };
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 use utoipa::{IntoParams, ToSchema};
 
 /// What a listing answers.
@@ -101,6 +101,9 @@ pub struct Whoami {
     pub user: Option<UserName>,
     /// What they are, and where. Of a token: within what its owner may do at the time.
     pub roles: Vec<Binding>,
+    /// What they may do, and where.
+    #[serde(default)]
+    pub rights: Rights,
     /// The token or the session, where one was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_id: Option<TokenId>,
@@ -250,9 +253,15 @@ pub struct EventView {
     pub stack: Option<StackKey>,
     /// What happened, in a sentence.
     pub message: String,
+    /// How much it weighs.
+    #[serde(default)]
+    pub level: EventLevel,
     /// Why, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// What led to it, where that is written down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caused_by: Option<CauseRef>,
 }
 
 /// Query of [`paths::EVENTS`](crate::paths::EVENTS).
@@ -263,6 +272,9 @@ pub struct EventQuery {
     /// Only events with a greater id. Absent: the last `limit` ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
+    /// Only the last `limit` ones with a lower id, to page back from the newest. Not together with `after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
     /// At most so many, 1 to 1000; 100 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
@@ -314,6 +326,9 @@ pub struct AuditQuery {
     /// Only entries with a greater id. Absent: the last `limit` ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
+    /// Only the last `limit` ones with a lower id, to page back from the newest. Not together with `after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
     /// At most so many, 1 to 1000; 100 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
@@ -330,6 +345,9 @@ pub struct WatchQuery {
     /// Only these kinds, with commas between: `node,allocation`. All where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kinds: Option<String>,
+    /// Also [`SSE_LOAD`], every few seconds: what nodes use now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub loads: bool,
 }
 
 impl WatchQuery {
@@ -337,7 +355,7 @@ impl WatchQuery {
     #[must_use]
     pub fn of(from: Option<u64>, kinds: &[ObjectKind]) -> Self {
         let names: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
-        Self { from, kinds: (!names.is_empty()).then(|| names.join(",")) }
+        Self { from, kinds: (!names.is_empty()).then(|| names.join(",")), loads: false }
     }
 
     /// Reads [`WatchQuery::kinds`]; empty means all.
@@ -367,6 +385,13 @@ pub enum ObjectKind {
     Volume,
     /// [`EventView`]; the id is the event's.
     Event,
+    /// [`AlertView`](crate::AlertView), whose id it is. Without the object, as what an alert says hangs on others:
+    /// list alerts again.
+    Alert,
+    /// [`PoolView`](crate::PoolView); the id is its name.
+    Pool,
+    /// [`ProjectView`](crate::ProjectView), whose name is the id; without the object.
+    Project,
     /// A kind that this version does not know: a newer server's.
     #[serde(other)]
     Unknown,
@@ -374,8 +399,17 @@ pub enum ObjectKind {
 
 impl ObjectKind {
     /// Every kind that a server of this version sends.
-    pub const ALL: &[Self] =
-        &[Self::Node, Self::Stack, Self::Workload, Self::Allocation, Self::Volume, Self::Event];
+    pub const ALL: &[Self] = &[
+        Self::Node,
+        Self::Stack,
+        Self::Workload,
+        Self::Allocation,
+        Self::Volume,
+        Self::Event,
+        Self::Alert,
+        Self::Pool,
+        Self::Project,
+    ];
 
     /// As it is written in queries and JSON.
     pub const fn as_str(self) -> &'static str {
@@ -386,6 +420,9 @@ impl ObjectKind {
             Self::Allocation => "allocation",
             Self::Volume => "volume",
             Self::Event => "event",
+            Self::Alert => "alert",
+            Self::Pool => "pool",
+            Self::Project => "project",
             Self::Unknown => "unknown",
         }
     }
@@ -405,7 +442,7 @@ pub struct WatchEvent {
     pub id: String,
     /// What happened to it.
     pub op: WatchOp,
-    /// The object's view as it is now; absent after a deletion.
+    /// The object's view as it is now; absent after a deletion, and of kinds that are to be listed again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub object: Option<serde_json::Value>,
@@ -419,6 +456,15 @@ pub enum WatchOp {
     Put,
     /// It is gone.
     Delete,
+}
+
+/// What nodes use now, of those whose load was measured since the last time. It is of the server that answers and in
+/// no store, so it has no revision and is not sent again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Loads {
+    /// By the nodes' ids.
+    #[schema(value_type = BTreeMap<String, crate::NodeLoad>)]
+    pub nodes: BTreeMap<NodeId, crate::NodeLoad>,
 }
 
 /// How far a watch has come.
@@ -441,6 +487,8 @@ pub enum WatchItem {
 pub const SSE_CHANGE: &str = "change";
 /// Name of the server-sent event of a [`Bookmark`].
 pub const SSE_BOOKMARK: &str = "bookmark";
+/// Name of the server-sent event of [`Loads`].
+pub const SSE_LOAD: &str = "load";
 /// Name of the server-sent event of an [`ErrorBody`](crate::ErrorBody).
 /// [`TooOld`](crate::ErrorCode::TooOld) says to list again.
 pub const SSE_ERROR: &str = "error";

@@ -179,6 +179,8 @@ routes! {
     BUILDS, builds(project) = "/v1/projects/{project}/builds";
     /// `GET` ?[`EventQuery`](crate::EventQuery): list of [`EventView`](crate::EventView), oldest first.
     EVENTS, events() = "/v1/events";
+    /// `GET`: [`EventChain`](crate::EventChain).
+    EVENT_CHAIN, event_chain(id) = "/v1/events/{id}/chain";
     /// `GET`: list of [`AlertView`](crate::AlertView), the worst first.
     ALERTS, alerts() = "/v1/alerts";
     /// `GET` ?[`AuditQuery`](crate::AuditQuery): list of [`AuditView`](crate::AuditView), oldest first.

@@ -19,12 +19,12 @@ use hyper_util::rt::TokioIo;
 use lattice_api::{
     AlertView, AllocationQuery, AllocationView, ApiTokenCreate, ApiTokenView, ApproveNode, AuditQuery,
     AuditView, BackupDump, BackupStatus, ComposeRead, ComposeView, DeleteNodeQuery, DeleteStackQuery,
-    DeployQuery, DeployRequest, DeployResult, DrainNode, DrainResult, EventQuery, EventView, ExecStart,
-    ExplainView, JobRunQuery, JobRunView, JoinTokenCreate, JoinTokenView, KeyRotation, List, LogQuery,
-    MissedRunsView, NodeChange, NodePreview, NodeReason, NodeView, PoolChange, PoolCreate, PoolPreview,
-    PoolView, RankedNode, RankingQuery, RolloutQuery, RolloutView, RunRequest, Scale, SecretRollback,
-    SecretVersionView, SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated, TreeView,
-    UndoQuery, VolumeQuery, VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
+    DeployQuery, DeployRequest, DeployResult, DrainNode, DrainResult, EventChain, EventQuery, EventView,
+    ExecStart, ExplainView, JobRunQuery, JobRunView, JoinTokenCreate, JoinTokenView, KeyRotation, List,
+    LogQuery, MissedRunsView, NodeChange, NodePreview, NodeReason, NodeView, PoolChange, PoolCreate,
+    PoolPreview, PoolView, RankedNode, RankingQuery, RolloutQuery, RolloutView, RunRequest, Scale,
+    SecretRollback, SecretVersionView, SecretView, StackDetail, StackQuery, StackView, Status, TokenCreated,
+    TreeView, UndoQuery, VolumeQuery, VolumeView, WatchQuery, Whoami, WorkloadQuery, WorkloadView, paths,
 };
 use lattice_model::{PoolName, ProjectName, SecretName, StackKey, TokenId, WorkloadKey, spec::TreeDigest};
 use serde::{Serialize, de::DeserializeOwned};
@@ -466,6 +466,11 @@ impl Client {
     /// What happened.
     pub async fn events(&self, query: &EventQuery) -> Result<List<EventView>, ClientError> {
         self.get(&paths::events(), query).await
+    }
+
+    /// What led to an event, and what came of it.
+    pub async fn event_chain(&self, id: u64) -> Result<EventChain, ClientError> {
+        self.get(&paths::event_chain(id), NO_QUERY).await
     }
 
     /// Who changed what.

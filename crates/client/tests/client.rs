@@ -112,7 +112,7 @@ async fn requests_carry_what_they_should() {
         after: Some(7),
         limit: Some(3),
         stack: Some("default/shop".into()),
-        node: None,
+        ..lattice_api::EventQuery::default()
     };
     assert_eq!(client.events(&query).await.unwrap().revision, 9);
     assert_eq!(client.whoami().await.unwrap_err().code(), Some(ErrorCode::NotFound));

@@ -21,6 +21,7 @@ pub mod api;
 mod authority;
 mod backups;
 mod blobs;
+mod causes;
 mod clock;
 mod config;
 mod controllers;

@@ -5,9 +5,9 @@
 //! transaction that they tell of. Their number, by which people page, is made of the revision
 //! and the place within the transaction, so that writers need not agree on a counter.
 
-use crate::{clock, error::ServerError};
+use crate::{causes::Cause, clock, error::ServerError};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use lattice_api::{AuditOutcome, AuditView, EventView, JobRunView};
+use lattice_api::{AuditOutcome, AuditView, EventLevel, EventView, JobRunView};
 use lattice_availability::{Population, Track};
 use lattice_identity::{
     ApiTokenRecord, DeviceRecord, ExportedAuthority, InviteRecord, LinkRecord, PasswordHash, ServerRatchet,
@@ -153,7 +153,8 @@ pub(crate) struct MeasuredRow {
     pub(crate) seen: Timestamp,
 }
 
-fn body<T: Stored>(row: &T) -> Arc<str> {
+/// A row as it is stored.
+pub(crate) fn body<T: Stored>(row: &T) -> Arc<str> {
     // Only maps with keys that are no strings fail, and no row has one.
     serde_json::to_string(row).unwrap_or_default().into()
 }
@@ -498,6 +499,8 @@ pub(crate) struct Event {
     pub(crate) message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cause: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) caused_by: Option<Cause>,
 }
 
 /// How many events of one transaction have a number of their own.
@@ -520,6 +523,7 @@ impl Event {
             stack: None,
             message: cut(message.into()),
             cause: None,
+            caused_by: None,
         }
     }
 
@@ -551,6 +555,13 @@ impl Event {
         self
     }
 
+    /// The same, led to by something that is written down.
+    #[must_use]
+    pub(crate) fn caused_by(mut self, cause: Option<Cause>) -> Self {
+        self.caused_by = cause;
+        self
+    }
+
     /// The same at another instant.
     #[must_use]
     pub(crate) fn at(mut self, at: Timestamp) -> Self {
@@ -569,9 +580,23 @@ impl Event {
     }
 
     pub(crate) fn view(&self, id: u64) -> EventView {
-        let Self { key: _, n: _, at, kind, subject, node: _, node_name, workload: _, stack, message, cause } =
-            self.clone();
-        EventView { id, at, kind, subject, node: node_name, stack, message, cause }
+        let Self {
+            key: _,
+            n: _,
+            at,
+            kind,
+            subject,
+            node: _,
+            node_name: node,
+            workload: _,
+            stack,
+            message,
+            cause,
+            caused_by,
+        } = self.clone();
+        let level = EventLevel::of(&kind);
+        let caused_by = caused_by.map(|cause| cause.view(id / PER_REVISION));
+        EventView { id, at, kind, subject, node, stack, message, level, cause, caused_by }
     }
 }
 

@@ -124,6 +124,7 @@ const GOLDEN: &[(&str, Gets, Gets)] = &[
     ("put_image", Forbidden, Nothing),
     ("build_image", Forbidden, Nothing),
     ("list_events", In, In),
+    ("get_event_chain", In, Nothing),
     ("list_audit", In, Forbidden),
     ("backup_status", In, Forbidden),
     ("create_backup", Forbidden, Forbidden),
@@ -168,6 +169,7 @@ async fn every_route_asks_who_and_whether() {
     let viewer = world.api_token("viewer").await;
     let stranger = world.api_token("developer@project/other").await;
     let api_tokens = world.get("/v1/api-tokens").await;
+    let joined = world.event("node.joined").await;
     let filled = |path: &str, user: &str| {
         let id = match path {
             _ if path.contains("/join-tokens/") => join_token.clone(),
@@ -177,6 +179,7 @@ async fn every_route_asks_who_and_whether() {
                 let other = other.filter(|token| token["roles"][0] != user).map(|token| &token["id"]);
                 other.map(|id| id.as_str().unwrap().to_owned()).next().unwrap()
             }
+            _ if path.contains("/events/") => joined["id"].to_string(),
             _ => allocation.clone(),
         };
         path.replace("{node}", "n")

@@ -63,12 +63,54 @@ async fn a_lost_nodes_work_runs_elsewhere_and_its_surplus_goes_on_return() {
     assert_eq!(world.get("/v1/status").await["nodes"]["lost"], 1);
     let told = world.event("allocation.lost").await;
     assert_eq!(told["cause"], "b, where it was, is lost");
+    assert_eq!((&told["caused_by"]["id"], &told["level"]), (&lost["id"], &json!("error")), "{told:#}");
+    what_led_to_it_is_told(&world, &lost).await;
 
     let mut to_b = b.connect().await.unwrap();
     let goal = obey(&mut b, &mut to_b, |goal| goal.remove.contains(&there)).await;
     assert!(goal.allocations.is_empty());
     let web = world.until(WEB, |web| web["allocations"].as_array().unwrap().len() == 2).await;
     assert_eq!((web["serving"].as_u64(), web["state"].as_str()), (Some(2), Some("running")));
+}
+
+/// From the link that went down to the replica that runs elsewhere, and back.
+async fn what_led_to_it_is_told(world: &World, lost: &Value) {
+    let events = world.get("/v1/events?limit=1000").await["items"].as_array().unwrap().clone();
+    let is = |event: &Value, kind: &str| event["kind"] == kind;
+    let placed = events.iter().rfind(|event| is(event, "allocation.placed") && event["node"] == "a").unwrap();
+    assert_eq!(placed["caused_by"]["id"], lost["id"], "{placed:#}");
+    let runs = events.iter().rfind(|event| is(event, "allocation.running") && event["node"] == "a").unwrap();
+    let chain = world.get(&format!("/v1/events/{}/chain", runs["id"])).await;
+    let kinds: Vec<&Value> =
+        chain["because"].as_array().unwrap().iter().map(|event| &event["kind"]).collect();
+    assert_eq!(kinds, ["allocation.placed", "node.lost", "node.disconnected"], "{chain:#}");
+    let came = world.get(&format!("/v1/events/{}/chain", lost["id"])).await;
+    let came: Vec<&Value> = came["led_to"].as_array().unwrap().iter().map(|event| &event["kind"]).collect();
+    assert!(
+        came.contains(&&json!("allocation.lost")) && came.contains(&&json!("allocation.running")),
+        "{came:?}"
+    );
+
+    // The first placements are because somebody asked.
+    let first = events.iter().find(|event| is(event, "allocation.placed")).unwrap();
+    let chain = world.get(&format!("/v1/events/{}/chain", first["id"])).await;
+    assert_eq!(
+        (&chain["because"][0]["kind"], &chain["audit"]["action"]),
+        (&json!("stack.deployed"), &json!("stack.deploy")),
+        "{chain:#}"
+    );
+    // From the newest back, and nothing twice.
+    let page = world.get("/v1/events?limit=2").await["items"].as_array().unwrap().clone();
+    let path = format!("/v1/events?limit=1000&before={}", page[0]["id"]);
+    let older = world.get(&path).await["items"].as_array().unwrap().clone();
+    assert!(older.last().unwrap()["id"].as_u64() < page[0]["id"].as_u64() && older.len() >= events.len() - 2);
+    let audit = world.get("/v1/audit").await["items"].as_array().unwrap().clone();
+    let path = format!("/v1/audit?before={}", audit[1]["id"]);
+    assert_eq!(world.get(&path).await["items"].as_array().unwrap()[..], audit[..1]);
+    let (status, _) = world.ask("GET", "/v1/events?before=9&after=3", None).await;
+    assert_eq!(status, 400);
+    let of_other = world.get("/v1/allocations?workload=other").await;
+    assert_eq!(of_other["items"], json!([]));
 }
 
 #[tokio::test]

@@ -37,6 +37,8 @@ pub struct Listing {
 pub enum Page {
     /// The first ones that were created after a revision.
     After(Revision),
+    /// The last ones that were created before a revision.
+    Before(Revision),
     /// The last ones.
     Last,
 }

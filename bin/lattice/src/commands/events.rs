@@ -10,7 +10,7 @@ use crate::{
     terminal::{self, note},
 };
 use lattice_api::{
-    AuditOutcome, AuditQuery, ErrorCode, EventQuery, EventView, ObjectKind, WatchQuery, paths,
+    AuditOutcome, AuditQuery, CauseKind, ErrorCode, EventQuery, EventView, ObjectKind, WatchQuery, paths,
 };
 use lattice_client::ClientError;
 use std::{process::ExitCode, time::Duration};
@@ -22,7 +22,8 @@ const PAGE: u32 = 1000;
 
 /// `lattice events`.
 pub(crate) async fn events(ctx: &Context, args: EventsArgs) -> anyhow::Result<ExitCode> {
-    let query = EventQuery { after: None, limit: Some(args.limit), stack: args.stack, node: args.node };
+    let query =
+        EventQuery { limit: Some(args.limit), stack: args.stack, node: args.node, ..EventQuery::default() };
     if !args.follow && ctx.is_json() {
         ctx.list_json(&paths::events(), &query).await?;
         return Ok(ExitCode::SUCCESS);
@@ -98,8 +99,10 @@ fn print(ctx: &Context, event: &EventView) -> anyhow::Result<()> {
     }
     let node = event.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
     let cause = event.cause.as_ref().map(|cause| format!(" ({})", clean(cause))).unwrap_or_default();
+    let led = event.caused_by.as_ref().filter(|by| by.kind == CauseKind::Event);
+    let because = led.map(|by| format!(", because of {}", clean(&by.what))).unwrap_or_default();
     ctx.line(&format!(
-        "{}  {}{node}  {}{cause}",
+        "{}  {}{node}  {}{cause}{because}",
         Style::Dim.paint(&show::time(event.at, &ctx.zone), ctx.colour),
         clean(&event.subject),
         clean(&event.message),
@@ -108,7 +111,7 @@ fn print(ctx: &Context, event: &EventView) -> anyhow::Result<()> {
 
 /// `lattice audit`.
 pub(crate) async fn audit(ctx: &Context, args: AuditArgs) -> anyhow::Result<()> {
-    let query = AuditQuery { after: None, limit: Some(args.limit) };
+    let query = AuditQuery { limit: Some(args.limit), ..AuditQuery::default() };
     if ctx.is_json() {
         return ctx.list_json(&paths::audit(), &query).await;
     }

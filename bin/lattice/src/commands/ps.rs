@@ -19,7 +19,12 @@ pub(crate) async fn ps(ctx: &Context, args: PsArgs) -> anyhow::Result<()> {
     };
     let project = stack.as_ref().map(|key| key.project.to_string()).or_else(|| ctx.project_query());
     let stack = stack.map(|key| key.stack.to_string());
-    let query = AllocationQuery { project: project.clone(), stack: stack.clone(), node: None, all: args.all };
+    let query = AllocationQuery {
+        project: project.clone(),
+        stack: stack.clone(),
+        all: args.all,
+        ..AllocationQuery::default()
+    };
     if ctx.is_json() {
         return ctx.list_json(&paths::allocations(), &query).await;
     }

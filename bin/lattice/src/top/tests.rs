@@ -64,7 +64,9 @@ fn look() -> Look {
         node: None,
         stack: None,
         message: "tower is away".into(),
+        level: lattice_api::EventLevel::Warning,
         cause: Some("the link was cut".into()),
+        caused_by: None,
     };
     let alert: AlertView = serde_json::from_value(json!({
         "id": "node_cpu/node/1", "rule": "node_cpu", "title": "processors are busy for long",

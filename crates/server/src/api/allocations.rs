@@ -44,7 +44,7 @@ pub(crate) fn find<'a>(snapshot: &'a Snapshot, text: &str) -> Result<&'a Row<All
 pub(crate) async fn list(
     State(core): State<Arc<Core>>,
     Extension(who): Extension<Principal>,
-    Query(AllocationQuery { project, stack, node, all }): Query<AllocationQuery>,
+    Query(AllocationQuery { project, stack, workload, node, all }): Query<AllocationQuery>,
 ) -> Result<Json<List<AllocationView>>, ApiError> {
     let snapshot = core.snapshot();
     // By the node's name or id: which of their own instances are there they may know.
@@ -54,6 +54,7 @@ pub(crate) async fn list(
         who.sees(&row.workload.project)
             && project.as_ref().is_none_or(|project| row.workload.project.as_str() == project)
             && stack.as_ref().is_none_or(|stack| row.workload.stack.as_str() == stack)
+            && workload.as_ref().is_none_or(|workload| row.workload.workload.as_str() == workload)
             && node.is_none_or(|node| row.node == node)
             && (all || (row.intent != Intent::Remove && !ended(row.status.state)))
     };

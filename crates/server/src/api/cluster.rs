@@ -1,8 +1,8 @@
 //! The cluster as a whole: status, who asks, events, audit, the document.
 
 use super::{
-    cookie::Csrf, error::ApiError, extract::Query, guard::object_of_node, nodes::find_seen,
-    openapi::DOCUMENT, principal::Principal,
+    cookie::Csrf, error::ApiError, extract::Query, guard::object_of_node, openapi::DOCUMENT,
+    principal::Principal,
 };
 use crate::{
     backups::schedule,
@@ -15,9 +15,7 @@ use axum::{
     http::header,
     response::IntoResponse,
 };
-use lattice_api::{
-    AuditQuery, AuditView, EventQuery, EventView, List, NodeCounts, PlannerStatus, Status, Whoami,
-};
+use lattice_api::{AuditQuery, AuditView, List, NodeCounts, PlannerStatus, Status, Whoami};
 use lattice_identity::{Object, Permission};
 use lattice_model::{
     ProjectName, StackKey,
@@ -141,12 +139,13 @@ pub(crate) async fn whoami(
     Extension(Csrf(csrf)): Extension<Csrf>,
 ) -> Json<Whoami> {
     let (credential, token_id) = who.credential();
-    let roles = who.roles.to_vec();
+    let (roles, rights) = (who.roles.to_vec(), who.rights());
     Json(Whoami {
         name: who.name,
         credential,
         user: who.user,
         roles,
+        rights,
         token_id,
         expires_at: who.expires,
         csrf,
@@ -155,36 +154,6 @@ pub(crate) async fn whoami(
 
 pub(crate) async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str())
-}
-
-pub(crate) async fn events(
-    State(core): State<Arc<Core>>,
-    Extension(who): Extension<Principal>,
-    Query(query): Query<EventQuery>,
-) -> Answer<List<EventView>> {
-    let EventQuery { after, limit, stack, node } = query;
-    let snapshot = core.snapshot();
-    let limit = bound(limit);
-    let stack = stack.map(|text| read_stack(&text)).transpose()?;
-    let node = node.map(|text| find_seen(&snapshot, &who, &text)).transpose()?;
-    let wanted = |event: &Event| {
-        sees_event(&who, &snapshot, event)
-            && stack.as_ref().is_none_or(|stack| event.stack.as_ref() == Some(stack))
-            && node.is_none_or(|node| event.node == Some(node))
-    };
-    let items = match after {
-        Some(after) => {
-            let later = snapshot.events.range(after.saturating_add(1)..).filter(|(_, event)| wanted(event));
-            later.take(limit).map(|(id, event)| event.view(*id)).collect()
-        }
-        None => {
-            let last = snapshot.events.iter().rev().filter(|(_, event)| wanted(event));
-            let mut items: Vec<_> = last.take(limit).map(|(id, event)| event.view(*id)).collect();
-            items.reverse();
-            items
-        }
-    };
-    Ok(Json(List { items, revision: snapshot.revision }))
 }
 
 /// Whether somebody may see an event: by its stack, else by its node, else as one of the cluster.
@@ -200,15 +169,20 @@ pub(crate) async fn audit(
     State(core): State<Arc<Core>>,
     Query(query): Query<AuditQuery>,
 ) -> Answer<List<AuditView>> {
-    let AuditQuery { after, limit } = query;
+    let AuditQuery { after, before, limit } = query;
+    super::events::one_way(after, before)?;
     let limit = bound(limit);
-    let page = after.map_or(Page::Last, |after| Page::After(Revision(after)));
+    let page = match (after, before) {
+        (Some(after), _) => Page::After(Revision(after)),
+        (None, Some(before)) => Page::Before(Revision(before)),
+        (None, None) => Page::Last,
+    };
     let entries = core.page::<Audit>(page, limit).await?;
     let items = entries.into_iter().map(|(created, entry)| entry.view(created)).collect();
     Ok(Json(List { items, revision: core.snapshot().revision }))
 }
 
-fn bound(limit: Option<u32>) -> usize {
+pub(crate) fn bound(limit: Option<u32>) -> usize {
     limit.unwrap_or(USUAL).clamp(1, MOST) as usize
 }
 

@@ -8,7 +8,7 @@
 //! - [`extract`], [`error`]: bodies, queries and names in; refusals out, always as `ErrorBody`;
 //! - one file for each subject: [`cluster`], [`tokens`], [`users`], [`login`] with [`pages`] and [`link`], [`projects`],
 //!   [`nodes`], [`ranking`], [`compose`], [`stacks`] with [`deploy`], [`diff`] and [`validate`], [`workloads`], [`allocations`], [`streams`],
-//!   [`secrets`], [`watch`], [`alerts`], [`backups`], [`builds`].
+//!   [`secrets`], [`watch`], [`events`], [`alerts`], [`backups`], [`builds`].
 
 mod alerts;
 pub(crate) mod allocations;
@@ -21,6 +21,7 @@ pub(crate) mod cookie;
 pub(crate) mod deploy;
 pub(crate) mod diff;
 pub(crate) mod error;
+pub(crate) mod events;
 pub(crate) mod extract;
 pub(crate) mod guard;
 pub(crate) mod images;

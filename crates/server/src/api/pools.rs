@@ -69,7 +69,7 @@ pub(crate) fn find<'a>(snapshot: &'a Snapshot, name: &PoolName) -> Result<&'a Ro
     })
 }
 
-fn view(snapshot: &Snapshot, pool: &Pool) -> PoolView {
+pub(crate) fn view(snapshot: &Snapshot, pool: &Pool) -> PoolView {
     let there = snapshot.cluster.nodes.values().filter(|node| node.pool == pool.name);
     let nodes = there.filter(|node| node.approval == Approval::Approved).count();
     PoolView::of(pool, u32::try_from(nodes).unwrap_or(u32::MAX))

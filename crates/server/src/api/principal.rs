@@ -8,11 +8,11 @@ use crate::{
     rows::{Audit, UserRow},
     state::{Core, Snapshot},
 };
-use lattice_api::{Credential, ErrorBody, ErrorCode};
+use lattice_api::{Credential, ErrorBody, ErrorCode, Rights};
 use lattice_identity::{
     ApiToken, Object, Permission, SessionToken, TokenRefused, allows, allows_somewhere, may_give,
 };
-use lattice_model::{Binding, OwnerName, ProjectName, Role, Timestamp, TokenId, UserName};
+use lattice_model::{Binding, OwnerName, Place, PoolName, ProjectName, Role, Timestamp, TokenId, UserName};
 use std::sync::Arc;
 
 /// How somebody proved who they are.
@@ -180,6 +180,39 @@ impl Principal {
     /// Whether they may do it to anything at all.
     pub(crate) fn may_somewhere(&self, permission: Permission) -> bool {
         self.layers().all(|roles| allows_somewhere(roles, permission))
+    }
+
+    /// All that they may do, by names.
+    pub(crate) fn rights(&self) -> Rights {
+        let of = |object: &Object| -> Vec<String> {
+            let all = Permission::ALL.iter().filter(|permission| self.may(**permission, object));
+            all.map(|permission| permission.as_str().to_owned()).collect()
+        };
+        let own = |pool: PoolName| of(&Object::Node { pool, owner: self.owner() });
+        let mut rights = Rights { cluster: of(&Object::Cluster), ..Rights::default() };
+        for binding in self.layers().flatten() {
+            match &binding.place {
+                Place::Cluster => {}
+                Place::Project(project) => {
+                    rights
+                        .projects
+                        .entry(project.clone())
+                        .or_insert_with_key(|p| of(&Object::Project(p.clone())));
+                }
+                Place::Pool(pool) => {
+                    rights
+                        .pools
+                        .entry(pool.clone())
+                        .or_insert_with_key(|pool| of(&Object::Pool(pool.clone())));
+                    rights.own_nodes_in.entry(pool.clone()).or_insert_with_key(|pool| own(pool.clone()));
+                }
+            }
+        }
+        // A pool that no role names: what holds there holds in all the others.
+        let elsewhere = (0..).filter_map(|n| PoolName::new(format!("pool-{n}")).ok());
+        let elsewhere = elsewhere.into_iter().find(|pool| !rights.pools.contains_key(pool));
+        rights.own_nodes = elsewhere.map(own).unwrap_or_default();
+        rights
     }
 
     /// Whether they may see what is in a project.

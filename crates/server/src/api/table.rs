@@ -21,6 +21,7 @@
 use super::{
     alerts, allocations, backups, builds, cluster, compose, console,
     error::ApiError,
+    events,
     guard::{self, Access},
     images, jobs, link, login, nodes, pages, pools, projects, ranking, rollout, schedules, secrets, stacks,
     streams, tokens, trees, users, watch, workloads,
@@ -227,7 +228,8 @@ pub(crate) fn table() -> Vec<Route> {
         look(on(P::StackChange, guard::project), paths::IMAGE, "get_image", "An uploaded image that is wholly there.", get(images::show)).gives::<api::ImageView>(),
         Route { takes: Content::Other("application/octet-stream", None), ..change(on(P::StackChange, guard::project), put_, paths::IMAGE, "put_image", "Takes in an image whose layers are uploaded: its configuration, byte for byte.", put(images::register)).gives::<api::ImageView>().limit(api::MAX_IMAGE_CONFIG_BYTES) },
         Route { gives: Content::Other("application/x-ndjson", Some(described::<api::BuildRecord>)), ..change(on(P::StackChange, guard::project), Method::POST, paths::BUILDS, "build_image", "Builds an image on a node, of an uploaded tree: what happens, one record a line.", post(builds::build)).takes::<api::BuildStart>() },
-        look(list(P::StackLook), paths::EVENTS, "list_events", "What happened, oldest first.", get(cluster::events)).query::<api::EventQuery>().lists::<api::EventView>(),
+        look(list(P::StackLook), paths::EVENTS, "list_events", "What happened, oldest first.", get(events::list)).query::<api::EventQuery>().lists::<api::EventView>(),
+        look(list(P::StackLook), paths::EVENT_CHAIN, "get_event_chain", "What led to an event, and what came of it.", get(events::chain)).gives::<api::EventChain>(),
         look(on(P::AuditLook, guard::cluster), paths::AUDIT, "list_audit", "Who changed what, oldest first.", get(cluster::audit)).query::<api::AuditQuery>().lists::<api::AuditView>(),
         look(on(P::ClusterLook, guard::cluster), paths::BACKUP, "backup_status", "How the backups are doing that the server makes by itself.", get(backups::status)).gives::<api::BackupStatus>(),
         change(on(P::ServerChange, guard::cluster), Method::POST, paths::BACKUP, "create_backup", "Makes a backup now, where the configuration says.", post(backups::create)).gives::<api::BackupStatus>(),

@@ -1,5 +1,9 @@
 //! Changes as server-sent events: each change of the store in its order, with the object's view as
 //! it is now. A watcher that was away goes on from its last revision, or is told to list again.
+//!
+//! Views tell of more than their rows: a workload of its instances, an instance of its node's presence, a stack of how
+//! many of its workloads are settled. So what hangs on a row that changed is told with it, a stack only when its view
+//! is another one than was told last.
 
 use super::{
     cluster::sees_event,
@@ -10,7 +14,7 @@ use super::{
     views,
 };
 use crate::{
-    rows::{self, Event, Stored},
+    rows::{self, AlertRow, Event, ProjectRow, Stored},
     state::{
         Core, Snapshot,
         open::{Needs, Place, cut_off},
@@ -26,23 +30,30 @@ use axum::{
 };
 use futures::Stream;
 use lattice_api::{
-    Bookmark, ErrorBody, ErrorCode, ObjectKind, SSE_BOOKMARK, SSE_CHANGE, SSE_ERROR, WatchEvent, WatchOp,
-    WatchQuery,
+    Bookmark, ErrorBody, ErrorCode, Loads, ObjectKind, SSE_BOOKMARK, SSE_CHANGE, SSE_ERROR, SSE_LOAD,
+    StackView, WatchEvent, WatchOp, WatchQuery,
 };
-use lattice_identity::Permission;
+use lattice_identity::{Object, Permission};
 use lattice_model::{
-    WorkloadKey,
-    resource::{Allocation, Node, Stack, Volume, Workload},
+    NodeId, NodeName, PoolName, StackKey, Timestamp, WorkloadKey,
+    resource::{Allocation, Approval, Node, Pool, PresenceState, Stack, Volume, Workload},
 };
 use lattice_store::{ChangeEvent, EventKind, Revision, WatchError};
 use serde::Serialize;
-use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::mpsc;
 
 /// How many events may wait for a slow reader; then the store is not read on.
 const QUEUE: usize = 64;
 /// How often a quiet watch says how far it is.
 const BOOKMARK: Duration = Duration::from_secs(10);
+/// How often what nodes use is told to whoever asked for it: as often as nodes say it.
+const LOADS: Duration = Duration::from_secs(5);
 
 pub(crate) async fn watch(
     State(core): State<Arc<Core>>,
@@ -65,7 +76,7 @@ pub(crate) async fn watch(
     let place = core.live.open.admit(&who, Needs::SameRights)?;
     let stream = core.store.watch(Revision(from)).await.map_err(|error| refusal(&error))?;
     let (sender, receiver) = mpsc::channel(QUEUE);
-    tokio::spawn(follow(core, stream, Reader { who, kinds, place }, sender));
+    tokio::spawn(follow(core, stream, Reader { who, kinds, loads: query.loads, place }, sender));
     Ok(Sse::new(events(receiver))
         .keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
         .into_response())
@@ -99,18 +110,31 @@ fn message(name: &str, data: &impl Serialize) -> sse::Event {
 struct Reader {
     who: Principal,
     kinds: BTreeSet<ObjectKind>,
+    loads: bool,
     place: Place,
+}
+
+/// What a reader was told, where a change is only told when it shows. As large as what there is to see.
+#[derive(Default)]
+struct Told {
+    stacks: HashMap<StackKey, StackView>,
+    /// What instances on a node say of it.
+    nodes: HashMap<NodeId, (bool, bool, NodeName)>,
+    loads_until: Timestamp,
 }
 
 async fn follow(
     core: Arc<Core>,
     mut stream: lattice_store::WatchStream,
-    Reader { who, kinds, place }: Reader,
+    Reader { who, kinds, loads, place }: Reader,
     sender: mpsc::Sender<sse::Event>,
 ) {
     let mut position = stream.position().0;
     let mut timer = tokio::time::interval(BOOKMARK);
     timer.reset();
+    let mut load_timer = tokio::time::interval(LOADS);
+    load_timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = Told::default();
     loop {
         let change = tokio::select! {
             () = sender.closed() => return,
@@ -130,6 +154,13 @@ async fn follow(
                 }
                 continue;
             }
+            _ = load_timer.tick(), if loads => {
+                let fresh = fresh_loads(&core, &who, &mut told);
+                if !fresh.nodes.is_empty() && sender.send(message(SSE_LOAD, &fresh)).await.is_err() {
+                    return;
+                }
+                continue;
+            }
             change = stream.next() => change,
         };
         let change = match change {
@@ -142,7 +173,7 @@ async fn follow(
         };
         position = change.revision.0;
         let Some(snapshot) = core.caught_up(position).await else { return };
-        for event in translate(&core, &who, &snapshot, position, &change.events) {
+        for event in translate(&core, &who, &snapshot, position, &change.events, &mut told) {
             if kinds.contains(&event.kind)
                 && sender.send(message(SSE_CHANGE, &event).id(position.to_string())).await.is_err()
             {
@@ -150,6 +181,22 @@ async fn follow(
             }
         }
     }
+}
+
+/// What nodes use that the reader sees, where it was measured since the last time.
+fn fresh_loads(core: &Core, who: &Principal, told: &mut Told) -> Loads {
+    let snapshot = core.snapshot();
+    let measured = core.live.loads.lock().clone();
+    let since = told.loads_until;
+    let mut fresh = Loads::default();
+    for (id, load) in measured {
+        let row = snapshot.cluster.nodes.get(&id);
+        if load.at > since && row.is_some_and(|row| who.may(Permission::NodeLook, &object_of_node(row))) {
+            told.loads_until = told.loads_until.max(load.at);
+            fresh.nodes.insert(id, load);
+        }
+    }
+    fresh
 }
 
 /// What a transaction changed, as objects of the API. A workload's view tells of its allocations, so
@@ -160,9 +207,12 @@ fn translate(
     snapshot: &Snapshot,
     revision: u64,
     changes: &[ChangeEvent],
+    told: &mut Told,
 ) -> Vec<WatchEvent> {
     let mut events = Vec::new();
+    let mut stacks: BTreeSet<StackKey> = BTreeSet::new();
     let mut workloads: BTreeSet<WorkloadKey> = BTreeSet::new();
+    let mut bare: Vec<(ObjectKind, String, bool)> = Vec::new();
     let mut say = |kind, id: String, object: Option<serde_json::Value>| {
         let op = if object.is_some() { WatchOp::Put } else { WatchOp::Delete };
         events.push(WatchEvent { revision, kind, id, op, object });
@@ -171,16 +221,24 @@ fn translate(
         let id = change.key.id.to_string();
         match change.key.kind {
             kind if kind == Node::KIND => {
-                let row =
-                    id.parse::<lattice_model::NodeId>().ok().and_then(|id| snapshot.cluster.nodes.get(&id));
+                let node = id.parse::<NodeId>().ok();
+                let row = node.and_then(|id| snapshot.cluster.nodes.get(&id));
                 say(ObjectKind::Node, id.clone(), row.map(|row| json(&views::node(core, snapshot, row))));
+                let there = node.filter(|id| told.shows(snapshot, *id));
+                for row in there.into_iter().flat_map(|id| snapshot.cluster.allocations_on(id)) {
+                    if who.sees(&row.workload.project) {
+                        let view = json(&views::allocation(snapshot, row));
+                        say(ObjectKind::Allocation, row.id.to_string(), Some(view));
+                        workloads.insert(row.workload.clone());
+                    }
+                }
             }
             kind if kind == Stack::KIND => {
-                let row = id
-                    .parse::<lattice_model::StackKey>()
-                    .ok()
-                    .and_then(|id| snapshot.cluster.stacks.get(&id));
-                say(ObjectKind::Stack, id.clone(), row.map(|row| json(&views::stack(core, snapshot, row))));
+                let key = id.parse::<StackKey>().ok();
+                match key.filter(|key| snapshot.cluster.stacks.contains_key(key)) {
+                    Some(key) => drop(stacks.insert(key)),
+                    None => say(ObjectKind::Stack, id.clone(), None),
+                }
             }
             kind if kind == Workload::KIND => {
                 workloads.extend(id.parse::<WorkloadKey>().ok());
@@ -215,10 +273,19 @@ fn translate(
                     say(ObjectKind::Event, number.to_string(), Some(json(&event.view(number))));
                 }
             }
+            kind if kind == Pool::KIND => {
+                let row = PoolName::new(&id).ok().and_then(|name| snapshot.cluster.pools.get(&name));
+                say(ObjectKind::Pool, id.clone(), row.map(|row| json(&super::pools::view(snapshot, row))));
+            }
+            kind if kind == AlertRow::KIND || kind == ProjectRow::KIND => {
+                let is = if kind == AlertRow::KIND { ObjectKind::Alert } else { ObjectKind::Project };
+                bare.push((is, id.clone(), matches!(change.kind, EventKind::Put(_))));
+            }
             _ => {}
         }
     }
     for key in workloads {
+        stacks.insert(key.stack_key());
         let row = snapshot.cluster.workloads().get(&key);
         let deleted = changes
             .iter()
@@ -232,7 +299,35 @@ fn translate(
             );
         }
     }
+    for key in stacks {
+        let Some(row) = snapshot.cluster.stacks.get(&key) else {
+            told.stacks.remove(&key);
+            continue;
+        };
+        let view = views::stack(core, snapshot, row);
+        if told.stacks.get(&key) != Some(&view) {
+            say(ObjectKind::Stack, key.to_string(), Some(json(&view)));
+            told.stacks.insert(key, view);
+        }
+    }
+    // What is to be listed again comes without its object.
+    events.extend(bare.into_iter().map(|(kind, id, is_there)| {
+        let op = if is_there { WatchOp::Put } else { WatchOp::Delete };
+        WatchEvent { revision, kind, id, op, object: None }
+    }));
     events
+}
+
+impl Told {
+    /// Whether what instances on a node say of it is another than was told.
+    fn shows(&mut self, snapshot: &Snapshot, id: NodeId) -> bool {
+        let Some(row) = snapshot.cluster.nodes.get(&id) else {
+            return self.nodes.remove(&id).is_some();
+        };
+        let heard = row.approval == Approval::Approved && row.presence.state == PresenceState::Connected;
+        let now = (heard, row.is_lost(), row.name.clone());
+        self.nodes.insert(id, now.clone()) != Some(now)
+    }
 }
 
 /// Whether a reader may know of a change. Rows of a project say so themselves, also when they are gone.
@@ -257,7 +352,23 @@ fn seen(who: &Principal, snapshot: &Snapshot, change: &ChangeEvent) -> bool {
             None => who.may_somewhere(Permission::NodeLook),
         };
     }
+    if change.key.kind == Pool::KIND {
+        let pool = change.key.id.parse().ok();
+        return pool.is_some_and(|pool| who.may(Permission::PoolLook, &Object::Pool(pool)));
+    }
+    if change.key.kind == AlertRow::KIND {
+        return sees_alert(who, snapshot, change);
+    }
     project.and_then(|project| project.parse().ok()).is_some_and(|project| who.sees(&project))
+}
+
+/// An alert of a node is seen by whoever sees the node. One that is over is told by its id, which names the node's.
+fn sees_alert(who: &Principal, snapshot: &Snapshot, change: &ChangeEvent) -> bool {
+    let node = change.key.id.rsplit('/').next().and_then(|id| id.parse::<NodeId>().ok());
+    match node.and_then(|id| snapshot.cluster.nodes.get(&id)) {
+        Some(row) => who.may(Permission::NodeLook, &object_of_node(row)),
+        None => who.may(Permission::ClusterLook, &Object::Cluster),
+    }
 }
 
 fn json(view: &impl Serialize) -> serde_json::Value {

@@ -10,7 +10,7 @@
 
 use super::leader::{Leader, RENEW};
 use crate::{
-    clock,
+    causes, clock,
     rows::{self, Event},
     state::{Core, Snapshot},
 };
@@ -215,7 +215,8 @@ fn remember(
             if !known {
                 let message = format!("{} of its replicas wait: {}", pending.slots.len(), pending.why);
                 let event = Event::new("workload.pending", pending.workload.to_string(), message);
-                news.push(event.of(&pending.workload).because(Some(pending.hint.clone())));
+                let cause = causes::of_waiting(snapshot, &pending.workload, &pending.slots);
+                news.push(event.of(&pending.workload).because(Some(pending.hint.clone())).caused_by(cause));
             }
         }
         let stuck =
@@ -303,13 +304,15 @@ fn told<'a>(snapshot: &'a Snapshot, plan: &'a Plan) -> impl Iterator<Item = Even
             let node = snapshot.cluster.nodes.get(&allocation.node)?;
             let subject = format!("{}#{}", allocation.workload, allocation.slot);
             let event = Event::new("allocation.placed", subject, format!("placed on {}", node.name));
-            Some(event.of(&allocation.workload).on(node).because(Some(allocation.explanation.clone())))
+            let event =
+                event.of(&allocation.workload).on(node).caused_by(causes::of_step(snapshot, allocation));
+            Some(event.because(Some(allocation.explanation.clone())))
         }
         Step::Forget { id, why, .. } => {
             let row = snapshot.cluster.allocations().get(id)?;
             let event =
                 Event::new("allocation.forgotten", format!("{}#{}", row.workload, row.slot), why.clone());
-            Some(event.of(&row.workload))
+            Some(event.of(&row.workload).caused_by(causes::of_step(snapshot, row)))
         }
         Step::ForgetVolume { key, .. } => {
             let event = Event::new(
@@ -346,7 +349,9 @@ fn told<'a>(snapshot: &'a Snapshot, plan: &'a Plan) -> impl Iterator<Item = Even
                 ),
                 (_, None) => Event::new("allocation.kept", subject, format!("stays on {}", node.name)),
             };
-            Some(event.of(&allocation.workload).on(node).because(Some(why.clone())))
+            let event =
+                event.of(&allocation.workload).on(node).caused_by(causes::of_step(snapshot, allocation));
+            Some(event.because(Some(why.clone())))
         }
         Step::Workload { workload, .. } => {
             let before = snapshot.cluster.workloads().get(&workload.key)?;
@@ -366,7 +371,8 @@ fn told<'a>(snapshot: &'a Snapshot, plan: &'a Plan) -> impl Iterator<Item = Even
             }
             let text = "the new version failed, so the former one comes back";
             let event = Event::new("workload.rolled_back", workload.key.to_string(), text);
-            Some(event.of(&workload.key).because(Some(back.why.clone())))
+            let cause = causes::of_rollback(snapshot, &workload.key);
+            Some(event.of(&workload.key).because(Some(back.why.clone())).caused_by(cause))
         }
         Step::Missed(missed) => {
             let times = match (missed.count, missed.more) {

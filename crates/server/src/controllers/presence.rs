@@ -4,7 +4,7 @@
 
 use super::servers;
 use crate::{
-    clock,
+    causes, clock,
     controllers::planning::until,
     rows::{self, Event, NodeSession},
     state::{Core, Refused, Snapshot},
@@ -87,7 +87,10 @@ async fn call_lost(core: &Core, settled_at: Timestamp) -> Result<Option<Timestam
                     let text = "nobody hears of it any more; what can run elsewhere is placed there";
                     let why =
                         format!("its link has been down for {}", clock::now().since(row.presence.since));
-                    Event::new("node.lost", row.name.to_string(), text).on(row).because(Some(why))
+                    Event::new("node.lost", row.name.to_string(), text)
+                        .on(row)
+                        .because(Some(why))
+                        .caused_by(causes::of_loss(snapshot, row.id))
                 };
                 let mut news: Vec<Event> = losses.lost.iter().map(event).collect();
                 news.extend(held_news(core, snapshot, &losses));

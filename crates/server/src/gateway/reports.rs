@@ -3,6 +3,7 @@
 
 use super::{session::claim, unavailable};
 use crate::{
+    causes,
     rows::{self, Event, JobRun, NodeOutbox},
     state::{Core, Refused, Snapshot},
 };
@@ -364,7 +365,9 @@ impl<'a> Effects<'a> {
         if turned {
             let subject = format!("{workload}#{slot}");
             let kind = format!("allocation.{}", after.state.as_str());
+            let step = causes::of_report(self.snapshot, &self.allocations[&id].before, &subject);
             let event = Event::new(&kind, subject, sentence(&after))
+                .caused_by(step)
                 .of(&workload)
                 .on(node)
                 .because(after.reason.clone())
@@ -380,7 +383,8 @@ impl<'a> Effects<'a> {
         let subject = format!("{}#{}", allocation.workload, allocation.slot);
         let event = if allocation.intent == Intent::Remove {
             edit.after = None;
-            Event::new("allocation.gone", subject, "its container is removed")
+            let step = causes::of_report(self.snapshot, &allocation, &subject);
+            Event::new("allocation.gone", subject, "its container is removed").caused_by(step)
         } else {
             Event::new(
                 "report.refused",

@@ -169,7 +169,8 @@ impl Core {
     ) -> Result<Committed<T>, Refused> {
         let mut snapshot = self.snapshot();
         for _ in 0..ATTEMPTS {
-            let (ops, value) = decide(&snapshot)?;
+            let (mut ops, value) = decide(&snapshot)?;
+            crate::causes::asked(&mut ops);
             if ops.is_empty() {
                 return Ok(Committed { revision: snapshot.revision, value });
             }

@@ -308,6 +308,9 @@ pub async fn pages_come_in_the_order_of_creation(subject: &dyn Subject) {
     assert_eq!(page(Page::After(first), 2).await, ["b", "z"]);
     assert_eq!(page(Page::After(second), 2).await, ["a"]);
     assert_eq!(page(Page::After(store.revision().await.unwrap()), 2).await, [""; 0]);
+    assert_eq!(page(Page::Before(second), 9).await, ["m"]);
+    assert_eq!(page(Page::Before(Revision(second.0 + 1)), 2).await, ["b", "z"]);
+    assert_eq!(page(Page::Before(first), 2).await, [""; 0]);
     assert_eq!(page(Page::Last, 2).await, ["z", "a"]);
     assert_eq!(page(Page::Last, 0).await, [""; 0]);
     done(&store, [delete("a", None), delete("z", None)]).await;
@@ -332,7 +335,8 @@ pub async fn pages_cost_what_they_hold(subject: &dyn Subject) {
     assert_eq!(store.list(THING, None).await.unwrap().records.len(), ROWS);
     let all = began.elapsed();
     let mut pages: Vec<_> = Vec::new();
-    for page in [Page::Last, Page::After(middle), Page::After(Revision::ZERO)].repeat(5) {
+    for page in [Page::Last, Page::Before(middle), Page::After(middle), Page::After(Revision::ZERO)].repeat(5)
+    {
         let began = Instant::now();
         assert_eq!(store.page(THING, page, 100).await.unwrap().records.len(), 100);
         pages.push(began.elapsed());

@@ -33,6 +33,7 @@ enum Read {
     Kind,
     Project,
     After,
+    Before,
     Last,
     Head,
     Settled,
@@ -42,7 +43,7 @@ enum Read {
 }
 
 /// In the order of [`Read`].
-static SQL: LazyLock<[String; 11]> = LazyLock::new(|| {
+static SQL: LazyLock<[String; 12]> = LazyLock::new(|| {
     let columns = "r.kind, r.id, r.revision, r.created, r.project, r.owner, r.body";
     // The revision comes with each row, and alone where there is none.
     let list = |rows: &str| {
@@ -62,6 +63,7 @@ static SQL: LazyLock<[String; 11]> = LazyLock::new(|| {
         list("r.kind = $1"),
         list("r.kind = $1 AND r.project = $2"),
         page("r.kind = $1 AND r.created > $2 ORDER BY r.created, r.id LIMIT $3"),
+        page("r.kind = $1 AND r.created < $2 ORDER BY r.created DESC, r.id DESC LIMIT $3"),
         page("r.kind = $1 ORDER BY r.created DESC, r.id DESC LIMIT $2"),
         "SELECT revision, compacted, schema FROM meta".to_owned(),
         "SELECT revision FROM requests WHERE id = $1".to_owned(),
@@ -223,6 +225,9 @@ impl Readers {
         let rows = match page {
             Page::After(after) => {
                 self.query(doing, Read::After, &[&kind.as_str(), &number(after), &limit]).await?
+            }
+            Page::Before(before) => {
+                self.query(doing, Read::Before, &[&kind.as_str(), &number(before), &limit]).await?
             }
             Page::Last => self.query(doing, Read::Last, &[&kind.as_str(), &limit]).await?,
         };

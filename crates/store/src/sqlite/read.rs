@@ -135,6 +135,8 @@ impl Readers {
     ) -> Result<Listing, StoreError> {
         const AFTER: &str = "SELECT kind, id, revision, created, project, owner, body FROM records \
             WHERE kind = ?1 AND created > ?2 ORDER BY created, id LIMIT ?3";
+        const BEFORE: &str = "SELECT kind, id, revision, created, project, owner, body FROM records \
+            WHERE kind = ?1 AND created < ?2 ORDER BY created DESC, id DESC LIMIT ?3";
         const LAST: &str = "SELECT kind, id, revision, created, project, owner, body FROM records \
             WHERE kind = ?1 ORDER BY created DESC, id DESC LIMIT ?2";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -145,6 +147,13 @@ impl Readers {
                 Page::After(after) => {
                     let mut statement = t.prepare_cached(AFTER)?;
                     statement.query_map((kind, number(after), limit), record)?.collect::<Result<_, _>>()?
+                }
+                Page::Before(before) => {
+                    let mut statement = t.prepare_cached(BEFORE)?;
+                    let rows = statement.query_map((kind, number(before), limit), record)?;
+                    let mut records: Vec<_> = rows.collect::<Result<_, _>>()?;
+                    records.reverse();
+                    records
                 }
                 Page::Last => {
                     let mut statement = t.prepare_cached(LAST)?;
