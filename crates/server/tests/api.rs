@@ -132,7 +132,15 @@ async fn a_watch_goes_on_where_it_was() {
     );
     assert!(first["revision"].as_u64() < second["revision"].as_u64());
     let (mut body, mut text) = (watch(first["revision"].as_u64().unwrap()).await, String::new());
-    assert_eq!(next_event(&mut body, &mut text, "change").await["revision"], second["revision"]);
+    // Nothing of before comes again, and nothing is left out; what only hangs on the stack may come in between.
+    loop {
+        let change = next_event(&mut body, &mut text, "change").await;
+        assert!(change["revision"].as_u64() > first["revision"].as_u64(), "{change:#}");
+        if change["revision"] == second["revision"] {
+            break;
+        }
+        assert!(change["revision"].as_u64() < second["revision"].as_u64(), "{change:#}");
+    }
     // Without a node the stack has nothing to remove, and goes.
     world.ok("DELETE", SHOP, None).await;
     loop {

@@ -428,3 +428,30 @@ async fn a_node_that_comes_gets_its_share_by_and_by() {
     let web = world.until(WEB, |web| web["state"] == "running").await;
     assert!(web["allocations"].to_string().contains("it is rebalanced: a had 4 replicas of it"), "{web:#}");
 }
+
+#[tokio::test]
+async fn a_watch_tells_what_hangs_on_a_change() {
+    let world = World::with(quick).await;
+    let (mut a, mut to_a) = world.node("a").await;
+    world.ok("PUT", SHOP, Some(stateless(1))).await;
+    let from = world.get("/v1/stacks").await["revision"].clone();
+    let token = world.api_token("admin").await;
+    let watch = format!("/v1/watch?from={from}&kinds=stack,allocation");
+    obey(&mut a, &mut to_a, |goal| goal.allocations.len() == 1).await;
+    // No row of the stack changes when its service comes up, and none of the instance when its node is away.
+    let settled = |text: &str| text.contains(r#""kind":"stack""#) && text.contains(r#""settled":1"#);
+    let (status, text) = stream_as(&world, &token, &watch, settled).await;
+    assert_eq!(status, 200, "{text}");
+    drop(to_a);
+    let away = |text: &str| text.contains("a is not connected; the last that it said was running");
+    stream_as(&world, &token, &watch, away).await;
+
+    let who = world.as_bearer(&token, "GET", "/v1/whoami", None).await.1;
+    assert!(who["rights"]["cluster"].as_array().unwrap().contains(&json!("stack.change")), "{who:#}");
+    let own = world.api_token("developer@project/other owner@pool/lab").await;
+    let rights = world.as_bearer(&own, "GET", "/v1/whoami", None).await.1["rights"].clone();
+    let has = |list: &Value, right: &str| list.as_array().unwrap().contains(&json!(right));
+    assert!(has(&rights["projects"]["other"], "stack.change") && !has(&rights["cluster"], "stack.change"));
+    assert!(has(&rights["own_nodes_in"]["lab"], "node.pause") && !has(&rights["pools"]["lab"], "node.pause"));
+    assert!(!has(&rights["own_nodes"], "node.pause"), "{rights:#}");
+}

@@ -2,8 +2,8 @@
 //! it is now. A watcher that was away goes on from its last revision, or is told to list again.
 //!
 //! Views tell of more than their rows: a workload of its instances, an instance of its node's presence, a stack of how
-//! many of its workloads are settled. So what hangs on a row that changed is told with it, a stack only when its view
-//! is another one than was told last.
+//! many of its workloads are settled. So what hangs on a row that changed is told with it, a stack of which
+//! only that changed when its view is another one than was told last.
 
 use super::{
     cluster::sees_event,
@@ -41,7 +41,7 @@ use lattice_model::{
 use lattice_store::{ChangeEvent, EventKind, Revision, WatchError};
 use serde::Serialize;
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     convert::Infallible,
     sync::Arc,
     time::Duration,
@@ -210,7 +210,8 @@ fn translate(
     told: &mut Told,
 ) -> Vec<WatchEvent> {
     let mut events = Vec::new();
-    let mut stacks: BTreeSet<StackKey> = BTreeSet::new();
+    // With whether its own row changed, which is told whatever its view shows.
+    let mut stacks: BTreeMap<StackKey, bool> = BTreeMap::new();
     let mut workloads: BTreeSet<WorkloadKey> = BTreeSet::new();
     let mut bare: Vec<(ObjectKind, String, bool)> = Vec::new();
     let mut say = |kind, id: String, object: Option<serde_json::Value>| {
@@ -236,7 +237,7 @@ fn translate(
             kind if kind == Stack::KIND => {
                 let key = id.parse::<StackKey>().ok();
                 match key.filter(|key| snapshot.cluster.stacks.contains_key(key)) {
-                    Some(key) => drop(stacks.insert(key)),
+                    Some(key) => drop(stacks.insert(key, true)),
                     None => say(ObjectKind::Stack, id.clone(), None),
                 }
             }
@@ -285,7 +286,7 @@ fn translate(
         }
     }
     for key in workloads {
-        stacks.insert(key.stack_key());
+        stacks.entry(key.stack_key()).or_default();
         let row = snapshot.cluster.workloads().get(&key);
         let deleted = changes
             .iter()
@@ -299,13 +300,13 @@ fn translate(
             );
         }
     }
-    for key in stacks {
+    for (key, itself) in stacks {
         let Some(row) = snapshot.cluster.stacks.get(&key) else {
             told.stacks.remove(&key);
             continue;
         };
         let view = views::stack(core, snapshot, row);
-        if told.stacks.get(&key) != Some(&view) {
+        if itself || told.stacks.get(&key) != Some(&view) {
             say(ObjectKind::Stack, key.to_string(), Some(json(&view)));
             told.stacks.insert(key, view);
         }
