@@ -455,3 +455,24 @@ async fn a_watch_tells_what_hangs_on_a_change() {
     assert!(has(&rights["own_nodes_in"]["lab"], "node.pause") && !has(&rights["pools"]["lab"], "node.pause"));
     assert!(!has(&rights["own_nodes"], "node.pause"), "{rights:#}");
 }
+
+#[tokio::test]
+async fn a_watch_tells_what_nodes_use_to_whoever_asks_and_sees_them() {
+    let world = World::with(quick).await;
+    let (_a, to_a) = world.node("a").await;
+    let beat = lattice_link::message::Heartbeat {
+        at: lattice_model::Timestamp(now()),
+        cpu_millis: 1234,
+        memory_bytes: 5,
+        disk_free_bytes: 6,
+        running: 0,
+        ping: 0,
+        conditions: Vec::new(),
+    };
+    to_a.io.send.send(lattice_link::message::AgentMessage::Heartbeat(beat)).await.unwrap();
+    let node = world.until("/v1/nodes/a", |node| node["load"]["cpu"] == 1234).await;
+    let (id, token) = (node["id"].as_str().unwrap().to_owned(), world.api_token("viewer").await);
+    let told = |text: &str| text.contains("event: load") && text.contains(&id) && text.contains("1234");
+    let (status, text) = stream_as(&world, &token, "/v1/watch?kinds=stack&loads=true", told).await;
+    assert_eq!(status, 200, "{text}");
+}
