@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The web console: console.sh build|test|cluster|check
+# The web console: console.sh build|test|cluster|check|views
 #
 # build    builds it where it is older than its sources; the next build of the server has it inside
 # test     lints it, runs its unit tests and builds it; needs no server
 # cluster  starts a server, two nodes, one that asks to join, people and stacks for the console to show; prints the
 #          address and how to sign in as JSON, and ends them at Ctrl+C
+# views    drives every view in Chromium against that cluster; UPDATE_SHOTS=1 takes the pictures of docs/console/ anew
 # check    tests that cluster: what it promises to the console's tests, and that it leaves nothing
 #
 # The programs of cluster and check are those in LATTICE_BIN_DIR; where that is not set, debug ones are built.
@@ -13,7 +14,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$LATTICE_ROOT"
 
 mode="${1:-}"
-case "$mode" in build | test | cluster | check) ;; *) die "usage: console.sh build|test|cluster|check" ;; esac
+case "$mode" in build | test | cluster | check | views) ;; *) die "usage: console.sh build|test|cluster|check|views" ;; esac
 
 # What the built console is made of.
 sources=(apps/console/src apps/console/public apps/console/scripts apps/console/index.html apps/console/package-lock.json
@@ -66,4 +67,5 @@ source "$LATTICE_ROOT/scripts/lib.sh"
 case "$mode" in
   cluster) exec node apps/console/e2e/cluster.mjs ;;
   check) node --test apps/console/e2e/cluster.test.mjs >&2 ;;
+  views) node --test --test-concurrency=1 apps/console/e2e/views.test.mjs >&2 ;;
 esac

@@ -54,6 +54,9 @@ cargo build --workspace --bins --locked
 LATTICE_BIN_DIR="$(target_dir)/debug"
 export LATTICE_BIN_DIR
 
+section "web console: every view in a browser, against a real cluster"
+scripts/console.sh views
+
 # Doc tests first, so that the last lines of a run are those of the real test runner; and only where a block of Rust
 # opens in some documentation, since rustdoc would compile every crate to find none.
 # shellcheck disable=SC2016

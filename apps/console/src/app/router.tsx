@@ -70,6 +70,24 @@ const routes = [
   }),
   createRoute({
     getParentRoute: () => root,
+    path: '/alerts',
+    validateSearch: ({ all }: Record<string, unknown>): { all?: true } => (all === true ? { all } : {}),
+    component: lazyRouteComponent(() => import('~/views/alerts/index')),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/events',
+    validateSearch: found,
+    component: lazyRouteComponent(() => import('~/views/events/index')),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/audit',
+    validateSearch: found,
+    component: lazyRouteComponent(() => import('~/views/audit/index')),
+  }),
+  createRoute({
+    getParentRoute: () => root,
     path: '/pools',
     component: lazyRouteComponent(() => import('~/views/pools/index')),
   }),

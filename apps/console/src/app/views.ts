@@ -7,5 +7,8 @@ export const VIEWS = [
   { to: '/volumes', label: 'Volumes' },
   { to: '/pools', label: 'Pools' },
   { to: '/ranking', label: 'Ranking' },
+  { to: '/alerts', label: 'Alerts' },
+  { to: '/events', label: 'Events' },
+  { to: '/audit', label: 'Audit' },
   { to: '/settings', label: 'Settings' },
 ] as const;

@@ -17,7 +17,7 @@ interface Props<T> {
 export function Table<T>({ label, rows, id, cells, empty }: Props<T>) {
   if (rows.length === 0) return <Empty>{empty}</Empty>;
   return (
-    <div className="wide" tabIndex={0} role="region" aria-label={label}>
+    <div className="wide" tabIndex={0} role="group" aria-label={label}>
       <table className="table" aria-label={label}>
         <thead>
           <tr>

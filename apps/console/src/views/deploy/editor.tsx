@@ -98,6 +98,8 @@ export function Editor({ text, change, problems, go }: Props) {
         ],
       }),
     });
+    // What scrolls can be scrolled by keyboard, wherever the cursor is.
+    view.scrollDOM.tabIndex = 0;
     editor.current = view;
     return () => {
       first.current = view.state.doc.toString();

@@ -2,10 +2,14 @@
 import { Link } from '@tanstack/react-router';
 import { memo, type CSSProperties } from 'react';
 import { type NodeView } from '~/api/client';
+import { useAlerts } from '~/api/alerts';
 import { useList } from '~/api/lists';
 import { ErrorState, Loading, Page, State, Time } from '~/kit/basics';
+import { Empty } from '~/kit/empty';
 import { bytes, cores } from '~/kit/format';
 import { cpuShare, nodeState, type Tone } from '~/kit/node-state';
+import { Panel } from '~/kit/panel';
+import { Alerts } from '../alerts/list';
 
 const Tile = memo(function Tile({ node, named }: { node: NodeView; named: boolean }) {
   const { word, tone } = nodeState(node);
@@ -42,6 +46,10 @@ export default function Overview() {
   const nodes = useList('node', 15_000);
   const allocations = useList('allocation');
   const events = useList('event');
+  const alerts = useAlerts();
+  const firing = (alerts.data ?? []).filter(
+    ({ state, hushed_by }) => state === 'firing' && hushed_by == null,
+  );
   if (nodes.isPending) return <Loading />;
   if (nodes.isError && nodes.data === undefined)
     return <ErrorState error={nodes.error} retry={() => void nodes.refetch()} />;
@@ -78,6 +86,16 @@ export default function Overview() {
           of={`of ${allocations.data?.items.length ?? '…'}`}
         />
       </div>
+      {firing.length > 0 && (
+        <Panel title={firing.length === 1 ? 'One alert' : `${firing.length} alerts`}>
+          <Alerts alerts={firing.slice(0, 5)} />
+          {firing.length > 5 && (
+            <p>
+              <Link to="/alerts">All of them</Link>
+            </p>
+          )}
+        </Panel>
+      )}
       <section className="panel" aria-labelledby="map">
         <h2 id="map">Nodes</h2>
         <ul className="legend">
@@ -104,6 +122,7 @@ export default function Overview() {
       <section className="panel" aria-labelledby="changes">
         <h2 id="changes">What changed last</h2>
         {events.isError && <ErrorState error={events.error} />}
+        {events.data?.items.length === 0 && <Empty>Nothing has happened yet.</Empty>}
         <ul className="changes">
           {[...(events.data?.items ?? [])]
             .sort((a, b) => b.id - a.id)
