@@ -24,7 +24,9 @@ const VIEWS = [
   ['stack', '/stacks/default/shop', 'shop'],
   ['service', '/stacks/default/shop/talker', 'talker'],
   ['deploy', '/deploy?project=default&stack=shop', 'Deploy shop again'],
+  ['jobs', '/jobs', 'Jobs'],
   ['volumes', '/volumes', 'Volumes'],
+  ['secrets', '/secrets', 'Secrets'],
   ['pools', '/pools', 'Pools'],
   ['ranking', '/ranking', 'Ranking'],
   ['alerts', '/alerts', 'Alerts'],
@@ -176,6 +178,47 @@ test('a Compose file is read as it is typed, deployed, and removed by its name',
   await done()
 })
 
+test('a secret is set, set anew, taken back and deleted, and its value is nowhere', { timeout: 120_000 }, async () => {
+  const { page: tab, wrong, done } = await page()
+  const set = async (button, fill) => {
+    await tab.getByRole('button', { name: button }).click()
+    await fill(tab.getByRole('dialog'))
+    await tab.getByRole('dialog').getByRole('button', { name: 'Set', exact: true }).click()
+    await tab.getByRole('dialog').waitFor({ state: 'detached' })
+  }
+  await go(tab, '/secrets', 'Secrets')
+  await set('New secret…', async (dialog) => {
+    await dialog.getByLabel('Name').fill('db_password')
+    await dialog.locator('input[type=password]').fill('correct horse')
+  })
+  await tab.getByRole('cell', { name: 'db_password' }).waitFor()
+  await set('New value…', (dialog) => dialog.locator('input[type=password]').fill('battery staple'))
+  await tab.getByRole('cell', { name: '2', exact: true }).waitFor()
+  await tab.getByRole('button', { name: 'Versions…' }).click()
+  await tab.getByRole('button', { name: 'Make it the present one' }).click()
+  await tab.getByRole('dialog').getByRole('cell', { name: '3', exact: true }).waitFor()
+  await tab.getByRole('dialog').getByRole('button', { name: 'Close' }).click()
+  assert.doesNotMatch(await tab.content(), /correct horse|battery staple/)
+  await tab.getByRole('button', { name: 'Delete…' }).click()
+  await tab.getByLabel('Type db_password to confirm').fill('db_password')
+  await tab.getByRole('dialog').getByRole('button', { name: 'Delete', exact: true }).click()
+  await tab.getByText('This project has no secrets').waitFor()
+  assert.deepEqual(wrong, [])
+  await done()
+})
+
+test('an event says what led to it and what came of it', { timeout: 120_000 }, async () => {
+  const { page: tab, wrong, done } = await page()
+  await go(tab, '/events?q=placed', 'Events')
+  await tab.getByRole('link', { name: 'because of: default/shop/web#1' }).first().click()
+  const chain = tab.getByRole('region', { name: 'What led to it, and what came of it' })
+  await chain.getByText('asked for it').waitFor()
+  await chain.getByText('version 1').waitFor()
+  assert.deepEqual(await faults(tab, 'a chain'), [])
+  assert.deepEqual(wrong, [])
+  await done()
+})
+
 test('a link from the terminal signs in once, and asks whoever is signed in', { timeout: 120_000 }, async () => {
   const link = await (await cluster.lattice(['console'])).trim()
   const context = await browser.newContext()
@@ -197,8 +240,10 @@ test('a link from the terminal signs in once, and asks whoever is signed in', { 
 test('a viewer is told why not, a node is approved, and one that dies is seen', { timeout: 180_000 }, async () => {
   const viewer = await page(PEOPLE.viewer)
   await go(viewer.page, '/stacks/default/clock/ticker', 'ticker')
-  await viewer.page.getByRole('button', { name: 'Restart' }).click()
-  await viewer.page.getByRole('alert').waitFor()
+  const restart = viewer.page.getByRole('button', { name: 'Restart' })
+  assert.equal(await restart.getAttribute('aria-disabled'), 'true')
+  await restart.hover()
+  await viewer.page.getByRole('tooltip').getByText('it needs stack.change in project default').waitFor()
   await viewer.done()
 
   const { page: tab, done } = await page()

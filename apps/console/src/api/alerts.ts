@@ -1,4 +1,4 @@
-// Alerts that fire. The watch does not tell of them yet, so they are asked for every few seconds.
+// Alerts that fire. The watch tells that one changed, and they are asked for again.
 import { useQuery } from '@tanstack/react-query';
 import { client, unwrap, type Schemas } from './client';
 
@@ -8,6 +8,5 @@ export function useAlerts() {
   return useQuery({
     queryKey: ['alerts'],
     queryFn: async () => (await unwrap(client.GET('/v1/alerts'))).items,
-    refetchInterval: 5_000,
   });
 }

@@ -1,10 +1,12 @@
 // The watch (GET /v1/watch, server-sent events): one stream for the whole console. Changes are gathered and put into
 // the cache once per frame. When the stream cannot go on from where it was, every list is fetched anew.
 import type { QueryClient } from '@tanstack/react-query';
+import type { NodeView } from './client';
 import { apply, type Change, type Collection } from './collection';
 import { forget, ids, KINDS, remember, type Kind, type Kinds } from './lists';
 
 export type LiveState = 'connecting' | 'live' | 'offline';
+type Loads = Record<string, NonNullable<NodeView['load']>>;
 type Listener = (state: LiveState) => void;
 
 let state: LiveState = 'connecting';
@@ -43,6 +45,27 @@ const VIEWS = {
   event: 'EventView',
 } as const;
 
+/** Queries that a change makes old, where the watch says no more than that. */
+const ASKED: Partial<Record<Change['kind'], string[]>> = {
+  alert: ['alerts'],
+  pool: ['pools'],
+  project: ['projects'],
+};
+
+/** What nodes use now, into the list of nodes: no change of the store, so it has no revision. */
+export function load(cache: QueryClient, loads: Loads): void {
+  cache.setQueryData<Collection<NodeView>>(['list', 'node'], (list) =>
+    list === undefined
+      ? list
+      : {
+          ...list,
+          items: list.items.map((node) =>
+            loads[node.id] === undefined ? node : { ...node, load: loads[node.id] },
+          ),
+        },
+  );
+}
+
 /** Begins to watch; the answer ends it. `denied` is called when the session has ended. */
 export function watch(cache: QueryClient, denied: () => void): () => void {
   let source: EventSource | undefined;
@@ -69,7 +92,7 @@ export function watch(cache: QueryClient, denied: () => void): () => void {
   const open = async () => {
     const checks = await import('./generated/validators');
     if (stopped) return;
-    source = new EventSource('/v1/watch');
+    source = new EventSource('/v1/watch?loads=true');
     source.onopen = () => {
       become('live');
       if (wasAway) void cache.invalidateQueries();
@@ -79,6 +102,9 @@ export function watch(cache: QueryClient, denied: () => void): () => void {
       const change: unknown = JSON.parse(data);
       if (!checks.WatchEvent(change)) return;
       const known = change as Change;
+      // Told without what it is now: whoever draws it asks again.
+      const asked = ASKED[known.kind];
+      if (asked !== undefined) return void cache.invalidateQueries({ queryKey: asked });
       const view = VIEWS[known.kind as Kind];
       // What this console does not understand is left out, and not half understood.
       if (view === undefined || (known.object != null && !checks[view](known.object))) return;
@@ -86,6 +112,10 @@ export function watch(cache: QueryClient, denied: () => void): () => void {
       // A hidden page has no frames: its changes would pile up.
       if (document.hidden) flush();
       else frame ||= requestAnimationFrame(flush);
+    });
+    source.addEventListener('load', ({ data }: MessageEvent<string>) => {
+      const told = JSON.parse(data) as { nodes?: Loads };
+      if (told.nodes !== undefined) load(cache, told.nodes);
     });
     // The server ends the stream: it goes down, the revision is too old, or the right has ended.
     source.addEventListener('error', (event) => {

@@ -77,7 +77,10 @@ const routes = [
   createRoute({
     getParentRoute: () => root,
     path: '/events',
-    validateSearch: found,
+    validateSearch: (search: Record<string, unknown>): { q?: string; event?: number } => ({
+      ...found(search),
+      ...(typeof search.event === 'number' ? { event: search.event } : {}),
+    }),
     component: lazyRouteComponent(() => import('~/views/events/index')),
   }),
   createRoute({
@@ -85,6 +88,18 @@ const routes = [
     path: '/audit',
     validateSearch: found,
     component: lazyRouteComponent(() => import('~/views/audit/index')),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/secrets',
+    validateSearch: ({ project }: Record<string, unknown>): { project?: string } =>
+      typeof project === 'string' ? { project } : {},
+    component: lazyRouteComponent(() => import('~/views/secrets/index')),
+  }),
+  createRoute({
+    getParentRoute: () => root,
+    path: '/jobs',
+    component: lazyRouteComponent(() => import('~/views/jobs/index')),
   }),
   createRoute({
     getParentRoute: () => root,

@@ -81,10 +81,13 @@ export function ErrorState({ error, retry }: { error: unknown; retry?: () => voi
 /** A button that stays where it is when it cannot be used, and says why. */
 export function Act({
   why,
+  main = false,
   children,
   ...rest
 }: {
   why?: string | undefined;
+  /** The one thing that is mostly wanted. */
+  main?: boolean;
   children: ReactNode;
   onClick: () => void;
   loading?: boolean;
@@ -93,7 +96,7 @@ export function Act({
   const button = (
     <Button
       size="xs"
-      variant="default"
+      {...(main ? {} : { variant: 'default' })}
       {...rest}
       onClick={why === undefined ? rest.onClick : () => undefined}
       aria-disabled={why !== undefined}

@@ -11,6 +11,15 @@ export function cores(milli: number): string {
   return `${(milli / 1000).toFixed(milli % 1000 === 0 ? 0 : 1)} cores`;
 }
 
+/** How long something took, in milliseconds. */
+export function span(ms: number): string {
+  const s = Math.max(0, ms) / 1000;
+  if (s < 10) return `${s.toFixed(1)} s`;
+  if (s < 60) return `${Math.round(s)} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
+  return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+}
+
 // A server's clock is not this one's, and `now` is some seconds old where it is drawn.
 const CLOCKS_DIFFER_MS = 30_000;
 

@@ -8,6 +8,7 @@ import { useChange } from '~/api/change';
 import { client, unwrap, type Schemas } from '~/api/client';
 import { ErrorState, Loading, Page, State } from '~/kit/basics';
 import { Panel } from '~/kit/panel';
+import { useWhy } from '~/kit/rights';
 import { Changes } from '../stacks/changes';
 import { Editor } from './editor';
 
@@ -112,7 +113,13 @@ function Form({ first, project: asked, locked }: { first: string; project: strin
         });
     },
   );
-  const ready = read.data?.spec != null && settled === text && !read.isFetching && !read.isPlaceholderData;
+  const mayNot = useWhy().project('stack.change', project);
+  const ready =
+    mayNot === undefined &&
+    read.data?.spec != null &&
+    settled === text &&
+    !read.isFetching &&
+    !read.isPlaceholderData;
   return (
     <div className="editor">
       <Panel title="Compose file">
@@ -158,6 +165,7 @@ function Form({ first, project: asked, locked }: { first: string; project: strin
               Deploy
             </Button>
           </Group>
+          {mayNot !== undefined && <p className="dim">{mayNot}</p>}
           {deploy.error && <ErrorState error={deploy.error} />}
         </Panel>
         {plan !== undefined && plan.of === read.data && settled === text && (

@@ -4,9 +4,12 @@ import { Link, useNavigate, useSearch } from '@tanstack/react-router';
 import { useMemo } from 'react';
 import { type EventView } from '~/api/client';
 import { useList } from '~/api/lists';
-import { ErrorState, Loading, Page, Time } from '~/kit/basics';
+import { ErrorState, Loading, Page, State, Time } from '~/kit/basics';
+import { type Tone } from '~/kit/node-state';
 import { Table } from '~/kit/table';
+import { EventChain } from './chain';
 
+const TONES: Record<NonNullable<EventView['level']>, Tone> = { info: 'off', warning: 'warn', error: 'bad' };
 /** More are drawn on request by a narrower filter. */
 const DRAWN = 300;
 
@@ -30,7 +33,7 @@ function Where({ event }: { event: EventView }) {
 
 export default function Events() {
   const events = useList('event');
-  const { q = '' } = useSearch({ from: '/events' });
+  const { q = '', event: chosen } = useSearch({ from: '/events' });
   const navigate = useNavigate();
   const rows = useMemo(() => {
     const wanted = q.toLowerCase();
@@ -58,6 +61,12 @@ export default function Events() {
         />
       }
     >
+      {chosen !== undefined && (
+        <EventChain
+          id={chosen}
+          close={() => void navigate({ to: '/events', search: q === '' ? {} : { q }, replace: true })}
+        />
+      )}
       <div className="panel">
         <Table
           label="Events"
@@ -66,6 +75,10 @@ export default function Events() {
           empty={q === '' ? 'Nothing has happened yet.' : `No event fits “${q}”.`}
           cells={[
             { name: 'When', show: ({ at }) => <Time at={at} /> },
+            {
+              name: 'Level',
+              show: ({ level }) => <State word={level ?? 'info'} tone={TONES[level ?? 'info']} />,
+            },
             { name: 'To what', show: ({ subject }) => <b>{subject}</b> },
             {
               name: 'What happened',
@@ -78,6 +91,18 @@ export default function Events() {
             },
             { name: 'Where', show: (event) => <Where event={event} /> },
             { name: 'Kind', show: ({ kind }) => <code>{kind}</code> },
+            {
+              name: 'Chain',
+              show: ({ id, caused_by, subject }) => (
+                <Link
+                  to="/events"
+                  search={{ ...(q === '' ? {} : { q }), event: id }}
+                  aria-label={`${caused_by == null ? 'what came of it' : 'because of'}: ${subject}`}
+                >
+                  {caused_by == null ? 'what came of it' : 'because of'}
+                </Link>
+              ),
+            },
           ]}
         />
         {rows.length === DRAWN && <p className="dim">{`The last ${DRAWN} that fit are shown.`}</p>}

@@ -4,6 +4,7 @@ import { useState } from 'react';
 import { useChange } from '~/api/change';
 import { client, unwrap, type NodeView, type Schemas } from '~/api/client';
 import { Act, ErrorState } from '~/kit/basics';
+import { useWhy } from '~/kit/rights';
 
 const NODES = [['list', 'node']];
 
@@ -118,6 +119,7 @@ export function Approval({ node }: { node: NodeView }) {
   const reject = useChange(NODES, () =>
     unwrap(client.POST('/v1/nodes/{node}/reject', { params, body: { reason: 'rejected in the console' } })),
   );
+  const mayNot = useWhy().node('node.approve', node);
   return (
     <section className="panel" aria-labelledby="approval">
       <h2 id="approval">This computer asks to join</h2>
@@ -136,12 +138,12 @@ export function Approval({ node }: { node: NodeView }) {
         <dd>{`${node.owner}, ${node.pool}`}</dd>
       </dl>
       <Group mt="md">
-        <Button loading={approve.isPending} onClick={() => approve.mutate()}>
+        <Act why={mayNot} onClick={() => approve.mutate()} loading={approve.isPending} main>
           Approve
-        </Button>
-        <Button variant="default" loading={reject.isPending} onClick={() => reject.mutate()}>
+        </Act>
+        <Act why={mayNot} onClick={() => reject.mutate()} loading={reject.isPending}>
           Reject
-        </Button>
+        </Act>
       </Group>
       {(approve.error ?? reject.error) && <ErrorState error={approve.error ?? reject.error} />}
     </section>
@@ -158,20 +160,28 @@ export function Actions({ node }: { node: NodeView }) {
         : client.POST('/v1/nodes/{node}/uncordon', { params }),
     ),
   );
+  const why = useWhy();
   const blocked =
     node.approval === 'approved'
       ? undefined
       : `The node is ${node.approval}: only an approved one can be changed.`;
   return (
     <Group gap="xs">
-      <Act why={blocked} onClick={() => cordon.mutate()} loading={cordon.isPending}>
+      <Act
+        why={why.node('node.pause', node) ?? blocked}
+        onClick={() => cordon.mutate()}
+        loading={cordon.isPending}
+      >
         {free ? 'Cordon' : 'Uncordon'}
       </Act>
       <Drain
         node={node}
-        blocked={node.eligibility === 'draining' ? 'It is being drained already.' : blocked}
+        blocked={
+          why.node('node.change', node) ??
+          (node.eligibility === 'draining' ? 'It is being drained already.' : blocked)
+        }
       />
-      <Revoke node={node} blocked={blocked} />
+      <Revoke node={node} blocked={why.node('node.revoke', node) ?? blocked} />
       {cordon.error && <ErrorState error={cordon.error} />}
     </Group>
   );

@@ -38,7 +38,7 @@ const COLUMNS: readonly Column[] = [
 ];
 
 export default function Nodes() {
-  const nodes = useList('node', 15_000);
+  const nodes = useList('node');
   const { q = '' } = useSearch({ from: '/nodes' });
   const navigate = useNavigate();
   const [sort, setSort] = useState<{ name: string; down: boolean }>({ name: 'Name', down: false });

@@ -11,7 +11,7 @@ const LEVELS = { good: 'good', unknown: 'off', warning: 'warn', bad: 'bad' } as 
 
 export default function Node() {
   const { node: name } = useParams({ from: '/nodes/$node' });
-  const nodes = useList('node', 15_000);
+  const nodes = useList('node');
   const allocations = useList('allocation');
   if (nodes.isPending) return <Loading />;
   if (nodes.data === undefined) return <ErrorState error={nodes.error} retry={() => void nodes.refetch()} />;

@@ -42,8 +42,7 @@ function Figure({ name, value, of }: { name: string; value: string; of?: string 
 }
 
 export default function Overview() {
-  // What a node is loaded with is no change of the store, so the watch does not tell it.
-  const nodes = useList('node', 15_000);
+  const nodes = useList('node');
   const allocations = useList('allocation');
   const events = useList('event');
   const alerts = useAlerts();

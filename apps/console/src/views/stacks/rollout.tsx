@@ -9,6 +9,7 @@ import { Bar } from '~/kit/bar';
 import { Act, ErrorState, State, Time } from '~/kit/basics';
 import { type Tone } from '~/kit/node-state';
 import { Asked } from '~/kit/panel';
+import { useWhy } from '~/kit/rights';
 import { Table } from '~/kit/table';
 import { Changes } from './changes';
 
@@ -55,6 +56,7 @@ function Note({ service }: { service: Service }) {
 function Undo({ stack, version, word }: { stack: StackView; version: number; word: string }) {
   const path = { project: stack.project, stack: stack.name };
   const [plan, setPlan] = useState<Schemas['DeployResult']>();
+  const mayNot = useWhy().project('stack.change', stack.project);
   const ask = useChange(
     [],
     () =>
@@ -77,7 +79,7 @@ function Undo({ stack, version, word }: { stack: StackView; version: number; wor
   );
   return (
     <>
-      <Act onClick={() => ask.mutate()} loading={ask.isPending}>
+      <Act why={mayNot} onClick={() => ask.mutate()} loading={ask.isPending}>
         {word}
       </Act>
       {ask.error && <ErrorState error={ask.error} />}
@@ -108,26 +110,35 @@ function Steps({ stack, view }: { stack: StackView; view: View }) {
   const resume = useChange(keys, () => unwrap(client.POST(`${base}/resume`, { params })));
   const promote = useChange(keys, () => unwrap(client.POST(`${base}/promote`, { params })));
   const some = (...states: Service['state'][]) => view.workloads.some(({ state }) => states.includes(state));
+  const mayNot = useWhy().project('stack.change', stack.project);
   const error = pause.error ?? resume.error ?? promote.error;
   return (
     <Stack mb="md">
       <Group gap="xs">
         <Act
-          why={some('rolling', 'trial') ? undefined : 'No rollout is under way.'}
+          why={
+            mayNot !== undefined ? mayNot : some('rolling', 'trial') ? undefined : 'No rollout is under way.'
+          }
           onClick={() => pause.mutate()}
           loading={pause.isPending}
         >
           Pause
         </Act>
         <Act
-          why={some('paused') ? undefined : 'Nothing is paused.'}
+          why={mayNot !== undefined ? mayNot : some('paused') ? undefined : 'Nothing is paused.'}
           onClick={() => resume.mutate()}
           loading={resume.isPending}
         >
           Resume
         </Act>
         <Act
-          why={some('trial') ? undefined : 'No new version is tried beside the old one.'}
+          why={
+            mayNot !== undefined
+              ? mayNot
+              : some('trial')
+                ? undefined
+                : 'No new version is tried beside the old one.'
+          }
           onClick={() => promote.mutate()}
           loading={promote.isPending}
         >

@@ -9,6 +9,7 @@ import { ErrorState, Loading, Page, State, Time } from '~/kit/basics';
 import { Confirm } from '~/kit/confirm';
 import { Empty } from '~/kit/empty';
 import { Panel } from '~/kit/panel';
+import { useWhy } from '~/kit/rights';
 import { Table } from '~/kit/table';
 import { stackState, workloadState } from '~/kit/work-state';
 import { Volumes } from '../volumes/table';
@@ -53,6 +54,7 @@ function Services({ workloads }: { workloads: readonly WorkloadView[] }) {
 }
 
 function Remove({ stack }: { stack: StackView }) {
+  const mayNot = useWhy().project('stack.change', stack.project);
   const navigate = useNavigate();
   const remove = useChange(
     [
@@ -72,7 +74,7 @@ function Remove({ stack }: { stack: StackView }) {
       verb="Remove"
       name={stack.name}
       also="Delete its volumes too: their data is gone for good"
-      why={stack.deleting ? 'It is being removed already.' : undefined}
+      why={mayNot ?? (stack.deleting ? 'It is being removed already.' : undefined)}
       busy={remove.isPending}
       error={remove.error}
       onConfirm={(volumes) => remove.mutate(volumes)}

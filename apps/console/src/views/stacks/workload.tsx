@@ -9,6 +9,7 @@ import { Act, ErrorState, Loading, Page, State, Time } from '~/kit/basics';
 import { Empty } from '~/kit/empty';
 import { bytes, cores } from '~/kit/format';
 import { Panel } from '~/kit/panel';
+import { useWhy } from '~/kit/rights';
 import { Table } from '~/kit/table';
 import { allocationState, workloadState } from '~/kit/work-state';
 import { Explain } from './explain';
@@ -32,6 +33,7 @@ function Actions({ workload }: { workload: WorkloadView }) {
   const stop = useChange(CHANGED, () => unwrap(client.POST(`${base}/stop`, { params })));
   const restart = useChange(CHANGED, () => unwrap(client.POST(`${base}/restart`, { params })));
   const stopped = workload.desired === 'stop';
+  const mayNot = useWhy().project('stack.change', workload.project);
   const everywhere = workload.spec.mode === 'global';
   const error = scale.error ?? start.error ?? stop.error ?? restart.error;
   return (
@@ -52,7 +54,8 @@ function Actions({ workload }: { workload: WorkloadView }) {
             <Button
               size="xs"
               variant="default"
-              disabled={wanted === workload.replicas}
+              disabled={wanted === workload.replicas || mayNot !== undefined}
+              title={mayNot}
               loading={scale.isPending}
               onClick={() => scale.mutate()}
             >
@@ -61,18 +64,18 @@ function Actions({ workload }: { workload: WorkloadView }) {
           </>
         )}
         <Act
-          why={stopped ? 'It is stopped: start it.' : undefined}
+          why={mayNot ?? (stopped ? 'It is stopped: start it.' : undefined)}
           onClick={() => restart.mutate()}
           loading={restart.isPending}
         >
           Restart
         </Act>
         {stopped ? (
-          <Act onClick={() => start.mutate()} loading={start.isPending}>
+          <Act why={mayNot} onClick={() => start.mutate()} loading={start.isPending}>
             Start
           </Act>
         ) : (
-          <Act onClick={() => stop.mutate()} loading={stop.isPending}>
+          <Act why={mayNot} onClick={() => stop.mutate()} loading={stop.isPending}>
             Stop
           </Act>
         )}
