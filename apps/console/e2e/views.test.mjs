@@ -178,6 +178,20 @@ test('a Compose file is read as it is typed, deployed, and removed by its name',
   await done()
 })
 
+test('a command runs in a terminal in a container', { timeout: 120_000 }, async () => {
+  const { page: tab, wrong, done } = await page()
+  await go(tab, '/stacks/default/shop/talker', 'talker')
+  await tab.getByRole('button', { name: 'Open a terminal' }).click()
+  const terminal = tab.getByRole('group', { name: 'Terminal' })
+  await terminal.getByText('/ #').waitFor()
+  await tab.keyboard.type('echo $((6*7)) lattices; printf "\\033[38;2;255;120;0mwarm\\033[0m"; exit 3\n')
+  await terminal.getByText('42 lattices').waitFor()
+  await tab.getByText('The command ended with exit code 3.').waitFor()
+  assert.deepEqual(await faults(tab, 'a terminal'), [])
+  assert.deepEqual(wrong, [])
+  await done()
+})
+
 test('a secret is set, set anew, taken back and deleted, and its value is nowhere', { timeout: 120_000 }, async () => {
   const { page: tab, wrong, done } = await page()
   const set = async (button, fill) => {

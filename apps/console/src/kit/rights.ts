@@ -5,6 +5,7 @@ import type { NodeView, Schemas, Whoami } from '~/api/client';
 type Rights = Schemas['Rights'];
 export type Permission =
   | 'audit.look'
+  | 'exec'
   | 'logs.look'
   | 'node.approve'
   | 'node.change'

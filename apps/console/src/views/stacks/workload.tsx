@@ -1,7 +1,7 @@
 // One service: its replicas and where they are, what can be done with it, why it is where it is, what it writes.
 import { Button, Group, NumberInput, Stack, Switch } from '@mantine/core';
 import { Link, useNavigate, useParams, useSearch } from '@tanstack/react-router';
-import { useState } from 'react';
+import { lazy, Suspense, useState } from 'react';
 import { useChange } from '~/api/change';
 import { client, unwrap, type AllocationView, type WorkloadView } from '~/api/client';
 import { useList } from '~/api/lists';
@@ -15,6 +15,7 @@ import { allocationState, workloadState } from '~/kit/work-state';
 import { Explain } from './explain';
 import { Logs } from './logs';
 
+const Exec = lazy(() => import('./exec'));
 const CHANGED = [['list', 'workload'], ['list', 'allocation'], ['explain']];
 
 function Actions({ workload }: { workload: WorkloadView }) {
@@ -192,6 +193,7 @@ export default function Workload() {
   const navigate = useNavigate();
   const workloads = useList('workload');
   const allocations = useList('allocation');
+  const mayRun = useWhy().project('exec', project);
   if (workloads.isPending || allocations.isPending) return <Loading />;
   if (workloads.data === undefined)
     return <ErrorState error={workloads.error} retry={() => void workloads.refetch()} />;
@@ -241,6 +243,15 @@ export default function Workload() {
             })
           }
         />
+      </Panel>
+      <Panel title="Terminal">
+        {mayRun === undefined ? (
+          <Suspense fallback={<Loading />}>
+            <Exec allocations={here} />
+          </Suspense>
+        ) : (
+          <p className="dim">{mayRun}</p>
+        )}
       </Panel>
       <Panel title="Environment">
         <Environment workload={workload} />
